@@ -1,0 +1,189 @@
+"""What a model is, as frozen data: the content of a model directory's ``config.json``.
+
+Every field is checked when it is read, so that the rest of the program may trust it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ModelError
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+
+# The per-channel statistics that OpenAI's CLIP, and with it the paper's backbone, was trained with.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+HEAD_FORMS = ("training-free", "reference", "calibrated")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How an image becomes a tensor: shorter side to ``image_size``, centre crop, normalise.
+
+    Attributes:
+        image_size: Side of the square crop, pixels.
+        mean: Per-channel mean of pixel values in [0, 1].
+        std: Per-channel standard deviation of pixel values in [0, 1].
+    """
+
+    image_size: int = 240
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The frozen CLIP-style model.
+
+    Attributes:
+        architecture: open_clip model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``).
+        depths: Indices for open_clip's ``forward_intermediates``, counted from 0, shallow first.
+        grid: Side of the square patch grid that every depth is resampled to.
+        hub_repo: Hub repository with the weights in open_clip format, or None where the model
+            directory's own ``model.safetensors`` carries them.
+        hub_file: File name inside ``hub_repo``.
+    """
+
+    architecture: Mapping[str, Any]
+    depths: tuple[int, ...]
+    grid: int = 15
+    hub_repo: str | None = None
+    hub_file: str = "open_clip_model.safetensors"
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the global embedding."""
+        return int(self.architecture["embed_dim"])
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """Which fusion turns the signals into a score.
+
+    Attributes:
+        form: "training-free" (no weights), "reference" (the paper's heads) or "calibrated".
+        options: Numbers of the form; each form documents its own.
+    """
+
+    form: str = "training-free"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that ``config.json`` says.
+
+    Attributes:
+        name: Name shown to people.
+        backbone: The frozen model.
+        preprocess: Image to tensor.
+        heads: The fusion.
+        provenance: Where the weights come from, with licences; free form.
+        training: Record of the training run of the heads; free form, empty where there was none.
+        format_version: Version of this format.
+    """
+
+    name: str
+    backbone: BackboneConfig
+    preprocess: PreprocessConfig = PreprocessConfig()
+    heads: HeadsConfig = HeadsConfig()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+def config_to_json(config: ModelConfig) -> str:
+    """Serialises ``config`` as indented JSON text."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Reads and checks ``directory/config.json``.
+
+    Raises:
+        ModelError: The file is missing, is not JSON, is of another format version, or a field is
+            missing, unknown or of the wrong kind.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ModelError(f"{path} cannot be read; name a directory that holds a model.") from None
+    except ValueError:
+        raise ModelError(f"{path} is not valid JSON; fetch or convert the model again.") from None
+    return config_from_dict(data, str(path))
+
+
+def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
+    """Builds a :class:`ModelConfig` from parsed JSON.
+
+    Args:
+        data: What ``json.loads`` returned.
+        where: Name of the source, for messages.
+
+    Raises:
+        ModelError: As :func:`read_config`.
+    """
+    if not isinstance(data, dict):
+        raise ModelError(f"{where} must hold one JSON object; fetch or convert the model again.")
+    version = data.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{where} has format version {version!r}, and this program reads {FORMAT_VERSION}; "
+            "update the program or convert the model again."
+        )
+    try:
+        backbone = _checked(BackboneConfig, data["backbone"])
+        preprocess = _checked(PreprocessConfig, data.get("preprocess", {}))
+        config = _checked(
+            ModelConfig,
+            data
+            | {
+                "backbone": dataclasses.replace(backbone, depths=tuple(map(int, backbone.depths))),
+                "preprocess": dataclasses.replace(
+                    preprocess,
+                    mean=tuple(map(float, preprocess.mean)),
+                    std=tuple(map(float, preprocess.std)),
+                ),
+                "heads": _checked(HeadsConfig, data.get("heads", {})),
+            },
+        )
+        _check_values(config)
+    except (KeyError, TypeError, ValueError) as error:
+        detail = f"missing field {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"{where} does not describe a model: {detail}.") from None
+    return config
+
+
+def _checked(kind: type, data: Mapping[str, Any]) -> Any:
+    known = {f.name for f in dataclasses.fields(kind)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0]!r}")
+    return kind(**data)
+
+
+def _check_values(config: ModelConfig) -> None:
+    backbone, preprocess = config.backbone, config.preprocess
+    if not isinstance(config.name, str):
+        raise ValueError("name must be text")
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(backbone.architecture):
+        raise ValueError("architecture needs embed_dim, vision_cfg and text_cfg")
+    if not backbone.depths or list(backbone.depths) != sorted(set(backbone.depths)):
+        raise ValueError("depths must be increasing and not empty")
+    if not 1 <= backbone.grid <= 64:
+        raise ValueError("grid must lie between 1 and 64")
+    if not 16 <= preprocess.image_size <= 1024:
+        raise ValueError("image_size must lie between 16 and 1024")
+    if len(preprocess.mean) != 3 or len(preprocess.std) != 3 or min(preprocess.std) <= 0:
+        raise ValueError("mean and std must have three values, and std must be positive")
+    if config.heads.form not in HEAD_FORMS:
+        raise ValueError(f"heads.form must be one of {', '.join(HEAD_FORMS)}")

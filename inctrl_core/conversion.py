@@ -1,0 +1,181 @@
+"""A checkpoint of the reference implementation -> our format.
+
+Such a checkpoint is one flat state dict: the CLIP backbone under open_clip's own names,
+``adapter.*``, ``diff_head.*`` (over the map) and ``diff_head_ref.*`` (over the image residual).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from open_clip import get_model_config
+from torch import Tensor
+
+from .backbone import build_clip
+from .config import BackboneConfig, HeadsConfig, ModelConfig
+from .errors import ModelError
+from .heads import ReferenceHeads
+from .weights import (
+    BACKBONE_PREFIX,
+    HEADS_PREFIX,
+    add_prefix,
+    check_finite,
+    load_strict,
+    save_model,
+)
+
+# The reference counts its depths 7, 9, 11 from 1; open_clip counts from 0.
+REFERENCE_DEPTHS = (6, 8, 10)
+
+_HEAD_LAYERS = {
+    "projection1": "layers.0",
+    "bn2": "layers.2",
+    "projection2": "layers.3",
+    "bn3": "layers.5",
+    "projection3": "layers.6",
+}
+_HEADS = {"diff_head": "map_head", "diff_head_ref": "image_head"}
+_ADAPTER = {"adapter.fc.0": "adapter.layers.0", "adapter.fc.2": "adapter.layers.2"}
+
+# Built by the reference's heads and never applied.
+_UNUSED = ("diff_head.bn1.", "diff_head_ref.bn1.")
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Reads a ``.pyth`` or ``.pt`` state dict, tensors only.
+
+    The state dict may stand alone or under ``model_state`` or ``state_dict``, and its keys may
+    carry the ``module.`` of a parallel run.
+
+    Raises:
+        ModelError: The file cannot be read, would run code, or holds no state dict.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist; check the path.") from None
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"{path} holds more than tensors and is refused, because loading it could run code; "
+            "save its state dict alone."
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError):
+        raise ModelError(f"{path} is damaged or is not a checkpoint; fetch it again.") from None
+    for wrapper in ("model_state", "state_dict"):
+        if isinstance(data, Mapping) and isinstance(data.get(wrapper), Mapping):
+            data = data[wrapper]
+    if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
+        raise ModelError(f"{path} holds no state dict; save the model's state dict alone.")
+    return {str(key).removeprefix("module."): value for key, value in data.items()}
+
+
+def split_checkpoint(
+    state: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Separates backbone and heads, the heads renamed to this program's names.
+
+    Only the documented unused tensors are dropped; what is in neither part ends up with the
+    backbone, where strict loading names it.
+    """
+    backbone: dict[str, Tensor] = {}
+    heads: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key.startswith(_UNUSED):
+            continue
+        renamed = _rename_head_key(key)
+        if renamed is None:
+            backbone[key] = value
+        else:
+            heads[renamed] = value
+    return backbone, heads
+
+
+def read_architecture(path: Path) -> dict:
+    """Reads an open_clip model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``).
+
+    Raises:
+        ModelError: The file cannot be read or lacks one of the three.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ModelError(f"{path} cannot be read; check the path.") from None
+    except ValueError:
+        raise ModelError(f"{path} is not valid JSON; give an open_clip model file.") from None
+    data = data.get("model_cfg", data) if isinstance(data, dict) else {}
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(data):
+        raise ModelError(f"{path} needs embed_dim, vision_cfg and text_cfg.")
+    return data
+
+
+def find_architecture(backbone: str) -> dict:
+    """The open_clip configuration behind a model name of open_clip, or in a JSON file.
+
+    Raises:
+        ModelError: ``backbone`` is neither, or the file is wrong.
+    """
+    if backbone.endswith(".json"):
+        return read_architecture(Path(backbone))
+    architecture = get_model_config(backbone)
+    if architecture is None:
+        raise ModelError(
+            f"open_clip knows no model '{backbone}'; give one of its names or a JSON file."
+        )
+    return architecture
+
+
+def convert_checkpoint(checkpoint: Path, architecture: Mapping, out: Path) -> ModelConfig:
+    """Writes the model directory ``out`` from a reference checkpoint.
+
+    Args:
+        checkpoint: State dict, floats of any width.
+        architecture: open_clip model configuration of its backbone.
+        out: Directory to write.
+
+    Raises:
+        ModelError: The checkpoint does not fit the architecture, key by key.
+    """
+    layers = architecture["vision_cfg"].get("layers", 12)
+    if not isinstance(layers, int) or layers <= max(REFERENCE_DEPTHS):
+        raise ModelError(
+            f"The reference reads depths 7, 9 and 11, and this backbone has {layers} layers; "
+            "give the backbone that the checkpoint was trained with."
+        )
+    vision = architecture["vision_cfg"]
+    image_size = int(vision.get("image_size", 224))
+    backbone_config = BackboneConfig(
+        architecture=dict(architecture),
+        depths=REFERENCE_DEPTHS,
+        grid=image_size // int(vision.get("patch_size", 16)),
+    )
+    config = ModelConfig(
+        name=out.name or "converted",
+        backbone=backbone_config,
+        heads=HeadsConfig(form="reference"),
+        provenance={"converted_from": checkpoint.name},
+    )
+    backbone, heads = split_checkpoint(read_checkpoint(checkpoint))
+    check_finite(backbone | heads, str(checkpoint))
+    # Loading once proves that every key and shape fits before anything is written.
+    load_strict(build_clip(backbone_config), backbone, str(checkpoint))
+    load_strict(
+        ReferenceHeads(backbone_config.embed_dim, backbone_config.grid**2), heads, str(checkpoint)
+    )
+    tensors = add_prefix(backbone, BACKBONE_PREFIX) | add_prefix(heads, HEADS_PREFIX)
+    save_model(out, config, tensors)
+    return config
+
+
+def _rename_head_key(key: str) -> str | None:
+    for old, new in _ADAPTER.items():
+        if key.startswith(old + "."):
+            return new + key[len(old) :]
+    head, _, rest = key.partition(".")
+    layer, _, leaf = rest.partition(".")
+    if head in _HEADS and layer in _HEAD_LAYERS:
+        return f"{_HEADS[head]}.{_HEAD_LAYERS[layer]}.{leaf}"
+    return None

@@ -1,0 +1,263 @@
+"""Detector: a backbone and a fusion, ready to build banks and score queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import Backbone, ImageFeatures
+from .config import ModelConfig
+from .errors import InctrlError
+from .heads import Evidence
+from .preprocessing import CropBox, ImageSource, open_image, preprocess
+from .prompt_bank import (
+    PromptBank,
+    TextFeatures,
+    build_prompt_bank,
+    build_text_features,
+    check_shots,
+)
+from .residuals import layer_residuals, text_anomaly
+from .score import Score
+from .text_prompts import PromptSet, build_prompts, clean_object_name
+from .weights import load_model
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+DEFAULT_MODEL = "inctrl-lite"
+TEXT_CACHE_SIZE = 64
+SCORE_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImages:
+    """Images after the one pass through the backbone that they ever need.
+
+    Attributes:
+        features: Of the B images.
+        crop_boxes: B boxes, in pixels of each original.
+    """
+
+    features: ImageFeatures
+    crop_boxes: tuple[CropBox, ...]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.crop_boxes)
+
+
+class Detector:
+    """Few-shot anomaly detection with one model.
+
+    Holds no per-user state, so one detector serves any number of users and threads: what belongs
+    to a user is in the bank that :meth:`build_bank` returns.
+
+    Args:
+        config: Description of the model.
+        backbone: The frozen model.
+        heads: A fusion of :mod:`inctrl_core.heads`.
+    """
+
+    def __init__(self, config: ModelConfig, backbone: Backbone, heads: nn.Module) -> None:
+        self.config = config
+        self.backbone = backbone
+        self.heads = heads.to(backbone.device)
+        self._text_features = lru_cache(maxsize=TEXT_CACHE_SIZE)(self._encode_prompts)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.name
+
+    @property
+    def fusion(self) -> str:
+        """ "trained" or "training-free"."""
+        return "training-free" if self.config.heads.form == "training-free" else "trained"
+
+    def build_bank(
+        self,
+        normal_images: Sequence[ImageSource],
+        object_name: str = "object",
+        prompts: PromptSet | None = None,
+    ) -> PromptBank:
+        """Encodes the normals and the prompts, once for all queries to come.
+
+        Args:
+            normal_images: 1 to 16 images, each a path, bytes or PIL image.
+            object_name: What they show, for the text prompts.
+            prompts: Replaces the prompts made from ``object_name``.
+
+        Raises:
+            PromptError: No normal or too many, or an unusable object name.
+            ImageError: An image cannot be used.
+        """
+        check_shots(len(normal_images))
+        text = self.encode_prompts(prompts or build_prompts(object_name))
+        encoded = self.encode(normal_images)
+        return build_prompt_bank(
+            clean_object_name(object_name), encoded.features, text, encoded.crop_boxes
+        )
+
+    def score(self, queries: Sequence[ImageSource], bank: PromptBank) -> list[Score]:
+        """Scores queries against a bank; each result is independent of the others.
+
+        Args:
+            queries: Images, each a path, bytes or PIL image.
+            bank: Of :meth:`build_bank`, of this detector.
+
+        Returns:
+            One score per query, in order.
+
+        Raises:
+            ImageError: An image cannot be used.
+        """
+        scores: list[Score] = []
+        for start in range(0, len(queries), SCORE_BATCH):
+            scores += self.score_encoded(self.encode(queries[start : start + SCORE_BATCH]), bank)
+        return scores
+
+    def encode(self, images: Sequence[ImageSource]) -> EncodedImages:
+        """Opens, crops and embeds images.
+
+        Raises:
+            ImageError: An image cannot be used.
+        """
+        inputs = [preprocess(open_image(image), self.config.preprocess) for image in images]
+        if not inputs:
+            raise InctrlError("Add at least one image.")
+        features = self.backbone.encode_images(torch.stack([pixels for pixels, _ in inputs]))
+        return EncodedImages(features, tuple(box for _, box in inputs))
+
+    def encode_prompts(self, prompts: PromptSet) -> TextFeatures:
+        """Embeds both groups of prompts; the last ``TEXT_CACHE_SIZE`` sets are remembered."""
+        return self._text_features(prompts)
+
+    @torch.inference_mode()
+    def score_encoded(self, encoded: EncodedImages, bank: PromptBank) -> list[Score]:
+        """Scores images that are encoded already, without a pass through the backbone."""
+        layer_maps, nearest = layer_residuals(encoded.features.patches, bank.features.patches)
+        evidence = self.evidence(layer_maps, encoded.features.embeddings, bank)
+        return self.fuse(evidence, nearest, encoded.crop_boxes)
+
+    @torch.inference_mode()
+    def score_normal(self, index: int, bank: PromptBank) -> Score:
+        """Scores one of the bank's normals against the others, from what the bank holds.
+
+        Its ``nearest`` is -1 throughout: the bank keeps distances, not positions.
+
+        Raises:
+            PromptError: It is the only normal.
+        """
+        others = bank.without(index)
+        kept = [i for i in range(bank.shots) if i != index]
+        layer_maps = bank.pairwise[index, kept].amin(dim=0, keepdim=True)
+        embeddings = bank.features.embeddings[index : index + 1]
+        evidence = self.evidence(layer_maps, embeddings, others)
+        nowhere = torch.full_like(layer_maps, -1, dtype=torch.long)
+        return self.fuse(evidence, nowhere, bank.crop_boxes[index : index + 1])[0]
+
+    def evidence(self, layer_maps: Tensor, embeddings: Tensor, bank: PromptBank) -> Evidence:
+        """Collects what the fusion reads about B queries against a bank.
+
+        Args:
+            layer_maps: [B, D, P].
+            embeddings: [B, E].
+            bank: Shared by all B.
+        """
+        normal_maps = bank.normal_layer_maps
+        text = bank.text
+        return Evidence(
+            layer_maps=layer_maps,
+            embeddings=embeddings,
+            text_anomaly=text_anomaly(embeddings, text.normal_prototype, text.anomaly_prototype),
+            normal_embeddings=bank.features.embeddings[None],
+            normal_layer_maps=None if normal_maps is None else normal_maps[None],
+        )
+
+    @torch.inference_mode()
+    def fuse(
+        self, evidence: Evidence, nearest: Tensor, crop_boxes: Sequence[CropBox]
+    ) -> list[Score]:
+        """Runs the heads and detaches the result from the device.
+
+        Args:
+            evidence: Of B queries.
+            nearest: int64 [B, D, P], index among K * P, or -1.
+            crop_boxes: B boxes.
+        """
+        fusion = self.heads(evidence)
+        grid = self.config.backbone.grid
+        maps = evidence.layer_maps.unflatten(-1, (grid, grid)).cpu().numpy()
+        means = evidence.patch_map.unflatten(-1, (grid, grid)).cpu().numpy()
+        places = _places(nearest, grid).cpu().numpy()
+        columns = zip(
+            fusion.fused.tolist(),
+            fusion.holistic.tolist(),
+            fusion.image_residual.tolist(),
+            evidence.text_anomaly.tolist(),
+            strict=True,
+        )
+        return [
+            Score(
+                fused=fused,
+                holistic=holistic,
+                patch_max=float(means[i].max()),
+                image_residual=image_residual,
+                text_anomaly=text,
+                patch_map=means[i],
+                layer_maps=maps[i],
+                nearest=places[i],
+                crop_box=crop_boxes[i],
+                fusion=self.fusion,
+            )
+            for i, (fused, holistic, image_residual, text) in enumerate(columns)
+        ]
+
+    def _encode_prompts(self, prompts: PromptSet) -> TextFeatures:
+        embeddings = self.backbone.encode_text(prompts.normal + prompts.anomaly)
+        count = len(prompts.normal)
+        return build_text_features(prompts, embeddings[:count], embeddings[count:])
+
+
+def load_detector(name: str | Path = DEFAULT_MODEL, device: str = "auto") -> Detector:
+    """Loads a model.
+
+    Args:
+        name: A model of ``assets/``, or a model directory.
+        device: "auto" (CUDA, then MPS, then CPU) or a torch device.
+
+    Raises:
+        ModelError: The model cannot be found or does not load.
+    """
+    config, clip, heads = load_model(find_model(name))
+    return Detector(config, Backbone(clip, config.backbone, pick_device(device)), heads)
+
+
+def find_model(name: str | Path) -> Path:
+    """The directory of a model named by its directory under ``assets/`` or by a path."""
+    embedded = ASSETS / Path(name).name
+    if str(name) == embedded.name and embedded.is_dir():
+        return embedded
+    return Path(name)
+
+
+def pick_device(device: str) -> torch.device:
+    """Resolves "auto" to the best device at hand."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _places(nearest: Tensor, grid: int) -> Tensor:
+    """Index among K * P -> (normal, row, column), last axis; -1 stays -1 in all three."""
+    patches = grid * grid
+    places = torch.stack(
+        [nearest // patches, nearest % patches // grid, nearest % grid], dim=-1
+    ).masked_fill((nearest < 0)[..., None], -1)
+    return places.unflatten(2, (grid, grid))

@@ -1,0 +1,177 @@
+"""From the signals to the score: the forms of fusion, over features only.
+
+Each form is a module with the same ``forward(evidence) -> Fusion``, and :func:`build_heads` makes
+the one that a model's configuration names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .config import BackboneConfig, HeadsConfig
+from .errors import ModelError
+from .residuals import global_distance
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that a fusion may read about B queries and the normals they are compared with.
+
+    The normals' tensors have a leading axis of B where every query has normals of its own (training
+    episodes), and of 1 where all share one bank.
+
+    Attributes:
+        layer_maps: [B, D, P], patch residuals of the queries, in [0, 1].
+        embeddings: [B, E], global embeddings of the queries.
+        text_anomaly: [B], in [0, 1].
+        normal_embeddings: [B or 1, K, E], global embeddings of the normals.
+        normal_layer_maps: [B or 1, K, D, P], each normal's residuals against the other K - 1; None
+            where K is 1.
+    """
+
+    layer_maps: Tensor
+    embeddings: Tensor
+    text_anomaly: Tensor
+    normal_embeddings: Tensor
+    normal_layer_maps: Tensor | None
+
+    @property
+    def patch_map(self) -> Tensor:
+        """[B, P], mean over depths."""
+        return self.layer_maps.mean(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """What a fusion says of B queries; every tensor is [B], in [0, 1]."""
+
+    fused: Tensor
+    holistic: Tensor
+    image_residual: Tensor
+
+
+class TrainingFreeFusion(nn.Module):
+    """A fixed combination of the three signals, for models without trained heads.
+
+    ``image_residual`` is half the cosine distance to the closest normal's embedding. ``holistic``
+    is the weighted mean of four signals, and ``fused = (holistic + patch_max) / 2`` as in the paper.
+
+    Args:
+        weights: Non-negative weights of the signals ``patch_max`` (largest patch residual),
+            ``patch_mean`` (mean patch residual), ``image`` and ``text`` within ``holistic``.
+    """
+
+    DEFAULT_WEIGHTS = {"patch_max": 0.0, "patch_mean": 0.0, "image": 0.0, "text": 1.0}
+
+    def __init__(self, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> None:
+        super().__init__()
+        unknown = set(weights) - set(self.DEFAULT_WEIGHTS)
+        total = sum(weights.values())
+        if unknown or total <= 0 or min(weights.values()) < 0:
+            raise ModelError(
+                "The training-free fusion needs non-negative weights for "
+                f"{', '.join(self.DEFAULT_WEIGHTS)}, not all zero; correct config.json."
+            )
+        self.weights = {name: weights.get(name, 0.0) / total for name in self.DEFAULT_WEIGHTS}
+
+    def forward(self, evidence: Evidence) -> Fusion:
+        """See the class."""
+        patch_map = evidence.patch_map
+        patch_max = patch_map.amax(dim=1)
+        closest = torch.cat(
+            [
+                global_distance(query[None], normals).amin(dim=1)
+                for query, normals in _pairs(evidence)
+            ]
+        )
+        signals = {
+            "patch_max": patch_max,
+            "patch_mean": patch_map.mean(dim=1),
+            "image": closest,
+            "text": evidence.text_anomaly,
+        }
+        holistic = sum(self.weights[name] * signal for name, signal in signals.items())
+        return Fusion((holistic + patch_max) / 2, holistic, closest)
+
+
+class Adapter(nn.Module):
+    """Two-layer bottleneck over global embeddings, ReLU after both layers."""
+
+    def __init__(self, width: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, width // reduction, bias=False),
+            nn.ReLU(),
+            nn.Linear(width // reduction, width, bias=False),
+            nn.ReLU(),
+        )
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """[..., E] -> [..., E]."""
+        return self.layers(embeddings)
+
+
+class ScoreHead(nn.Module):
+    """Sigmoid MLP: [B, width] -> [B] in [0, 1]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, 128),
+            nn.ReLU(),
+            nn.BatchNorm1d(128),
+            nn.Linear(128, 64),
+            nn.ReLU(),
+            nn.BatchNorm1d(64),
+            nn.Linear(64, 1),
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See the class."""
+        return torch.sigmoid(self.layers(inputs)).squeeze(-1)
+
+
+class ReferenceHeads(nn.Module):
+    """The heads of the paper: image-level residual, holistic head over the map, their fusion.
+
+    Args:
+        embed_dim: E.
+        patches: P.
+    """
+
+    def __init__(self, embed_dim: int, patches: int) -> None:
+        super().__init__()
+        self.adapter = Adapter(embed_dim)
+        self.image_head = ScoreHead(embed_dim)
+        self.map_head = ScoreHead(patches)
+
+    def forward(self, evidence: Evidence) -> Fusion:
+        """See the class."""
+        normals = self.adapter(evidence.normal_embeddings).mean(dim=1)
+        image_residual = self.image_head(normals - self.adapter(evidence.embeddings))
+        patch_map = evidence.patch_map
+        shift = (image_residual + evidence.text_anomaly).unsqueeze(1)
+        holistic = self.map_head(patch_map + shift)
+        return Fusion((holistic + patch_map.amax(dim=1)) / 2, holistic, image_residual)
+
+
+def build_heads(config: HeadsConfig, backbone: BackboneConfig) -> nn.Module:
+    """The fusion that ``config`` names, with random weights where it has any.
+
+    Raises:
+        ModelError: The form's options are wrong.
+    """
+    if config.form == "training-free":
+        return TrainingFreeFusion(config.options.get("weights", TrainingFreeFusion.DEFAULT_WEIGHTS))
+    if config.form == "reference":
+        return ReferenceHeads(backbone.embed_dim, backbone.grid**2)
+    raise ModelError(f"This program does not know the heads '{config.form}'; update it.")
+
+
+def _pairs(evidence: Evidence) -> list[tuple[Tensor, Tensor]]:
+    normals = evidence.normal_embeddings.expand(len(evidence.embeddings), -1, -1)
+    return list(zip(evidence.embeddings, normals, strict=True))

@@ -1,0 +1,199 @@
+"""Any image file -> upright RGB image -> [3, S, S] tensor, and the crop box that maps back.
+
+Bit for bit torchvision's ``Resize(S, bicubic)`` and ``CenterCrop(S)`` on a PIL image, except for
+images so wide or tall that the resized strip itself would be a danger.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .config import PreprocessConfig
+from .errors import ImageError
+
+MAX_BYTES = 40 * 2**20
+MAX_PIXELS = 50_000_000
+MAX_ASPECT = 32  # Longer over shorter side, up to which the whole strip is resized.
+
+# Raster formats only: Pillow hands some of the others (EPS, for one) to external programs.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+
+ImageSource = str | os.PathLike | bytes | BinaryIO | Image.Image
+CropBox = tuple[float, float, float, float]
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Opens an image as people have them, as an upright RGB image.
+
+    EXIF orientation is applied; transparency is laid over white; of an animation the first frame
+    is taken; 16-bit greyscale is scaled from 0..65535, floating point from 0..1 (or 0..255 where
+    a value exceeds 1).
+
+    Args:
+        source: Path, bytes, binary file object or PIL image.
+
+    Returns:
+        PIL image of mode RGB; a new object unless ``source`` is an upright RGB image already.
+
+    Raises:
+        ImageError: The file is missing, empty, damaged, of an unsupported format, larger than
+            ``MAX_BYTES``, or has more than ``MAX_PIXELS`` pixels.
+    """
+    name = _display_name(source)
+    try:
+        image = source if isinstance(source, Image.Image) else _open_checked(source, name)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageError(
+                f"{name} has {width} x {height} pixels; "
+                f"use at most {MAX_PIXELS // 10**6} megapixels."
+            )
+        return _to_rgb(ImageOps.exif_transpose(image), name)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(
+            f"{name} has far too many pixels; use at most {MAX_PIXELS // 10**6} megapixels."
+        ) from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{name} is not an image this program reads; use PNG, JPEG, WebP, TIFF, BMP or GIF."
+        ) from None
+    except FileNotFoundError:
+        raise ImageError(f"{name} does not exist; check the path.") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name} is a folder; name an image file.") from None
+    except Exception:  # On damaged data Pillow's decoders raise many kinds, even SyntaxError.
+        raise ImageError(f"{name} is damaged or incomplete; save it again and retry.") from None
+
+
+def crop_image(image: Image.Image, size: int) -> tuple[Image.Image, CropBox]:
+    """Resizes the shorter side to ``size`` and cuts the central ``size`` x ``size`` square.
+
+    The longer side is rounded down, as torchvision computes it, so both axes may scale by slightly
+    different factors; the box is exact for each.
+
+    Args:
+        image: RGB image of any size.
+        size: Side of the crop, pixels of the model's input.
+
+    Returns:
+        The crop, and its (left, top, right, bottom) in pixels of ``image``, fractional.
+    """
+    width, height = image.size
+    if width <= height:
+        resized = size, int(size * height / width)
+    else:
+        resized = int(size * width / height), size
+    left = round((resized[0] - size) / 2.0)
+    top = round((resized[1] - size) / 2.0)
+    scale_x, scale_y = width / resized[0], height / resized[1]
+    box = (
+        left * scale_x,
+        top * scale_y,
+        min((left + size) * scale_x, float(width)),  # Rounding must not leave the image.
+        min((top + size) * scale_y, float(height)),
+    )
+    bicubic = Image.Resampling.BICUBIC
+    if max(resized) > MAX_ASPECT * size:
+        # The whole resized strip would be far larger than the image; the box alone differs from it
+        # by one grey level in one pixel of a thousand.
+        return image.resize((size, size), bicubic, box=box), box
+    return image.resize(resized, bicubic).crop((left, top, left + size, top + size)), box
+
+
+def to_tensor(crop: Image.Image, config: PreprocessConfig) -> torch.Tensor:
+    """Normalises an RGB crop: float32 [3, S, S]."""
+    pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1).float().div(255.0)
+    mean = torch.tensor(config.mean).view(3, 1, 1)
+    std = torch.tensor(config.std).view(3, 1, 1)
+    return (pixels - mean) / std
+
+
+def preprocess(image: Image.Image, config: PreprocessConfig) -> tuple[torch.Tensor, CropBox]:
+    """From an RGB image to the model's input.
+
+    Returns:
+        float32 [3, S, S], and the crop box in pixels of ``image``.
+    """
+    crop, box = crop_image(image, config.image_size)
+    return to_tensor(crop, config), box
+
+
+def patch_box(crop_box: CropBox, grid: int, row: int, column: int) -> CropBox:
+    """The part of the original image under one patch of a ``grid`` x ``grid`` map."""
+    left, top, right, bottom = crop_box
+    step_x, step_y = (right - left) / grid, (bottom - top) / grid
+    x, y = left + column * step_x, top + row * step_y
+    return (x, y, x + step_x, y + step_y)
+
+
+def patch_at(crop_box: CropBox, grid: int, x: float, y: float) -> tuple[int, int] | None:
+    """(row, column) of the patch under a pixel of the original, None outside the crop."""
+    left, top, right, bottom = crop_box
+    if not (left <= x < right and top <= y < bottom):
+        return None
+    row = int((y - top) / (bottom - top) * grid)
+    column = int((x - left) / (right - left) * grid)
+    return min(row, grid - 1), min(column, grid - 1)
+
+
+def _display_name(source: ImageSource) -> str:
+    if isinstance(source, str | os.PathLike):
+        return f"'{Path(source).name[:80]}'"
+    return "The image"
+
+
+def _open_checked(source: str | os.PathLike | bytes | BinaryIO, name: str) -> Image.Image:
+    if isinstance(source, bytes):
+        size, stream = len(source), io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        path = Path(source)
+        size, stream = path.stat().st_size, path
+        if path.is_dir():
+            raise IsADirectoryError
+    else:
+        size = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        stream = source
+    if size == 0:
+        raise ImageError(f"{name} is empty; choose another file.")
+    if size > MAX_BYTES:
+        raise ImageError(f"{name} has {size / 2**20:.0f} MB; use at most {MAX_BYTES >> 20} MB.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pixel counts are checked by the caller, more strictly.
+        return Image.open(stream, formats=FORMATS)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    image.load()
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_to_8_bit(image, name).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_to_8_bit(image: Image.Image, name: str) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError(f"{name} has values that are not numbers; save it as an 8-bit image.")
+    low, high = values.min(), values.max()
+    limit = 65535.0 if image.mode != "F" else (1.0 if high <= 1.0 else 255.0)
+    if low < 0 or high > limit:
+        raise ImageError(
+            f"{name} has values from {low:g} to {high:g}; save it as an 8-bit or 16-bit image."
+        )
+    return Image.fromarray(np.rint(values * (255.0 / limit)).astype(np.uint8))

@@ -1,0 +1,171 @@
+"""The pure tensor functions of in-context residual learning.
+
+No model, no state, no device of their own: every function works wherever its arguments live.
+Shapes use B queries, K normal prompts, D depths, P = G * G patches, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Similarities held at once, in elements: 32 MiB of float32, whatever the bank's size.
+_CHUNK_ELEMENTS = 8 * 2**20
+
+
+def resample_to_grid(features: Tensor, grid: int) -> Tensor:
+    """Brings a feature map to ``grid`` x ``grid`` and lists its patches.
+
+    A finer map is averaged over the cells of the grid, a coarser one interpolated bilinearly.
+
+    Args:
+        features: [B, C, H, W].
+        grid: G.
+
+    Returns:
+        [B, G * G, C], row by row.
+    """
+    if features.shape[-1] > grid or features.shape[-2] > grid:
+        features = F.adaptive_avg_pool2d(features, grid)
+    elif features.shape[-2:] != (grid, grid):
+        features = F.interpolate(features, (grid, grid), mode="bilinear", align_corners=False)
+    return features.flatten(2).transpose(1, 2).contiguous()
+
+
+def nearest_patches(query: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of each query patch to its closest normal patch at one depth.
+
+    The paper's patch-level residual.
+    ``0.5 * (1 - max cos)``: 0 for a direction that a normal patch has too, 0.5 for one at right
+    angles to all, 1 for the opposite of all.
+
+    >>> query = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> normals = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
+    >>> nearest_patches(query, normals)[0].tolist()
+    [[0.0, 0.5]]
+
+    Args:
+        query: [B, P, C], rows of unit length.
+        normals: [K, P, C], rows of unit length.
+
+    Returns:
+        Distances [B, P] in [0, 1], and int64 [B, P], the index of the closest patch among K * P.
+    """
+    flat = normals.flatten(0, 1)
+    rows = max(1, _CHUNK_ELEMENTS // flat.shape[0])
+    distances, indices = [], []
+    # One product per query and chunk of rows: the result of a query never depends on its batch.
+    for patches in query:
+        for part in patches.split(rows):
+            cosine, index = (part @ flat.T).max(dim=1)
+            distances.append(0.5 * (1.0 - cosine))
+            indices.append(index)
+    shape = query.shape[:2]
+    return torch.cat(distances).clamp(0.0, 1.0).view(shape), torch.cat(indices).view(shape)
+
+
+def layer_residuals(query: Sequence[Tensor], normals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """:func:`nearest_patches` at every depth.
+
+    Args:
+        query: D tensors [B, P, C_d].
+        normals: D tensors [K, P, C_d].
+
+    Returns:
+        Distances [B, D, P], indices [B, D, P].
+    """
+    pairs = [nearest_patches(q, n) for q, n in zip(query, normals, strict=True)]
+    return torch.stack([p[0] for p in pairs], dim=1), torch.stack([p[1] for p in pairs], dim=1)
+
+
+def pairwise_residuals(normals: Sequence[Tensor]) -> Tensor:
+    """Distance of every patch of each normal to its closest patch in each other normal.
+
+    The table from which leave-one-out maps of any subset of the normals follow by a minimum,
+    without another product.
+
+    Args:
+        normals: D tensors [K, P, C_d], rows of unit length.
+
+    Returns:
+        [K, K, D, P]; entry (i, j) is normal i as a query against normal j alone.
+    """
+    shots = normals[0].shape[0]
+    table = [
+        torch.stack([nearest_patches(depth, depth[j : j + 1])[0] for j in range(shots)], dim=1)
+        for depth in normals
+    ]
+    return torch.stack(table, dim=2)
+
+
+def leave_one_out(pairwise: Tensor) -> Tensor:
+    """Each normal's residual maps against the other K - 1.
+
+    >>> table = torch.tensor([[0.0, 0.3, 0.2], [0.1, 0.0, 0.4], [0.5, 0.6, 0.0]])
+    >>> leave_one_out(table[:, :, None, None]).flatten().tolist()
+    [0.20000000298023224, 0.10000000149011612, 0.5]
+
+    Args:
+        pairwise: [K, K, ...] of :func:`pairwise_residuals`, K >= 2.
+
+    Returns:
+        [K, ...].
+
+    Raises:
+        ValueError: K is 1: a single normal has no others.
+    """
+    shots = pairwise.shape[0]
+    if shots < 2:
+        raise ValueError("leave-one-out needs at least two normals")
+    itself = torch.eye(shots, dtype=torch.bool, device=pairwise.device)
+    itself = itself.view(shots, shots, *[1] * (pairwise.dim() - 2))
+    return pairwise.masked_fill(itself, float("inf")).amin(dim=1)
+
+
+def text_prototype(embeddings: Tensor) -> Tensor:
+    """Mean direction of a group of prompts: normalise, average, normalise again.
+
+    Args:
+        embeddings: [N, E].
+
+    Returns:
+        [E], of unit length.
+    """
+    return F.normalize(F.normalize(embeddings, dim=-1).mean(dim=0), dim=-1)
+
+
+def text_anomaly(image: Tensor, normal: Tensor, anomaly: Tensor, scale: float = 100.0) -> Tensor:
+    """Softmax share of the anomaly prototype (the paper's text prior).
+
+    >>> both = torch.eye(2)
+    >>> text_anomaly(both[:1], both[0], both[0]).item()
+    0.5
+
+    Args:
+        image: [B, E] global embeddings of any length.
+        normal: [E], unit length.
+        anomaly: [E], unit length.
+        scale: Multiplies the cosines; CLIP's trained logit scale ends at 100.
+
+    Returns:
+        [B], in [0, 1].
+    """
+    cosines = F.normalize(image, dim=-1) @ torch.stack([normal, anomaly], dim=1)
+    return torch.softmax(scale * cosines, dim=-1)[:, 1]
+
+
+def global_distance(query: Tensor, normals: Tensor) -> Tensor:
+    """Half the cosine distance of global embeddings, query by normal.
+
+    Args:
+        query: [B, E].
+        normals: [K, E].
+
+    Returns:
+        [B, K], in [0, 1].
+    """
+    cosine = F.normalize(query, dim=-1) @ F.normalize(normals, dim=-1).T
+    return (0.5 * (1.0 - cosine)).clamp(0.0, 1.0)
