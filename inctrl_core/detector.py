@@ -75,7 +75,7 @@ class Detector:
 
     @property
     def fusion(self) -> str:
-        """ "trained" or "training-free"."""
+        """How scores are fused: "trained" or "training-free"."""
         return "training-free" if self.config.heads.form == "training-free" else "trained"
 
     def build_bank(

@@ -57,8 +57,8 @@ class Fusion:
 class TrainingFreeFusion(nn.Module):
     """A fixed combination of the three signals, for models without trained heads.
 
-    ``image_residual`` is half the cosine distance to the closest normal's embedding. ``holistic``
-    is the weighted mean of four signals, and ``fused = (holistic + patch_max) / 2`` as in the paper.
+    ``image_residual`` is half the cosine distance to the closest normal's embedding, ``holistic``
+    the weighted mean of four signals, and ``fused = (holistic + patch_max) / 2`` as in the paper.
 
     Args:
         weights: Non-negative weights of the signals ``patch_max`` (largest patch residual),
