@@ -1,0 +1,12 @@
+"""A procedural source of auxiliary data: any number of classes of object, texture and soft body.
+
+Each class has good images that vary as cameras and fixtures make them vary, and bad images of some
+twenty kinds. Everything follows from a seed and a class number, so nothing needs to be stored. The
+only material that is not drawn from formulas are the photographs that scikit-image ships, as
+textures.
+"""
+
+from .classes import ProceduralClass, procedural_class
+from .fields import SIZE
+
+__all__ = ["SIZE", "ProceduralClass", "procedural_class"]
