@@ -11,6 +11,7 @@ from .errors import InctrlError
 
 COMMANDS = {
     "score": "score images against a few normal ones",
+    "evaluate": "measure a model on a dataset, over draws of normal images",
     "convert": "turn a checkpoint of the reference implementation into a model directory",
 }
 

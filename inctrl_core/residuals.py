@@ -67,6 +67,35 @@ def nearest_patches(query: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(distances).clamp(0.0, 1.0).view(shape), torch.cat(indices).view(shape)
 
 
+def nearest_per_normal(query: Tensor, normals: Tensor) -> Tensor:
+    """Distance of each query patch to its closest patch in each normal alone, at one depth.
+
+    The minimum over any of the normals is :func:`nearest_patches` against those, so one table
+    serves every choice of prompts.
+
+    >>> query = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> normals = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]])
+    >>> nearest_per_normal(query, normals)[0].tolist()
+    [[0.0, 0.5], [1.0, 0.5]]
+
+    Args:
+        query: [B, P, C], rows of unit length.
+        normals: [K, R, C], rows of unit length.
+
+    Returns:
+        [B, K, P], in [0, 1].
+    """
+    flat = normals.flatten(0, 1)
+    rows = max(1, _CHUNK_ELEMENTS // flat.shape[0])
+    cosines = [
+        (part @ flat.T).unflatten(1, normals.shape[:2]).amax(dim=2)
+        for patches in query
+        for part in patches.split(rows)
+    ]
+    distances = (0.5 * (1.0 - torch.cat(cosines))).clamp(0.0, 1.0)
+    return distances.unflatten(0, query.shape[:2]).transpose(1, 2)
+
+
 def layer_residuals(query: Sequence[Tensor], normals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """:func:`nearest_patches` at every depth.
 
@@ -93,11 +122,7 @@ def pairwise_residuals(normals: Sequence[Tensor]) -> Tensor:
     Returns:
         [K, K, D, P]; entry (i, j) is normal i as a query against normal j alone.
     """
-    shots = normals[0].shape[0]
-    table = [
-        torch.stack([nearest_patches(depth, depth[j : j + 1])[0] for j in range(shots)], dim=1)
-        for depth in normals
-    ]
+    table = [nearest_per_normal(depth, depth) for depth in normals]
     return torch.stack(table, dim=2)
 
 

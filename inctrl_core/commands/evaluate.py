@@ -1,0 +1,174 @@
+"""Measures a model on a dataset: few-shot AUROC and average precision over draws of normals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..detector import DEFAULT_MODEL, Detector, load_detector
+from ..errors import InctrlError
+from ..experiments.datasets import (
+    DATASETS,
+    SETTINGS,
+    DataError,
+    Subset,
+    check_subset,
+    load_classes,
+    load_folders,
+    without_files,
+)
+from ..experiments.evaluation import ShotResult, SubsetScores, measure, score_subset
+from ..experiments.features import FeatureStore, default_cache
+from ..experiments.report import to_csv, to_document, to_draws, to_markdown
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="DIR[,DIR]",
+        help="folders in the MVTec layout, or of one folder per class with --setting",
+    )
+    data.add_argument("--dataset", nargs="+", default=[], choices=sorted(DATASETS))
+    data.add_argument("--setting", choices=SETTINGS, help="semantic anomaly detection on --data")
+    data.add_argument("--object", metavar="NAME", help="what the images show, for all subsets")
+    data.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out images that cannot be read"
+    )
+    parser.add_argument("--shots", nargs="+", type=int, default=[2, 4, 8], metavar="K")
+    parser.add_argument("--seeds", type=int, default=5, help="number of draws of normals")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or directory")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept")
+    parser.add_argument("--no-cache", action="store_true", help="keep no features")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    output.add_argument("--csv", type=Path, metavar="FILE")
+    output.add_argument("--markdown", type=Path, metavar="FILE")
+    output.add_argument("--plot", type=Path, metavar="DIR", help="ROC curves and score histograms")
+    output.add_argument("--draws", type=Path, metavar="FILE", help="which normals were drawn, JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluates and writes what was asked for; the Markdown table is the default output."""
+    if arguments.seeds < 1:
+        raise InctrlError("--seeds must be at least 1.")
+    subsets = find_subsets(arguments)
+    for subset in subsets:
+        check_subset(subset, max(arguments.shots))
+    detector = load_detector(arguments.model, device=arguments.device)
+    store = FeatureStore(detector, _cache_folder(arguments))
+    if arguments.skip_unreadable:
+        subsets = [_readable(subset, store) for subset in subsets]
+    scored = _score_all(detector, store, subsets, arguments)
+    size = detector.config.preprocess.image_size
+    results = [result for scores in scored for result in measure(scores, size)]
+    _write_outputs(arguments, detector, scored, results)
+
+
+def find_subsets(arguments: argparse.Namespace) -> list[Subset]:
+    """All subsets that the arguments name, in their order.
+
+    Raises:
+        DataError: None is named, or one cannot be used.
+    """
+    subsets: list[Subset] = []
+    for folder in split_paths(arguments.data):
+        if arguments.setting:
+            subsets += load_classes(folder, arguments.setting, arguments.object)
+        else:
+            subsets += load_folders(folder, arguments.object)
+    for name in arguments.dataset:
+        subsets += DATASETS[name](arguments.object)
+    if not subsets:
+        raise DataError("Name what to evaluate on with --data DIR or --dataset NAME.")
+    return subsets
+
+
+def split_paths(values: Sequence[str]) -> list[Path]:
+    """Paths separated by commas; a comma within the name of an existing path separates nothing."""
+    paths: list[Path] = []
+    for value in values:
+        parts = [value] if Path(value).exists() else value.split(",")
+        paths += [Path(part) for part in parts if part]
+    return paths
+
+
+def _cache_folder(arguments: argparse.Namespace) -> Path | None:
+    if arguments.no_cache:
+        return None
+    return arguments.cache or default_cache()
+
+
+def _readable(subset: Subset, store: FeatureStore) -> Subset:
+    paths = [*subset.train_normals, *(query.path for query in subset.queries)]
+    with tqdm(paths, desc=f"{subset.name}: checking", unit="image") as progress:
+        skipped = [path for path in progress if store.unreadable([path])]
+    if skipped:
+        names = ", ".join(path.name for path in skipped)
+        sys.stderr.write(f"{subset.name}: skipped {len(skipped)} unreadable images: {names}\n")
+    return without_files(subset, skipped)
+
+
+def _score_all(
+    detector: Detector,
+    store: FeatureStore,
+    subsets: Sequence[Subset],
+    arguments: argparse.Namespace,
+) -> list[SubsetScores]:
+    scored = []
+    for subset in subsets:
+        title = f"{subset.dataset}/{subset.name}"
+        with tqdm(total=len(subset.queries), desc=title, unit="image") as progress:
+            scored.append(
+                score_subset(
+                    detector,
+                    store,
+                    subset,
+                    arguments.shots,
+                    range(arguments.seeds),
+                    on_progress=progress.update,
+                )
+            )
+    return scored
+
+
+def _write_outputs(
+    arguments: argparse.Namespace,
+    detector: Detector,
+    scored: Sequence[SubsetScores],
+    results: Sequence[ShotResult],
+) -> None:
+    table = to_markdown(detector.name, detector.fusion, results)
+    if arguments.csv:
+        write_text(arguments.csv, to_csv(results))
+    if arguments.markdown:
+        write_text(arguments.markdown, table)
+    if arguments.draws:
+        write_text(arguments.draws, json.dumps(to_draws(scored), indent=1) + "\n")
+    if arguments.json:
+        document = to_document(detector.name, detector.fusion, arguments.seeds, results)
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        sys.stdout.write(table)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, making its folder.
+
+    Raises:
+        InctrlError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InctrlError(f"{path} cannot be written ({error.strerror}); name another.") from error

@@ -1,0 +1,1 @@
+"""Datasets, training, evaluation: what needs the library and nothing of the interface."""

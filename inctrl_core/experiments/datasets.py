@@ -1,0 +1,306 @@
+"""Datasets as frozen data: which images are normal examples, which are queries, and their labels.
+
+Only paths are handled here; no image is opened. Files are taken in the order of their names, so a
+dataset means the same on every machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from sklearn.model_selection import train_test_split
+
+from ..errors import InctrlError
+
+IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split())
+ONE_VS_ALL = "one-vs-all"
+MULTI_CLASS = "multi-class"
+SETTINGS = (ONE_VS_ALL, MULTI_CLASS)
+TEST_SHARE = 0.25
+SPLIT_SEED = 42
+
+
+class DataError(InctrlError):
+    """A dataset cannot be used: missing, empty, or too small for what was asked."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One test image.
+
+    Attributes:
+        path: The image.
+        anomalous: Its label.
+        kind: Name of the folder or class it comes from.
+        mask: Image that is bright where the defect is, the size of the image; None where unknown.
+    """
+
+    path: Path
+    anomalous: bool
+    kind: str
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One object or texture: where normals may be drawn from, and what is to be scored.
+
+    Attributes:
+        dataset: Name of the dataset.
+        name: Name within the dataset.
+        object_name: What the images show, for the text prompts.
+        root: Folder that all paths lie in.
+        train_normals: Normal images that prompts may be drawn from.
+        queries: Test images.
+    """
+
+    dataset: str
+    name: str
+    object_name: str
+    root: Path
+    train_normals: tuple[Path, ...]
+    queries: tuple[Query, ...]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any defect's place is known."""
+        return any(query.mask is not None for query in self.queries)
+
+
+def load_folders(root: Path, object_name: str | None = None) -> tuple[Subset, ...]:
+    """Reads the MVTec layout.
+
+    ``SUBSET/train/good``, ``SUBSET/test/good``, ``SUBSET/test/DEFECT`` and, where there are masks,
+    ``SUBSET/ground_truth/DEFECT/NAME_mask.png``. A folder with ``train`` directly inside is one
+    subset; otherwise each of its folders is one.
+
+    Args:
+        root: Folder of subsets, or one subset.
+        object_name: Replaces the names of the folders in the text prompts.
+
+    Raises:
+        DataError: The folder or one that the layout needs is missing or holds no images.
+    """
+    root = _existing(root)
+    single = (root / "train").is_dir()
+    folders = [root] if single else _folders(root)
+    if not folders:
+        raise DataError(f"{root} holds no folders; name a folder of the form SUBSET/train/good.")
+    return tuple(_load_subset(folder, root, object_name) for folder in folders)
+
+
+def load_classes(
+    root: Path, setting: str, object_name: str | None = None
+) -> tuple[Subset, ...]:
+    """Reads a folder per class for semantic anomaly detection (the paper's section 4.1).
+
+    One subset per class. In "one-vs-all" that class is normal and all others are anomalous; in
+    "multi-class" that class is anomalous and all others are normal. The classes lie in
+    ``ROOT/train/CLASS`` and ``ROOT/test/CLASS``, or in ``ROOT/CLASS``; then each class is split as
+    :func:`split_normals` does.
+
+    Args:
+        root: Folder of classes.
+        setting: One of ``SETTINGS``.
+        object_name: Goes into the text prompts; by default the class in "one-vs-all", and "object"
+            in "multi-class", where the normals have no name in common.
+
+    Raises:
+        DataError: The folder is missing, a class holds no images, or there are fewer than two.
+    """
+    root = _existing(root)
+    if setting not in SETTINGS:
+        raise DataError(f"There is no setting '{setting}'; use {' or '.join(SETTINGS)}.")
+    train, test = _class_parts(root)
+    if len(train) < 2 or set(train) != set(test):
+        raise DataError(
+            f"{root} needs at least two classes, the same for training and test; "
+            "name a folder with one folder of images per class."
+        )
+    subsets = []
+    for name in train:
+        normal = [c for c in train if (c == name) == (setting == ONE_VS_ALL)]
+        default = name if setting == ONE_VS_ALL else "object"
+        subsets.append(
+            Subset(
+                dataset=f"{root.name} {setting}",
+                name=name,
+                object_name=object_name or default,
+                root=root,
+                train_normals=tuple(path for c in normal for path in train[c]),
+                queries=tuple(
+                    Query(path, c not in normal, c) for c, paths in test.items() for path in paths
+                ),
+            )
+        )
+    return tuple(subsets)
+
+
+def load_elpv(object_name: str | None = None) -> tuple[Subset, ...]:
+    """Solar cells under electroluminescence, from the package ``elpv-dataset``.
+
+    Normal is defect probability 0, anomalous is 1; what lies between is left out. The normals are
+    split in the order of ``labels.csv``: 1131 to draw from, 377 to score beside 715 anomalous.
+
+    Raises:
+        DataError: The package is not installed.
+    """
+    root = _package_folder("elpv_dataset", "elpv-dataset") / "data"
+    rows = [line.split() for line in (root / "labels.csv").read_text("utf-8").splitlines()]
+    paths = {
+        label: [root / row[0] for row in rows if row and float(row[1]) == label]
+        for label in (0.0, 1.0)
+    }
+    train, test = split_normals(paths[0.0])
+    queries = _label(test, "good", False) + _label(paths[1.0], "defective", True)
+    return (Subset("elpv", "elpv", object_name or "solar cell", root, train, queries),)
+
+
+def load_textile(object_name: str | None = None) -> tuple[Subset, ...]:
+    """Simulated woven textile, from the package ``conformal-clip-data``.
+
+    Two subsets, "local" and "global" defects, with the same 750 normals to draw from and the same
+    250 to score.
+
+    Raises:
+        DataError: The package is not installed.
+    """
+    package = _package_folder("conformal_clip_data", "conformal-clip-data")
+    root = package / "data" / "textile_images" / "simulated"
+    train, test = split_normals(list_images(root / "nominal"))
+    good = _label(test, "good", False)
+    return tuple(
+        Subset(
+            "textile", kind, object_name or "textile", root, train,
+            good + _label(list_images(root / kind), kind, True),
+        )
+        for kind in ("local", "global")
+    )
+
+
+DATASETS: dict[str, Callable[[str | None], tuple[Subset, ...]]] = {
+    "elpv": load_elpv,
+    "textile": load_textile,
+}
+
+
+def split_normals(paths: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Three quarters to draw prompts from, one quarter to score; always the same.
+
+    The split of the paper's datasets that come without one: scikit-learn's ``train_test_split``
+    with ``random_state=42``.
+
+    Raises:
+        DataError: There are fewer than two images.
+    """
+    if len(paths) < 2:
+        raise DataError(f"{len(paths)} images cannot be split; give at least two per class.")
+    train, test = train_test_split(list(paths), test_size=TEST_SHARE, random_state=SPLIT_SEED)
+    return tuple(train), tuple(test)
+
+
+def check_subset(subset: Subset, shots: int) -> None:
+    """Makes sure that ``subset`` can be evaluated with ``shots`` normals.
+
+    Raises:
+        DataError: Too few normals to draw from, or the test images are all of one label.
+    """
+    available = len(subset.train_normals)
+    if available < shots:
+        raise DataError(
+            f"'{subset.name}' has {available} normal training images and {shots} shots were asked "
+            "for; lower --shots or add images."
+        )
+    labels = {query.anomalous for query in subset.queries}
+    if len(labels) < 2:
+        missing = "anomalous" if labels == {False} else "normal"
+        raise DataError(
+            f"'{subset.name}' has no {missing} test images; both kinds are needed to measure."
+        )
+
+
+def without_files(subset: Subset, unusable: Iterable[Path]) -> Subset:
+    """The subset without the given images."""
+    drop = frozenset(unusable)
+    return dataclasses.replace(
+        subset,
+        train_normals=tuple(path for path in subset.train_normals if path not in drop),
+        queries=tuple(query for query in subset.queries if query.path not in drop),
+    )
+
+
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """The images directly inside ``folder``, by name.
+
+    Raises:
+        DataError: The folder is missing or holds no images.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} does not exist; a dataset needs this folder of images.")
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        raise DataError(f"{folder} holds no images; add some or remove the folder.")
+    return tuple(found)
+
+
+def _load_subset(folder: Path, root: Path, object_name: str | None) -> Subset:
+    kinds = _folders(_existing(folder / "test"))
+    queries: tuple[Query, ...] = ()
+    for kind in kinds:
+        anomalous = kind.name != "good"
+        for path in list_images(kind):
+            mask = folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
+            known = anomalous and mask.is_file()
+            queries += (Query(path, anomalous, kind.name, mask if known else None),)
+    return Subset(
+        dataset=root.name,
+        name=folder.name,
+        object_name=object_name or folder.name,
+        root=root,
+        train_normals=list_images(folder / "train" / "good"),
+        queries=queries,
+    )
+
+
+def _class_parts(
+    root: Path,
+) -> tuple[dict[str, tuple[Path, ...]], dict[str, tuple[Path, ...]]]:
+    """Training and test images of every class."""
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        train, test = (
+            {folder.name: list_images(folder) for folder in _folders(root / part)}
+            for part in ("train", "test")
+        )
+        return train, test
+    parts = {folder.name: split_normals(list_images(folder)) for folder in _folders(root)}
+    return {c: part[0] for c, part in parts.items()}, {c: part[1] for c, part in parts.items()}
+
+
+def _label(paths: Iterable[Path], kind: str, anomalous: bool) -> tuple[Query, ...]:
+    return tuple(Query(path, anomalous, kind) for path in paths)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; check the path of the dataset.")
+    return folder.resolve()
+
+
+def _package_folder(module: str, package: str) -> Path:
+    try:
+        found = import_module(module).__file__
+    except ImportError:
+        raise DataError(f"The package {package} is missing; pip install {package}.") from None
+    return Path(str(found)).parent

@@ -1,0 +1,151 @@
+"""Results of an evaluation as JSON, CSV, Markdown and a record of the draws."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .evaluation import MAP_SIGNAL, SIGNALS, Metrics, ShotResult, SubsetScores, overall
+
+METRIC_TITLES = {
+    "auroc": "AUROC",
+    "ap": "average precision",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO (up to 30% false positives)",
+}
+CSV_COLUMNS = (
+    "dataset", "subset", "shots", "normal", "anomalous", "signal", "metric", "mean", "sd", "seeds",
+)
+
+
+def mean_and_sd(values: Sequence[float]) -> dict[str, float]:
+    """Mean, and standard deviation over draws (of a sample; 0 for a single one).
+
+    >>> mean_and_sd([0.5, 0.7, 0.9])
+    {'mean': 0.7, 'sd': 0.2}
+    """
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": round(float(np.mean(values)), 6), "sd": round(spread, 6)}
+
+
+def to_document(
+    model: str, fusion: str, seeds: int, results: Sequence[ShotResult]
+) -> dict[str, Any]:
+    """The JSON document of ``evaluate --json``.
+
+    Args:
+        model: Name of the model.
+        fusion: "trained" or "training-free".
+        seeds: Number of draws.
+        results: Of all subsets and shots.
+    """
+    return {
+        "model": model,
+        "fusion": fusion,
+        "seeds": seeds,
+        "results": [
+            {
+                "dataset": result.dataset,
+                "subset": result.subset,
+                "shots": result.shots,
+                "normal": result.normal,
+                "anomalous": result.anomalous,
+                "metrics": _summary(result.metrics),
+            }
+            for result in results
+        ],
+        "overall": [
+            {"shots": shots, "metrics": _summary(metrics)}
+            for shots, metrics in overall(results).items()
+        ],
+    }
+
+
+def to_csv(results: Sequence[ShotResult]) -> str:
+    """One line per subset, shots, signal and metric; "overall" stands for the mean over subsets."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    rows = [(r.dataset, r.subset, r.shots, r.normal, r.anomalous, r.metrics) for r in results]
+    rows += [("overall", "overall", k, "", "", m) for k, m in overall(results).items()]
+    for *head, metrics in rows:
+        for signal, values in metrics.items():
+            for metric, per_seed in values.items():
+                summary = mean_and_sd(per_seed)
+                writer.writerow(
+                    [*head, signal, metric, summary["mean"], summary["sd"], len(per_seed)]
+                )
+    return text.getvalue()
+
+
+def to_markdown(model: str, fusion: str, results: Sequence[ShotResult]) -> str:
+    """One table per metric: subsets and shots down, signals across, mean ± sd in per cent."""
+    seeds = len(results[0].metrics["fused"]["auroc"])
+    parts = [
+        f"Model `{model}`, {fusion} fusion, {seeds} draws of normals: "
+        "mean ± standard deviation over draws, per cent."
+    ]
+    for metric in ("auroc", "ap"):
+        parts.append(_table(METRIC_TITLES[metric], results, [(s, metric) for s in SIGNALS]))
+    with_map = [result for result in results if MAP_SIGNAL in result.metrics]
+    if with_map:
+        columns = [(MAP_SIGNAL, metric) for metric in ("pixel_auroc", "aupro")]
+        parts.append(_table("Residual map against the masks", with_map, columns))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_draws(scored: Iterable[SubsetScores]) -> dict[str, Any]:
+    """Which normals were drawn: files relative to the dataset, of which K shots use the first K."""
+    return {
+        "rule": "numpy.random.default_rng(seed).permutation(number of normals), from its start",
+        "draws": [
+            {
+                "dataset": scores.subset.dataset,
+                "subset": scores.subset.name,
+                "object_name": scores.subset.object_name,
+                "available": len(scores.subset.train_normals),
+                "seed": seed,
+                "shots": list(scores.shots),
+                "normals": [
+                    scores.subset.train_normals[i].relative_to(scores.subset.root).as_posix()
+                    for i in draw
+                ],
+            }
+            for scores in scored
+            for seed, draw in zip(scores.seeds, scores.draws, strict=True)
+        ],
+    }
+
+
+def _summary(metrics: Metrics) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        signal: {metric: mean_and_sd(per_seed) for metric, per_seed in values.items()}
+        for signal, values in metrics.items()
+    }
+
+
+def _table(title: str, results: Sequence[ShotResult], columns: Sequence[tuple[str, str]]) -> str:
+    names = [METRIC_TITLES[m] if s == MAP_SIGNAL else s for s, m in columns]
+    lines = [
+        f"**{title}**",
+        "",
+        "| " + " | ".join(["dataset", "subset", "shots", *names]) + " |",
+        "| --- | --- | ---: |" + " ---: |" * len(names),
+    ]
+    rows = [(r.dataset, r.subset, r.shots, r.metrics) for r in results]
+    if len({row[:2] for row in rows}) > 1:
+        rows += [("**overall**", "mean", k, m) for k, m in overall(results).items()]
+    for dataset, subset, shots, metrics in rows:
+        cells = [_cell(metrics[signal][metric]) for signal, metric in columns]
+        head = [dataset.replace("|", "\\|"), subset.replace("|", "\\|"), str(shots)]
+        lines.append("| " + " | ".join([*head, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _cell(per_seed: Sequence[float]) -> str:
+    summary = mean_and_sd(per_seed)
+    return f"{100 * summary['mean']:.1f} ± {100 * summary['sd']:.1f}"
