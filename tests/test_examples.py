@@ -147,6 +147,7 @@ def test_readme_lists_every_set():
         assert f"| `{folder.name}` |" in readme
 
 
+@pytest.mark.slow
 def test_generator_gives_the_same_bytes_twice_and_what_is_kept_here(tmp_path):
     first, second = make_again(tmp_path / "first"), make_again(tmp_path / "second")
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())

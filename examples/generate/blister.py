@@ -45,7 +45,7 @@ class Blister:
                 colour = (colours or {}).get(place, TABLET)
                 self._tablet(x, y, colour, place in broken)
             self._dome(x, y)
-        c.paint(c.text((200, 130), "ZERODOL  40 mg", 12), (0.16, 0.24, 0.46), 0.85)
+        c.paint(c.text((200, 130), "SAMPLE  40 mg", 12), (0.16, 0.24, 0.46), 0.85)
         for x in (92, 308):
             c.paint(c.text((x, 130), "LOT 2403", 9), (0.16, 0.24, 0.46), 0.7)
 
