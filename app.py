@@ -1,0 +1,67 @@
+"""The browser application: ``python app.py``, then open the address it prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+# The page works without a network, and says nothing to anyone.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of the application."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
+    parser.add_argument("--share", action="store_true", help="open a public link (needs a network)")
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME_OR_DIR",
+        help="offer this model, the first one as the default; may be repeated",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--mcp", action="store_true", help="serve the API to language models too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Composes the page and serves it until interrupted.
+
+    Returns:
+        Exit status.
+    """
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # Imported here, so that --help does not wait for them.
+    from inctrl_core.errors import InctrlError
+    from inctrl_core.ui.examples import load_examples
+    from inctrl_core.ui.models import ModelRegistry, find_sources
+    from inctrl_core.ui.page import build_page, launch_options
+
+    try:
+        registry = ModelRegistry(find_sources(arguments.model), arguments.device)
+    except InctrlError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    page = build_page(registry, load_examples())
+    page.launch(
+        server_name=arguments.host,
+        server_port=arguments.port,
+        share=arguments.share,
+        mcp_server=arguments.mcp,
+        prevent_thread_lock=True,
+        **launch_options(),
+    )
+    registry.warm_up()
+    page.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

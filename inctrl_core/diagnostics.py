@@ -1,0 +1,336 @@
+"""What a score means: normal range, counterfactuals and sensitivity, from features at hand.
+
+Nothing here runs the backbone: every figure follows from a bank and an encoded query, through the
+same fusion that made the score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .detector import Detector, EncodedImages
+from .errors import PromptError
+from .heads import Evidence
+from .prompt_bank import PromptBank
+from .residuals import global_distance, layer_residuals
+from .score import Score
+
+# Top of the heatmap's scale where a single normal gives no range of its own: a quarter of the way
+# from "same direction" (0) to "opposite" (1), half of the way to "nothing in common" (0.5).
+UNCALIBRATED_HIGH = 0.25
+# The scale never gets narrower than this, so that identical normals do not magnify rounding.
+NARROWEST_SCALE = 0.02
+# With normals that vary this far, twice their largest distance; the middle of the scale is it.
+SCALE_OVER_NORMAL = 2.0
+
+
+@dataclass(frozen=True)
+class NormalRange:
+    """Scores of the normals, each against the other K - 1 (leave-one-out).
+
+    Attributes:
+        fused: K fused scores, in the order of the normals.
+        patch_max: K largest patch residuals.
+    """
+
+    fused: tuple[float, ...]
+    patch_max: tuple[float, ...]
+
+    @property
+    def lowest(self) -> float:
+        """Smallest fused score of a normal."""
+        return min(self.fused)
+
+    @property
+    def highest(self) -> float:
+        """Largest fused score of a normal."""
+        return max(self.fused)
+
+    @property
+    def threshold(self) -> float:
+        """Suggested threshold: what lies above it scores higher than every normal.
+
+        With a handful of normals this is the end of a range, never a probability.
+        """
+        return self.highest
+
+
+def normal_range(detector: Detector, bank: PromptBank) -> NormalRange | None:
+    """Scores each normal against the others; None where K is 1.
+
+    Each normal sees K - 1 others and a query sees K, so the range errs on the high side.
+    """
+    if bank.shots < 2:
+        return None
+    scores = [detector.score_normal(index, bank) for index in range(bank.shots)]
+    return NormalRange(
+        tuple(score.fused for score in scores), tuple(score.patch_max for score in scores)
+    )
+
+
+@dataclass(frozen=True)
+class PatchScale:
+    """Fixed scale of a heatmap.
+
+    Attributes:
+        low: Patch residual at the bottom of the scale.
+        high: Patch residual at its top.
+        normal_high: Largest residual of any patch of a normal against the other normals; None
+            where there is one normal.
+    """
+
+    low: float
+    high: float
+    normal_high: float | None
+
+
+def patch_scale(bank: PromptBank, depth: int | None = None) -> PatchScale:
+    """The scale of a map from the normals alone, so that no query can stretch it.
+
+    It runs from 0 to twice the largest residual that the normals show against each other, or to
+    ``UNCALIBRATED_HIGH`` where there is a single normal.
+
+    Args:
+        bank: The normals.
+        depth: Index of a depth, None for the mean over depths.
+    """
+    maps = bank.normal_layer_maps
+    if maps is None:
+        return PatchScale(0.0, UNCALIBRATED_HIGH, None)
+    values = maps.mean(dim=1) if depth is None else maps[:, depth]
+    normal_high = float(values.max())
+    return PatchScale(0.0, max(SCALE_OVER_NORMAL * normal_high, NARROWEST_SCALE), normal_high)
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One signal of the fusion, and the score had it been unremarkable.
+
+    Attributes:
+        signal: "patches", "image" or "text".
+        value: What the query shows: ``patch_max``, ``image_residual`` or ``text_anomaly``.
+        neutral: The same of the closest normal, which takes the query's place in this signal.
+        fused_without: The fused score after that exchange.
+        change: Fused score minus ``fused_without``: what the signal adds, given the others.
+    """
+
+    signal: str
+    value: float
+    neutral: float
+    fused_without: float
+    change: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Counterfactual account of one score. The changes need not add up: fusion is not a sum.
+
+    Attributes:
+        fused: The score as it is.
+        closest: Index of the normal whose global embedding is closest to the query's.
+        entries: Of "patches", "image" and "text".
+    """
+
+    fused: float
+    closest: int
+    entries: tuple[LedgerEntry, ...]
+
+
+def fusion_ledger(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> Ledger:
+    """Re-fuses a query with one signal at a time replaced by that of its closest normal.
+
+    Neutral means, for the patches, the closest normal's own maps against the other normals (all
+    zero where it is the only one); for the image, its global embedding; for the text, what the
+    prompts say of it.
+
+    Args:
+        detector: Of the bank.
+        bank: The normals.
+        encoded: One query.
+    """
+    embeddings = encoded.features.embeddings
+    with torch.inference_mode():
+        layer_maps, nearest = layer_residuals(encoded.features.patches, bank.features.patches)
+        closest = int(global_distance(embeddings, bank.features.embeddings)[0].argmin())
+        normal = bank.features.embeddings[closest : closest + 1]
+        normal_maps = bank.normal_layer_maps
+        maps = torch.zeros_like(layer_maps) if normal_maps is None else normal_maps[closest][None]
+        query = detector.evidence(layer_maps, embeddings, bank)
+        neutral = detector.evidence(maps, normal, bank)
+
+    def fuse(evidence: Evidence) -> Score:
+        return detector.fuse(evidence, nearest, encoded.crop_boxes)[0]
+
+    score, reference = fuse(query), fuse(neutral)
+    swaps = {
+        "patches": ("layer_maps", "patch_max"),
+        "image": ("embeddings", "image_residual"),
+        "text": ("text_anomaly", "text_anomaly"),
+    }
+    entries = []
+    for signal, (evidence_field, score_field) in swaps.items():
+        swap = {evidence_field: getattr(neutral, evidence_field)}
+        without = fuse(dataclasses.replace(query, **swap)).fused
+        entries.append(
+            LedgerEntry(
+                signal=signal,
+                value=getattr(score, score_field),
+                neutral=getattr(reference, score_field),
+                fused_without=without,
+                change=score.fused - without,
+            )
+        )
+    return Ledger(score.fused, closest, tuple(entries))
+
+
+@dataclass(frozen=True)
+class PhraseMatch:
+    """A prompt and its cosine with the query's global embedding, in [-1, 1]."""
+
+    phrase: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class TextEvidence:
+    """What the prompts say of one query.
+
+    Attributes:
+        normal_cosine: Cosine with the prototype of the normal prompts.
+        anomaly_cosine: Cosine with the prototype of the anomaly prompts.
+        normal: The closest normal prompts, closest first.
+        anomaly: The closest anomaly prompts, closest first.
+    """
+
+    normal_cosine: float
+    anomaly_cosine: float
+    normal: tuple[PhraseMatch, ...]
+    anomaly: tuple[PhraseMatch, ...]
+
+
+def text_evidence(bank: PromptBank, encoded: EncodedImages, top: int = 3) -> TextEvidence:
+    """Compares one query with every prompt.
+
+    Args:
+        bank: Holds the prompts.
+        encoded: One query.
+        top: Number of single prompts kept in each group.
+    """
+    text = bank.text
+    image = F.normalize(encoded.features.embeddings[0], dim=-1)
+
+    def closest(embeddings: torch.Tensor, phrases: Sequence[str]) -> tuple[PhraseMatch, ...]:
+        cosines, order = (embeddings @ image).topk(min(top, len(phrases)))
+        return tuple(
+            PhraseMatch(phrases[i], cosine)
+            for i, cosine in zip(order.tolist(), cosines.tolist(), strict=True)
+        )
+
+    return TextEvidence(
+        normal_cosine=float(text.normal_prototype @ image),
+        anomaly_cosine=float(text.anomaly_prototype @ image),
+        normal=closest(text.normal, text.prompts.normal),
+        anomaly=closest(text.anomaly, text.prompts.anomaly),
+    )
+
+
+@dataclass(frozen=True)
+class PatchMatch:
+    """Where a patch of the query has its closest counterpart, at one depth.
+
+    Attributes:
+        depth: Index of the depth, 0 for the shallowest.
+        distance: Patch residual there, in [0, 1].
+        normal: Index of the normal that holds the counterpart.
+        row: Its row in that normal's grid.
+        column: Its column.
+    """
+
+    depth: int
+    distance: float
+    normal: int
+    row: int
+    column: int
+
+
+def patch_matches(score: Score, row: int, column: int) -> tuple[PatchMatch, ...]:
+    """The provenance of one value of the map, one match per depth.
+
+    Raises:
+        PromptError: The patch lies outside the grid.
+    """
+    grid = score.patch_map.shape[0]
+    if not (0 <= row < grid and 0 <= column < grid):
+        raise PromptError(f"Choose a row and a column between 1 and {grid}.")
+    return tuple(
+        PatchMatch(depth, float(values[row, column]), *map(int, places[row, column]))
+        for depth, (values, places) in enumerate(zip(score.layer_maps, score.nearest, strict=True))
+    )
+
+
+@dataclass(frozen=True)
+class DropOne:
+    """A score without one of the normals.
+
+    Attributes:
+        index: The normal left out.
+        fused: The query's fused score against the others.
+        change: ``fused`` minus the score with all normals.
+    """
+
+    index: int
+    fused: float
+    change: float
+
+
+def drop_one(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> tuple[DropOne, ...]:
+    """Leaves out each normal in turn: which of them carries the result?
+
+    Raises:
+        PromptError: There is a single normal.
+    """
+    if bank.shots < 2:
+        raise PromptError("Add a second normal image: the only one cannot be left out.")
+    fused = detector.score_encoded(encoded, bank)[0].fused
+    without = [
+        detector.score_encoded(encoded, bank.without(index))[0].fused for index in range(bank.shots)
+    ]
+    return tuple(DropOne(index, value, value - fused) for index, value in enumerate(without))
+
+
+@dataclass(frozen=True)
+class ShotsPoint:
+    """Fused scores of a query against random subsets of ``shots`` normals."""
+
+    shots: int
+    fused: tuple[float, ...]
+
+
+def shots_curve(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, draws: int = 8, seed: int = 0
+) -> tuple[ShotsPoint, ...]:
+    """How the score depends on the number of normals, K = 1 .. all of them.
+
+    Args:
+        detector: Of the bank.
+        bank: The normals to draw from.
+        encoded: One query.
+        draws: Subsets per K; fewer where a K has fewer.
+        seed: Of the draws.
+    """
+    generator = random.Random(seed)
+    points = []
+    for shots in range(1, bank.shots + 1):
+        tries = [
+            tuple(sorted(generator.sample(range(bank.shots), shots))) for _ in range(4 * draws)
+        ]
+        subsets = list(dict.fromkeys(tries))[:draws]
+        scores = [detector.score_encoded(encoded, bank.subset(s))[0].fused for s in subsets]
+        points.append(ShotsPoint(shots, tuple(scores)))
+    return tuple(points)

@@ -1,0 +1,155 @@
+"""Pictures of a score: the heatmap over the original image, and marks on images.
+
+Pure functions of arrays and PIL images. The colour tables come from matplotlib; the compositing is
+Pillow's, fast enough to follow a slider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .preprocessing import CropBox, patch_box
+
+# Of even lightness from end to end, so that colour-blind people and grey prints keep the order.
+COLOUR_MAPS = ("cividis", "viridis", "magma")
+
+_LEVELS = 256
+_OUTSIDE = 0.45  # Brightness kept outside the crop, which the model never saw.
+_FAINTEST = 0.2  # Share of the opacity left at the bottom of the scale.
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """How a map is drawn.
+
+    Attributes:
+        low: Value at the bottom of the colour scale.
+        high: Value at its top; beyond it the colour stays the same.
+        colour_map: One of ``COLOUR_MAPS``.
+        opacity: Of the top half of the scale, in [0, 1]. Below, it falls with the value, so that
+            what looks normal stays visible.
+        smooth: Interpolate between patches; False draws them as squares.
+    """
+
+    low: float
+    high: float
+    colour_map: str = COLOUR_MAPS[0]
+    opacity: float = 0.7
+    smooth: bool = True
+
+
+@lru_cache(maxsize=len(COLOUR_MAPS))
+def colour_table(name: str) -> np.ndarray:
+    """uint8 [256, 3], from the bottom to the top of the scale.
+
+    Raises:
+        ValueError: ``name`` is not one of ``COLOUR_MAPS``.
+    """
+    if name not in COLOUR_MAPS:
+        raise ValueError(f"Choose a colour map among {', '.join(COLOUR_MAPS)}.")
+    from matplotlib import colormaps  # Takes a third of a second, and most callers draw nothing.
+
+    return np.rint(colormaps[name](np.arange(_LEVELS))[:, :3] * 255).astype(np.uint8)
+
+
+def overlay(
+    image: Image.Image,
+    patch_map: np.ndarray,
+    crop_box: CropBox,
+    style: OverlayStyle,
+    marked: tuple[int, int] | None = None,
+) -> Image.Image:
+    """Lays a map over the image it belongs to, at the image's own size.
+
+    What the model did not see is darkened, and the crop's edge drawn where it is not the image's.
+
+    Args:
+        image: RGB.
+        patch_map: float [G, G].
+        crop_box: Of the map, in pixels of ``image``.
+        style: Scale and colours.
+        marked: (row, column) of a patch to frame.
+
+    Returns:
+        RGB image of the same size.
+    """
+    left, top, right, bottom = (round(edge) for edge in crop_box)
+    size = max(right - left, 1), max(bottom - top, 1)
+    levels = _levels(patch_map, style, size)
+    colours = levels.convert("P")
+    colours.putpalette(colour_table(style.colour_map).tobytes())
+    seen = image.crop((left, top, left + size[0], top + size[1]))
+    mixed = Image.composite(colours.convert("RGB"), seen, levels.point(_alpha(style.opacity)))
+    if size == image.size:
+        result = mixed
+    else:
+        result = image.point([round(_OUTSIDE * value) for value in range(256)] * 3)
+        result.paste(mixed, (left, top))
+        _frame(result, (left, top, left + size[0], top + size[1]), thin=True)
+    if marked is not None:
+        _frame(result, patch_box(crop_box, patch_map.shape[0], *marked))
+    return result
+
+
+def mark_patch(
+    image: Image.Image, crop_box: CropBox, grid: int, row: int, column: int
+) -> Image.Image:
+    """A copy of an image with one patch framed and all else darkened.
+
+    Args:
+        image: RGB.
+        crop_box: In pixels of ``image``.
+        grid: G, side of the patch grid.
+        row: Of the patch.
+        column: Of the patch.
+    """
+    box = patch_box(crop_box, grid, row, column)
+    corners = tuple(round(edge) for edge in box)
+    result = image.point([round(0.6 * value) for value in range(256)] * 3)
+    result.paste(image.crop(corners), corners[:2])
+    _frame(result, box)
+    return result
+
+
+def fit_within(image: Image.Image, max_pixels: int) -> Image.Image:
+    """The image itself, or a smaller copy of the same aspect ratio with at most ``max_pixels``."""
+    width, height = image.size
+    if width * height <= max_pixels:
+        return image
+    factor = (max_pixels / (width * height)) ** 0.5
+    smaller = max(1, int(width * factor)), max(1, int(height * factor))
+    return image.resize(smaller, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def scale_box(box: CropBox, original: tuple[int, int], shown: tuple[int, int]) -> CropBox:
+    """A box in pixels of an image of size ``original``, in those of its copy of size ``shown``."""
+    x, y = shown[0] / original[0], shown[1] / original[1]
+    return (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+
+
+def _levels(patch_map: np.ndarray, style: OverlayStyle, size: tuple[int, int]) -> Image.Image:
+    span = max(style.high - style.low, 1e-12)
+    share = (np.asarray(patch_map, dtype=np.float64) - style.low) / span
+    levels = np.rint(np.clip(share, 0.0, 1.0) * (_LEVELS - 1)).astype(np.uint8)
+    filter_ = Image.Resampling.BILINEAR if style.smooth else Image.Resampling.NEAREST
+    return Image.fromarray(levels).resize(size, filter_)
+
+
+def _alpha(opacity: float) -> list[int]:
+    ramp = np.clip(np.arange(_LEVELS) / (_LEVELS / 2), _FAINTEST, 1.0)
+    return np.rint(255 * min(max(opacity, 0.0), 1.0) * ramp).astype(int).tolist()
+
+
+def _frame(image: Image.Image, box: CropBox, thin: bool = False) -> None:
+    # Dark outside, light inside: visible on any ground and in any colour map.
+    unit = max(1, round(max(image.size) / (700 if thin else 350)))
+    left, top, right, bottom = (round(edge) for edge in box)
+    right, bottom = max(right - 1, left), max(bottom - 1, top)
+    draw = ImageDraw.Draw(image)
+    outer = (left - unit, top - unit, right + unit, bottom + unit)
+    draw.rectangle(outer, outline=(20, 20, 20), width=unit)
+    draw.rectangle((left, top, right, bottom), outline=(255, 255, 255), width=unit)

@@ -1,0 +1,87 @@
+"""The same scoring for programs: named endpoints with plain files in and JSON out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ..diagnostics import patch_scale
+from ..errors import InctrlError
+from ..figures import OverlayStyle, overlay
+from ..preprocessing import open_image
+from ..prompt_bank import check_shots
+from .form import MODEL_QUEUE, UploadedFile, file_path
+from .models import ModelRegistry
+
+
+class ScoreApi:
+    """The endpoint ``/score``.
+
+    Its components are never shown: they give the endpoint types that clients understand.
+
+    Args:
+        registry: The models.
+    """
+
+    def __init__(self, registry: ModelRegistry) -> None:
+        self.registry = registry
+
+    def build(self) -> None:
+        """Registers the endpoint."""
+        with gr.Group(visible=False):
+            normals = gr.File(label="Normal images", file_count="multiple")
+            query = gr.File(label="Query image")
+            object_name = gr.Textbox(label="Object name", value="object")
+            model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
+            result = gr.JSON(label="Score")
+            picture = gr.Image(label="Heatmap over the query", format="png")
+            button = gr.Button()
+        button.click(
+            self.score,
+            [normals, query, object_name, model],
+            [result, picture],
+            preprocess=False,
+            concurrency_id=MODEL_QUEUE,
+            concurrency_limit=1,
+            api_name="score",
+        )
+
+    def score(
+        self,
+        normals: list[dict[str, Any]] | None,
+        query: UploadedFile,
+        object_name: str = "object",
+        model: str = "",
+    ) -> tuple[dict[str, Any], Image.Image]:
+        """Scores a query image against 1 to 16 normal images of the same kind of object.
+
+        Args:
+            normals: The normal images.
+            query: The image to check.
+            object_name: What they show, for example "metal nut"; it goes into the text prompts.
+            model: One of the offered models.
+
+        Returns:
+            The score and its parts: fused (the anomaly score), holistic, patch_max,
+            image_residual, text_anomaly, all in [0, 1]; patch_map, 15 x 15; crop_box, the part of
+            the query that was seen, in its pixels. Then the heatmap over the query.
+        """
+        try:
+            files = [file_path(file) for file in normals or ()]
+            check_shots(len(files))
+            if not file_path(query):
+                raise InctrlError("Add the image to check.")
+            image = open_image(file_path(query))
+            detector = self.registry.get(model)
+            bank = detector.build_bank(files, object_name)
+            score = detector.score([image], bank)[0]
+        except InctrlError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        scale = patch_scale(bank)
+        picture = overlay(
+            image, score.patch_map, score.crop_box, OverlayStyle(scale.low, scale.high)
+        )
+        about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
+        return about | score.to_dict(), picture

@@ -1,0 +1,157 @@
+"""Charts as HTML: they follow the page's width and its light or dark colours.
+
+Pure functions that return markup. Every text that a visitor may have typed goes through
+:func:`html.escape` here.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+from ..diagnostics import Ledger, NormalRange, PatchScale, PhraseMatch, TextEvidence
+from ..figures import colour_table
+
+_STOPS = 16
+
+
+def range_strip(fused: float, ranges: NormalRange) -> str:
+    """The normals' own scores as dots on a band, and the query's as a marker."""
+    top = axis_top(max(fused, ranges.highest))
+    low, high = _percent(ranges.lowest, top), _percent(ranges.highest, top)
+    dots = "".join(
+        f'<i class="ic-dot" style="left:{_percent(value, top):.2f}%"></i>' for value in ranges.fused
+    )
+    label = (
+        f"Normals from {ranges.lowest:.3f} to {ranges.highest:.3f}, this image {fused:.3f}, "
+        f"on a scale from 0 to {top:g}."
+    )
+    return (
+        f'<div class="ic-strip" role="img" aria-label="{label}">'
+        f'<div class="ic-track"><b class="ic-band" style="left:{low:.2f}%;'
+        f'width:{max(high - low, 0.5):.2f}%"></b>{dots}'
+        f'<b class="ic-marker" style="left:{_percent(fused, top):.2f}%"></b></div>'
+        f'<div class="ic-ends"><span>0</span><span>{top:g}</span></div>'
+        '<p class="ic-key"><i class="ic-dot"></i> each normal, scored against the others '
+        '<b class="ic-marker"></b> this image</p></div>'
+    )
+
+
+def colour_bar(scale: PatchScale, colour_map: str) -> str:
+    """The heatmap's colour scale with its numbers."""
+    table = colour_table(colour_map)
+    picked = table[[round(i * (len(table) - 1) / (_STOPS - 1)) for i in range(_STOPS)]]
+    stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in picked.tolist())
+    ticks = [(scale.low, f"{scale.low:.2f}"), (scale.high, f"{scale.high:.2f} or more")]
+    if scale.normal_high is None:
+        note = (
+            "A fixed scale: with one normal there is nothing to compare it with, "
+            "so colours say less."
+        )
+    else:
+        ticks.insert(1, (scale.normal_high, f"{scale.normal_high:.3f} largest among the normals"))
+        note = (
+            "The scale comes from your normals, never from this image: the middle is the largest "
+            "difference they show among themselves."
+        )
+    span = scale.high - scale.low
+    labels = "".join(
+        f'<span style="left:{100 * (value - scale.low) / span:.1f}%">{text}</span>'
+        for value, text in ticks
+    )
+    return (
+        f'<div class="ic-bar"><p class="ic-label">Difference from the most similar patch of any '
+        f'normal</p><div class="ic-ramp" style="background:linear-gradient(90deg, {stops})"></div>'
+        f'<div class="ic-ticks">{labels}</div><p class="ic-small">{note}</p></div>'
+    )
+
+
+def text_bars(text: TextEvidence, share: float) -> str:
+    """The two groups of prompts against each other, then the closest single prompts of each.
+
+    Args:
+        text: Cosines.
+        share: Of the anomaly group, in [0, 1].
+    """
+    groups = _bar("Normal wording", 1 - share, f"{100 * (1 - share):.0f}%", "ic-fill-quiet") + _bar(
+        "Damage wording", share, f"{100 * share:.0f}%", "ic-fill"
+    )
+    everything = (*text.normal, *text.anomaly)
+    top = max([match.cosine for match in everything], default=0.0)
+    low = min([0.0, *(match.cosine for match in everything)])
+    columns = "".join(
+        f'<div><p class="ic-label">{heading}</p>{_phrases(matches, low, top, fill)}</div>'
+        for heading, matches, fill in (
+            ("Closest normal phrases", text.normal, "ic-fill-quiet"),
+            ("Closest damage phrases", text.anomaly, "ic-fill"),
+        )
+    )
+    return (
+        f'<div class="ic-text">{groups}'
+        '<p class="ic-small">How the model divides its belief between the two groups of phrases '
+        f"(similarity {text.normal_cosine:.3f} against {text.anomaly_cosine:.3f}; small gaps "
+        "count, because they are multiplied by 100).</p>"
+        f'<div class="ic-columns">{columns}</div></div>'
+    )
+
+
+LEDGER_ROWS = {
+    "patches": ("Patches", "largest difference of any patch"),
+    "image": ("Whole image", "difference of the image as a whole"),
+    "text": ("Text", "share of the damage phrases"),
+}
+
+
+def ledger_table(ledger: Ledger) -> str:
+    """Each signal of the fusion, and the score had that signal been unremarkable."""
+    widest = max([abs(entry.change) for entry in ledger.entries] + [1e-9])
+    rows = []
+    for entry in ledger.entries:
+        name, what = LEDGER_ROWS[entry.signal]
+        width = 50 * abs(entry.change) / widest
+        side = f"left:50%;width:{width:.1f}%"
+        if entry.change < 0:
+            side = f"left:{50 - width:.1f}%;width:{width:.1f}%"
+        fill = "ic-fill" if entry.change >= 0 else "ic-fill-quiet"
+        rows.append(
+            f'<tr><th scope="row">{name}<span>{what}</span></th>'
+            f"<td>{entry.value:.3f}</td><td>{entry.neutral:.3f}</td>"
+            f"<td>{entry.fused_without:.3f}</td>"
+            f'<td class="ic-change"><div class="ic-diverge"><i class="{fill}" '
+            f'style="{side}"></i></div>{entry.change:+.3f}</td></tr>'
+        )
+    return (
+        '<div class="ic-ledger"><table><thead><tr><th scope="col">Signal</th>'
+        '<th scope="col">This image</th><th scope="col">Closest normal</th>'
+        '<th scope="col">Score without it</th><th scope="col">What it changes</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+        '<p class="ic-small">"Without it" puts your closest normal (number '
+        f"{ledger.closest + 1}) in this image's place for that one signal and works the score "
+        f"({ledger.fused:.3f}) out again. The parts need not add up.</p></div>"
+    )
+
+
+def axis_top(value: float) -> float:
+    """The smallest of 0.05, 0.1, 0.15, ... up to 1 that leaves a little room above ``value``."""
+    return min(1.0, math.ceil(round(value * 1.08 / 0.05, 6)) * 0.05) if value > 0 else 0.05
+
+
+def _phrases(matches: Sequence[PhraseMatch], low: float, top: float, fill: str) -> str:
+    span = max(top - low, 1e-9)
+    return "".join(
+        _bar(match.phrase, (match.cosine - low) / span, f"{match.cosine:.3f}", fill)
+        for match in matches
+    )
+
+
+def _bar(label: str, share: float, value: str, fill: str) -> str:
+    return (
+        f'<div class="ic-row"><span>{html.escape(label)}</span><em>{value}</em>'
+        f'<div class="ic-line"><i class="{fill}" '
+        f'style="width:{100 * min(max(share, 0), 1):.1f}%"></i></div></div>'
+    )
+
+
+def _percent(value: float, top: float) -> float:
+    return 100 * min(max(value / top, 0.0), 1.0)

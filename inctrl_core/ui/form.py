@@ -1,0 +1,103 @@
+"""What a visitor gives: normals, query, object name, model. Shared by all tabs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ..prompt_bank import MAX_SHOTS
+from ..text_prompts import MAX_OBJECT_NAME
+from .models import ModelRegistry
+from .session import Session
+
+# Every event that runs the model shares this queue, one at a time: two at once on the same cores
+# would both be late.
+MODEL_QUEUE = "model"
+
+# What Gradio hands over with preprocess=False, after it has made sure that every path is that of a
+# file this visitor uploaded. Its own preprocessing would decode the images, before our limits and
+# without our care for 16 bits, CMYK and transparency.
+UploadedFile = dict[str, Any] | None
+UploadedGallery = list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True)
+class Form:
+    """The components of the form."""
+
+    normals: gr.Gallery
+    query: gr.Image
+    object_name: gr.Textbox
+    model: gr.Dropdown
+    button: gr.Button
+
+
+def build_form(registry: ModelRegistry) -> Form:
+    """Lays out the form; the caller wires it."""
+    normals = gr.Gallery(
+        label=f"1. Normal images (1 to {MAX_SHOTS})",
+        file_types=["image"],
+        columns=4,
+        height=190,
+        object_fit="cover",
+        sources=["upload", "clipboard"],
+        buttons=[],
+        elem_id="normals",
+    )
+    query = gr.Image(
+        label="2. Image to check",
+        type="filepath",
+        image_mode=None,
+        height=230,
+        sources=["upload", "clipboard"],
+        buttons=[],
+        elem_id="query",
+    )
+    object_name = gr.Textbox(
+        label="3. What is it?",
+        placeholder="for example: metal nut",
+        info="A common noun works best. It goes into the text prompts.",
+        max_length=MAX_OBJECT_NAME,
+        elem_id="object-name",
+    )
+    model = gr.Dropdown(
+        registry.names,
+        value=registry.default,
+        label="Model",
+        visible=len(registry.names) > 1,
+        elem_id="model",
+    )
+    button = gr.Button("Score", variant="primary", size="lg", elem_id="score")
+    return Form(normals, query, object_name, model, button)
+
+
+def gallery_paths(data: UploadedGallery) -> tuple[str, ...]:
+    """Where the uploaded files lie, unread and unconverted."""
+    return tuple(file_path(entry.get("image") or entry.get("video")) for entry in data or ())
+
+
+def file_path(data: UploadedFile) -> str:
+    """Where an uploaded file lies; empty where there is none."""
+    return (data or {}).get("path") or ""
+
+
+def check_form(
+    normals: UploadedGallery,
+    query: UploadedFile,
+    object_name: str | None,
+    model: str,
+    session: Session | None,
+) -> list[dict[str, Any]]:
+    """Says beside each field what is missing, before anything runs."""
+    count = len(gallery_paths(normals))
+    few = "Add at least one normal image."
+    many = f"There are {count} normal images; use at most {MAX_SHOTS}."
+    return [
+        gr.validate(1 <= count <= MAX_SHOTS, few if count == 0 else many),
+        gr.validate(bool(file_path(query)), "Add the image to check."),
+        gr.validate(True, ""),
+        gr.validate(True, ""),
+        gr.validate(True, ""),
+    ]

@@ -1,0 +1,97 @@
+"""The models that visitors may choose, loaded once and shared."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..config import CONFIG_FILE
+from ..detector import ASSETS, DEFAULT_MODEL, Detector, load_detector
+from ..errors import InctrlError, ModelError
+
+logger = logging.getLogger(__name__)
+
+
+class ModelRegistry:
+    """An allow-list of models; keeps the ones used last in memory.
+
+    Detectors hold nothing of any visitor, so all may share one.
+
+    Args:
+        sources: Models by the name shown to visitors: a name of ``assets/`` or a directory.
+        device: As for :func:`inctrl_core.load_detector`.
+        capacity: Number of models kept in memory.
+
+    Raises:
+        ModelError: There is no model at all.
+    """
+
+    def __init__(
+        self, sources: dict[str, str | Path], device: str = "auto", capacity: int = 2
+    ) -> None:
+        if not sources:
+            raise ModelError("There is no model; name a model directory with --model.")
+        self._sources = dict(sources)
+        self._device = device
+        self._capacity = capacity
+        self._loaded: OrderedDict[str, Detector] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """What visitors may choose, the default first."""
+        return list(self._sources)
+
+    @property
+    def default(self) -> str:
+        """The model chosen at first."""
+        return self.names[0]
+
+    def get(self, name: str) -> Detector:
+        """The detector of that name, loaded if need be.
+
+        Raises:
+            ModelError: The name is not on the list, or the model does not load.
+        """
+        if not isinstance(name, str) or name not in self._sources:
+            raise ModelError("Choose one of the models in the list.")
+        with self._lock:
+            if name not in self._loaded:
+                while len(self._loaded) >= self._capacity:
+                    self._loaded.popitem(last=False)
+                self._loaded[name] = load_detector(self._sources[name], self._device)
+            self._loaded.move_to_end(name)
+            return self._loaded[name]
+
+    def warm_up(self) -> threading.Thread:
+        """Loads the default model in the background, so that the first visitor need not wait."""
+        thread = threading.Thread(target=self._load_default, name="warm-up", daemon=True)
+        thread.start()
+        return thread
+
+    def _load_default(self) -> None:
+        try:
+            self.get(self.default)
+        except InctrlError as error:
+            # The visitor who asks for the model is told as well.
+            logger.warning("%s", error)
+
+
+def find_sources(given: Iterable[str] = (), assets: Path = ASSETS) -> dict[str, str | Path]:
+    """Names the models given by the operator, then those of the assets folder.
+
+    Args:
+        given: Directories or names; each is shown by its last part, without the path.
+        assets: Folder of embedded models.
+    """
+    sources: dict[str, str | Path] = {}
+    for source in given:
+        sources[Path(source).name] = source
+    embedded = sorted(path.parent.name for path in assets.glob(f"*/{CONFIG_FILE}"))
+    # The default model leads where the operator names no other.
+    for name in sorted(embedded, key=lambda name: name != DEFAULT_MODEL):
+        sources.setdefault(name, assets / name)
+    return sources

@@ -1,0 +1,81 @@
+"""The page: header, examples, form, and one tab per file of this package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..preprocessing import MAX_BYTES
+from .api import ScoreApi
+from .examples import EXAMPLES, ExampleSet
+from .form import build_form
+from .inspect import InspectTab
+from .models import ModelRegistry
+from .theme import CSS, build_theme
+
+TITLE = "InCTRL: find the odd one out from a few normal images"
+HEADER = """
+<header class="ic-header">
+  <h1>InCTRL <span>Find what is wrong from a few images of what is right</span></h1>
+  <p>Give 1 to 16 images of sound objects. The model compares every patch of a new image with them,
+  adds what words say about damage, and returns one anomaly score and a map of where it departs.
+  Nothing is trained on your images, and they stay on this computer.</p>
+</header>
+"""
+SESSION_SECONDS = 3600
+QUEUE_SIZE = 64
+
+
+def build_page(registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> gr.Blocks:
+    """Composes the application.
+
+    Args:
+        registry: The models on offer.
+        examples: The example sets.
+    """
+    # Uploads and pictures go with the visitor's session: looked for hourly, gone after two hours.
+    with gr.Blocks(
+        title=TITLE,
+        analytics_enabled=False,
+        delete_cache=(SESSION_SECONDS, 2 * SESSION_SECONDS),
+    ) as page:
+        session = gr.State(None, time_to_live=SESSION_SECONDS)
+        gr.HTML(HEADER)
+        gallery_place = gr.Column(elem_id="gallery-place")
+        with gr.Row(elem_id="main"):
+            with gr.Column(scale=4, min_width=300, elem_id="form"):
+                form = build_form(registry)
+                queries_place = gr.Column()
+            with gr.Column(scale=9, min_width=300, elem_id="tabs"):
+                inspect = InspectTab(registry, examples, form, session)
+                inspect.build()
+        with gallery_place:
+            inspect.build_gallery()
+        with queries_place:
+            inspect.build_queries()
+        inspect.wire()
+        ScoreApi(registry).build()
+    page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
+    return page
+
+
+def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
+    """What every launch of the page needs, whatever its host and port.
+
+    Args:
+        examples: Folder of the example sets, the only files of the project that are served.
+    """
+    return {
+        "theme": build_theme(),
+        "css": CSS,
+        "allowed_paths": [os.fspath(examples)],
+        "max_file_size": MAX_BYTES,
+        "footer_links": ["api", "settings"],
+        # Unforeseen errors keep their details in the log; foreseen ones are shown by the page.
+        "show_error": False,
+        "ssr_mode": False,
+    }

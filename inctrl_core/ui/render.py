@@ -1,0 +1,205 @@
+"""From a session and display options to pictures and markup; no model, no Gradio."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..diagnostics import PatchMatch, PatchScale, patch_matches
+from ..errors import InctrlError
+from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
+from .charts import colour_bar, ledger_table, range_strip, text_bars
+from .examples import jpeg_uri
+from .session import Picture, Session
+
+MEAN = "All depths"
+
+
+@dataclass(frozen=True)
+class Display:
+    """What a visitor chose to see.
+
+    Attributes:
+        depth: ``MEAN`` or a name of :func:`depth_names`.
+        colour_map: One of ``COLOUR_MAPS``.
+        opacity: In [0, 1].
+        smooth: Interpolate between patches.
+        row: Of the examined patch, counted from 1.
+        column: Likewise.
+    """
+
+    depth: str = MEAN
+    colour_map: str = COLOUR_MAPS[0]
+    opacity: float = 0.7
+    smooth: bool = True
+    row: int = 1
+    column: int = 1
+
+
+def depth_names(count: int) -> list[str]:
+    """Plain names of the depths, shallow first."""
+    if count == 3:
+        return ["Shallow", "Middle", "Deep"]
+    return [f"Depth {index + 1}" for index in range(count)]
+
+
+def strongest_patch(session: Session) -> tuple[int, int]:
+    """(row, column) of the largest value of the mean map, counted from 1."""
+    patch_map = session.score.patch_map
+    row, column = divmod(int(patch_map.argmax()), patch_map.shape[1])
+    return row + 1, column + 1
+
+
+def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
+    """The overlay, and its colour bar.
+
+    Raises:
+        InctrlError: An option is none of those offered.
+    """
+    scale, patch_map = _map(session, display.depth)
+    if display.colour_map not in COLOUR_MAPS:
+        raise InctrlError(f"Choose a colour map among {', '.join(COLOUR_MAPS)}.")
+    style = OverlayStyle(
+        scale.low, scale.high, display.colour_map, float(display.opacity), bool(display.smooth)
+    )
+    query = session.query
+    marked = (_place(display.row, session), _place(display.column, session))
+    image = overlay(query.image, patch_map, query.crop_box, style, marked)
+    return image, colour_bar(scale, display.colour_map)
+
+
+def verdict_html(session: Session) -> str:
+    """The score in large type, what it means, and the normals' own range."""
+    score, ranges = session.score, session.ranges
+    if ranges is None:
+        words, tone = "One normal gives no range", "ic-unknown"
+        text = (
+            "Add a second normal to learn how far apart normal images lie; until then the score "
+            "can only be compared with that of other images."
+        )
+        strip = ""
+    else:
+        above = score.fused > ranges.highest
+        words = "Above every normal" if above else "Looks like the normals"
+        tone = "ic-above" if above else "ic-inside"
+        text = _compare(session) + _patches_above(session)
+        strip = range_strip(score.fused, ranges)
+    return (
+        f'<div class="ic-verdict {tone}"><div class="ic-headline">'
+        f'<div><p class="ic-label">Anomaly score</p><p class="ic-score">{score.fused:.3f}</p></div>'
+        f"<div><h2>{words}</h2><p>{text}</p></div></div>{_change(session)}{strip}"
+        f'<p class="ic-small">{_meaning(session)}</p></div>'
+    )
+
+
+def text_html(session: Session) -> str:
+    """What the prompts say, for the object name that the visitor typed."""
+    name = html.escape(session.bank.object_name)
+    count = len(session.bank.text.prompts.normal), len(session.bank.text.prompts.anomaly)
+    return (
+        f'<p class="ic-lead">{count[0]} phrases for a sound <q>{name}</q> against {count[1]} for a '
+        f"damaged one.</p>{text_bars(session.text, session.score.text_anomaly)}"
+    )
+
+
+def ledger_html(session: Session) -> str:
+    """The parts of the fusion."""
+    return ledger_table(session.ledger)
+
+
+def provenance_html(session: Session, display: Display) -> str:
+    """One patch of the query, and its closest counterpart at each depth.
+
+    Raises:
+        InctrlError: The row or the column lies outside the grid.
+    """
+    row, column = _place(display.row, session), _place(display.column, session)
+    matches = patch_matches(session.score, row, column)
+    names = depth_names(len(matches))
+    grid = session.score.patch_map.shape[0]
+    tiles = "".join(
+        _tile(session.normals[match.normal], match, name, grid)
+        for match, name in zip(matches, names, strict=True)
+    )
+    mean = float(session.score.patch_map[row, column])
+    return (
+        f'<p class="ic-lead">Patch in row {row + 1}, column {column + 1}: difference '
+        f"<strong>{mean:.3f}</strong> on average. Its most similar patch among the normals, at "
+        f'each depth of the network:</p><div class="ic-tiles">{tiles}</div>'
+    )
+
+
+def error_html(message: str) -> str:
+    """One sentence about what went wrong, for the place where the result would be."""
+    return f'<div class="ic-error" role="alert">{html.escape(message)}</div>'
+
+
+def _tile(normal: Picture, match: PatchMatch, name: str, grid: int) -> str:
+    image = mark_patch(normal.image, normal.crop_box, grid, match.row, match.column)
+    where = f"normal {match.normal + 1}, row {match.row + 1}, column {match.column + 1}"
+    return (
+        f'<figure><img src="{jpeg_uri(image)}" alt="{name}: closest patch in {where}">'
+        f"<figcaption><strong>{name}: {match.distance:.3f}</strong><span>{where}</span>"
+        "</figcaption></figure>"
+    )
+
+
+def _map(session: Session, depth: str) -> tuple[PatchScale, object]:
+    names = [MEAN, *depth_names(len(session.score.layer_maps))]
+    if depth not in names:
+        raise InctrlError(f"Choose a depth among {', '.join(names)}.")
+    index = names.index(depth)
+    maps = session.score.layer_maps
+    return session.scales[index], session.score.patch_map if index == 0 else maps[index - 1]
+
+
+def _place(number: float | None, session: Session) -> int:
+    grid = session.score.patch_map.shape[0]
+    if number is None or not 1 <= number <= grid:
+        raise InctrlError(f"Choose a row and a column between 1 and {grid}.")
+    return int(number) - 1
+
+
+def _compare(session: Session) -> str:
+    fused, ranges = session.score.fused, session.ranges
+    span = f"The {session.bank.shots} normals score {ranges.lowest:.3f} to {ranges.highest:.3f}"
+    if fused > ranges.highest:
+        return f"{span} when each is compared with the others; this image lies beyond them. "
+    if fused < ranges.lowest:
+        return f"{span} when each is compared with the others; this image scores lower still. "
+    return f"{span} when each is compared with the others; this image lies among them. "
+
+
+def _patches_above(session: Session) -> str:
+    high = session.scales[0].normal_high
+    count = int((session.score.patch_map > high).sum())
+    if count == 0:
+        return "No patch differs more than the normals do among themselves."
+    patches = "1 patch differs" if count == 1 else f"{count} patches differ"
+    total = session.score.patch_map.size
+    return f"{patches} more than the normals do among themselves (of {total})."
+
+
+def _meaning(session: Session) -> str:
+    how = (
+        "by heads trained on other objects"
+        if session.score.fusion == "trained"
+        else "by a fixed formula, without training (training-free fusion)"
+    )
+    return (
+        "0 is as normal as can be, 1 as anomalous. The score joins patches, whole image and text "
+        f"{how}. It is a range to compare with, not a probability. "
+        f"Model: {html.escape(session.model)}."
+    )
+
+
+def _change(session: Session) -> str:
+    if session.before is None:
+        return ""
+    before, after = session.before.fused, session.score.fused
+    return (
+        f'<p class="ic-changed" role="status">{html.escape(session.change)}: '
+        f"{before:.3f} → <strong>{after:.3f}</strong> ({after - before:+.3f}).</p>"
+    )

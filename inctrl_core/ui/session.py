@@ -1,0 +1,224 @@
+"""What one visitor is looking at: a bank, an encoded query and all that follows from them.
+
+No Gradio here: the same steps serve the page, the API and the tests. A :class:`Session` is never
+changed; each step returns a new one, and nothing of it is kept anywhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from ..backbone import ImageFeatures
+from ..detector import Detector, EncodedImages
+from ..diagnostics import (
+    Ledger,
+    NormalRange,
+    PatchScale,
+    TextEvidence,
+    fusion_ledger,
+    normal_range,
+    patch_scale,
+    text_evidence,
+)
+from ..errors import InctrlError
+from ..figures import fit_within, scale_box
+from ..preprocessing import CropBox, open_image
+from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
+from ..score import Score
+from ..text_prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
+
+# What a screen can show; larger images are shown smaller, and scored as they are.
+QUERY_PIXELS = 1_500_000
+NORMAL_PIXELS = 120_000
+
+Phrases = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image for the screen.
+
+    Attributes:
+        image: RGB, no larger than a screen needs.
+        crop_box: The part that was seen, in pixels of ``image``.
+    """
+
+    image: Image.Image
+    crop_box: CropBox
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One visitor's normals, query and result.
+
+    Attributes:
+        model: Name of the model.
+        normal_files: Paths the normals came from, to know when they are the same again.
+        bank: Of the normals.
+        normals: The normals for the screen.
+        ranges: The normals against each other; None where there is one.
+        scales: Heatmap scale of the mean map, then of each depth.
+        encoded: The query.
+        query: The query for the screen.
+        score: Its score.
+        ledger: Its counterfactuals.
+        text: What the prompts say of it.
+        phrases: The visitor's own normal and anomaly phrases.
+        before: The score before the last change to the bank, None after a plain scoring.
+        change: What that change was, as a sentence.
+    """
+
+    model: str
+    normal_files: tuple[str, ...]
+    bank: PromptBank
+    normals: tuple[Picture, ...]
+    ranges: NormalRange | None
+    scales: tuple[PatchScale, ...]
+    encoded: EncodedImages
+    query: Picture
+    score: Score
+    ledger: Ledger
+    text: TextEvidence
+    phrases: Phrases = ((), ())
+    before: Score | None = None
+    change: str = ""
+
+
+def start_session(
+    detector: Detector,
+    model: str,
+    files: tuple[Sequence[str], str],
+    object_name: str,
+    previous: Session | None = None,
+) -> Session:
+    """Scores a query against normals.
+
+    Args:
+        detector: The model.
+        model: Its name in the list.
+        files: Paths of the normals, and of the query.
+        object_name: What the images show.
+        previous: The visitor's last session; its bank serves again where nothing that went into
+            it has changed.
+
+    Raises:
+        InctrlError: Anything in the input cannot be used; the message says what.
+    """
+    normal_files, query_file = tuple(files[0]), files[1]
+    if not normal_files:
+        raise InctrlError("Add at least one normal image.")
+    check_shots(len(normal_files))
+    if not query_file:
+        raise InctrlError("Add the image to check.")
+    query_image = open_image(query_file)
+    same_normals = previous is not None and (
+        (previous.model, previous.normal_files) == (model, normal_files)
+    )
+    phrases: Phrases = ((), ())
+    if same_normals:
+        bank, normals = previous.bank, previous.normals
+        if clean_object_name(object_name) == bank.object_name:
+            phrases = previous.phrases
+        else:
+            prompts = detector.encode_prompts(build_prompts(object_name))
+            bank = bank.with_text(clean_object_name(object_name), prompts)
+    else:
+        images = [open_image(path) for path in normal_files]
+        bank = detector.build_bank(images, object_name)
+        normals = tuple(
+            picture(image, box, NORMAL_PIXELS)
+            for image, box in zip(images, bank.crop_boxes, strict=True)
+        )
+    encoded = detector.encode([query_image])
+    shown = picture(query_image, encoded.crop_boxes[0], QUERY_PIXELS)
+    return Session(
+        model=model,
+        normal_files=normal_files,
+        bank=bank,
+        normals=normals,
+        encoded=encoded,
+        query=shown,
+        phrases=phrases,
+        **_results(detector, bank, encoded),
+    )
+
+
+def with_phrases(
+    detector: Detector, session: Session, normal: Sequence[str], anomaly: Sequence[str]
+) -> Session:
+    """The same images with the visitor's own phrases among the prompts; no image is encoded again.
+
+    Raises:
+        PromptError: A phrase cannot be used.
+    """
+    phrases = clean_phrases(normal), clean_phrases(anomaly)
+    prompts = extend_prompts(build_prompts(session.bank.object_name), *phrases)
+    bank = session.bank.with_text(session.bank.object_name, detector.encode_prompts(prompts))
+    changed = _rescore(detector, session, bank)
+    count = len(phrases[0]) + len(phrases[1])
+    what = f"With {count} of your own phrases" if count else "Without phrases of your own"
+    return dataclasses.replace(changed, phrases=phrases, before=session.score, change=what)
+
+
+def with_query_as_normal(detector: Detector, session: Session, query_file: str) -> Session:
+    """Adds the query to the normals and scores it again.
+
+    Raises:
+        PromptError: There is no room for another normal.
+    """
+    bank, query = session.bank, session.encoded
+    check_shots(bank.shots + 1)
+    features = ImageFeatures(
+        torch.cat([bank.features.embeddings, query.features.embeddings]),
+        tuple(
+            torch.cat(pair)
+            for pair in zip(bank.features.patches, query.features.patches, strict=True)
+        ),
+    )
+    boxes = (*bank.crop_boxes, *query.crop_boxes)
+    larger = build_prompt_bank(bank.object_name, features, bank.text, boxes)
+    small = fit_within(session.query.image, NORMAL_PIXELS)
+    shown = Picture(small, scale_box(session.query.crop_box, session.query.image.size, small.size))
+    return dataclasses.replace(
+        _rescore(detector, session, larger, (*session.normals, shown)),
+        normal_files=(*session.normal_files, query_file),
+        before=session.score,
+        change=f"As normal number {larger.shots}",
+    )
+
+
+def picture(image: Image.Image, crop_box: CropBox, max_pixels: int) -> Picture:
+    """An image and its crop box, both at a size for the screen."""
+    shown = fit_within(image, max_pixels)
+    return Picture(shown, scale_box(crop_box, image.size, shown.size))
+
+
+def _rescore(
+    detector: Detector,
+    session: Session,
+    bank: PromptBank,
+    normals: tuple[Picture, ...] | None = None,
+) -> Session:
+    return dataclasses.replace(
+        session,
+        bank=bank,
+        normals=session.normals if normals is None else normals,
+        **_results(detector, bank, session.encoded),
+    )
+
+
+def _results(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> dict:
+    score = detector.score_encoded(encoded, bank)[0]
+    depths = [None, *range(len(score.layer_maps))]
+    return {
+        "score": score,
+        "ranges": normal_range(detector, bank),
+        "scales": tuple(patch_scale(bank, depth) for depth in depths),
+        "ledger": fusion_ledger(detector, bank, encoded),
+        "text": text_evidence(bank, encoded),
+    }

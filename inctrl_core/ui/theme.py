@@ -1,0 +1,35 @@
+"""Colours, type and layout: system fonts only, one accent, light and dark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+_SANS = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+
+
+def build_theme() -> gr.themes.Base:
+    """The theme of the page."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.indigo,
+        secondary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.zinc,
+        font=_SANS,
+        font_mono=_MONO,
+        radius_size=gr.themes.sizes.radius_md,
+    ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_500",
+        button_primary_background_fill_hover_dark="*primary_400",
+        button_primary_text_color="white",
+        block_border_width="1px",
+        block_label_background_fill="*background_fill_primary",
+        block_label_text_weight="500",
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+    )
