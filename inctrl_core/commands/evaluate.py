@@ -24,6 +24,7 @@ from ..experiments.datasets import (
 )
 from ..experiments.evaluation import ShotResult, SubsetScores, measure, score_subset
 from ..experiments.features import FeatureStore, default_cache
+from ..experiments.plots import save_plots
 from ..experiments.report import to_csv, to_document, to_draws, to_markdown
 
 
@@ -154,6 +155,8 @@ def _write_outputs(
         write_text(arguments.markdown, table)
     if arguments.draws:
         write_text(arguments.draws, json.dumps(to_draws(scored), indent=1) + "\n")
+    for scores in scored if arguments.plot else ():
+        save_plots(scores, detector.name, arguments.plot)
     if arguments.json:
         document = to_document(detector.name, detector.fusion, arguments.seeds, results)
         sys.stdout.write(json.dumps(document) + "\n")

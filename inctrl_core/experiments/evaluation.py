@@ -36,7 +36,7 @@ SIGNALS = ("fused", "patch_max", "image_residual", "text_anomaly", "holistic")
 MAP_SIGNAL = "patch_map"
 QUERY_BATCH = 32
 # Normals whose distances to a batch of queries are held at once.
-NORMAL_BATCH = 32
+NORMAL_BATCH = 8
 
 Metrics = dict[str, dict[str, tuple[float, ...]]]
 

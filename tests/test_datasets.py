@@ -1,0 +1,191 @@
+"""Dataset layouts, built from tiny images in a temporary folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from inctrl_core.experiments.datasets import (
+    MULTI_CLASS,
+    ONE_VS_ALL,
+    DataError,
+    check_subset,
+    list_images,
+    load_classes,
+    load_elpv,
+    load_folders,
+    load_textile,
+    split_normals,
+    without_files,
+)
+
+
+def fill(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True)
+    for name in names:
+        Image.new("RGB", (4, 4)).save(folder / name)
+
+
+def make_subset(folder: Path) -> Path:
+    fill(folder / "train" / "good", "b.png", "a.png", "c.JPG")
+    fill(folder / "test" / "good", "0.png", "1.png")
+    fill(folder / "test" / "scratch", "0.png", "1.png")
+    fill(folder / "ground_truth" / "scratch", "1_mask.png")
+    return folder
+
+
+def names(paths) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_folder_of_subsets(tmp_path: Path) -> None:
+    make_subset(tmp_path / "mvtec" / "metal_nut")
+    make_subset(tmp_path / "mvtec" / "bottle")
+    (tmp_path / "mvtec" / "license.txt").write_text("text")
+    bottle, nut = load_folders(tmp_path / "mvtec")
+    assert (nut.dataset, nut.name, nut.object_name) == ("mvtec", "metal_nut", "metal_nut")
+    assert bottle.name == "bottle"
+    assert names(nut.train_normals) == ["a.png", "b.png", "c.JPG"]
+    assert [(q.kind, q.path.name, q.anomalous) for q in nut.queries] == [
+        ("good", "0.png", False),
+        ("good", "1.png", False),
+        ("scratch", "0.png", True),
+        ("scratch", "1.png", True),
+    ]
+    assert [q.mask and q.mask.name for q in nut.queries] == [None, None, None, "1_mask.png"]
+    assert nut.has_masks
+
+
+def test_one_subset_by_itself(tmp_path: Path) -> None:
+    make_subset(tmp_path / "brainmri")
+    (subset,) = load_folders(tmp_path / "brainmri", object_name="brain")
+    assert (subset.dataset, subset.name, subset.object_name) == ("brainmri", "brainmri", "brain")
+
+
+def test_other_files_are_no_images(tmp_path: Path) -> None:
+    fill(tmp_path / "some", "a.png", ".hidden.png")
+    (tmp_path / "some" / "Thumbs.db").write_bytes(b"x")
+    assert names(list_images(tmp_path / "some")) == ["a.png"]
+
+
+@pytest.mark.parametrize("missing", ["train/good", "test/scratch"])
+def test_empty_folder_is_named(tmp_path: Path, missing: str) -> None:
+    folder = make_subset(tmp_path / "cable") / missing
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=f"{missing}.* holds no images"):
+        load_folders(tmp_path)
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere.*check the path"):
+        load_folders(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="holds no folders"):
+        load_folders(tmp_path)
+    fill(tmp_path / "x" / "train" / "good", "a.png")
+    with pytest.raises(DataError, match="test"):
+        load_folders(tmp_path / "x")
+
+
+def test_too_few_normals(tmp_path: Path) -> None:
+    (subset,) = load_folders(make_subset(tmp_path / "cable"))
+    check_subset(subset, 3)
+    with pytest.raises(DataError, match="'cable' has 3 normal training images and 4 shots"):
+        check_subset(subset, 4)
+
+
+def test_both_labels_are_needed(tmp_path: Path) -> None:
+    (subset,) = load_folders(make_subset(tmp_path / "cable"))
+    normal = [q.path for q in subset.queries if not q.anomalous]
+    anomalous = [q.path for q in subset.queries if q.anomalous]
+    with pytest.raises(DataError, match="no normal test images"):
+        check_subset(without_files(subset, normal), 1)
+    with pytest.raises(DataError, match="no anomalous test images"):
+        check_subset(without_files(subset, anomalous), 1)
+
+
+def test_without_files_drops_from_both_sides(tmp_path: Path) -> None:
+    (subset,) = load_folders(make_subset(tmp_path / "cable"))
+    left = without_files(subset, [subset.train_normals[0], subset.queries[0].path])
+    assert names(left.train_normals) == ["b.png", "c.JPG"]
+    assert len(left.queries) == 3
+
+
+def make_classes(root: Path) -> Path:
+    for name in ("cat", "dog", "ship"):
+        fill(root / "train" / name, *(f"{name}{i}.png" for i in range(3)))
+        fill(root / "test" / name, *(f"{name}{i}.png" for i in range(2)))
+    return root
+
+
+def test_one_versus_all(tmp_path: Path) -> None:
+    subsets = load_classes(make_classes(tmp_path / "pets"), ONE_VS_ALL)
+    assert [s.name for s in subsets] == ["cat", "dog", "ship"]
+    dog = subsets[1]
+    assert dog.object_name == "dog"
+    assert names(dog.train_normals) == ["dog0.png", "dog1.png", "dog2.png"]
+    assert {q.kind: q.anomalous for q in dog.queries} == {"cat": True, "dog": False, "ship": True}
+    assert len(dog.queries) == 6
+
+
+def test_multi_class(tmp_path: Path) -> None:
+    dog = load_classes(make_classes(tmp_path / "pets"), MULTI_CLASS)[1]
+    assert dog.object_name == "object"
+    assert {path.parent.name for path in dog.train_normals} == {"cat", "ship"}
+    assert len(dog.train_normals) == 6
+    assert {q.kind: q.anomalous for q in dog.queries} == {"cat": False, "dog": True, "ship": False}
+
+
+def test_classes_without_parts_are_split(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        fill(tmp_path / "kinds" / name, *(f"{i}.png" for i in range(8)))
+    subset = load_classes(tmp_path / "kinds", ONE_VS_ALL)[0]
+    assert len(subset.train_normals) == 6
+    own = {q.path for q in subset.queries if not q.anomalous}
+    assert len(own) == 2 and not own & set(subset.train_normals)
+    assert len(subset.queries) == 4
+
+
+def test_classes_must_be_two_and_the_same(tmp_path: Path) -> None:
+    fill(tmp_path / "one" / "a", "0.png", "1.png")
+    with pytest.raises(DataError, match="at least two classes"):
+        load_classes(tmp_path / "one", ONE_VS_ALL)
+    with pytest.raises(DataError, match="no setting 'other'"):
+        load_classes(tmp_path / "one", "other")
+    root = make_classes(tmp_path / "pets")
+    fill(root / "train" / "bird", "0.png")
+    with pytest.raises(DataError, match="the same for training and test"):
+        load_classes(root, MULTI_CLASS)
+
+
+def test_split_is_a_fixed_partition() -> None:
+    paths = [Path(f"{i}.png") for i in range(98)]
+    train, test = split_normals(paths)
+    assert (len(train), len(test)) == (73, 25)
+    assert sorted(train + test) == sorted(paths)
+    assert split_normals(paths) == (train, test)
+    with pytest.raises(DataError):
+        split_normals(paths[:1])
+
+
+def test_elpv_counts() -> None:
+    pytest.importorskip("elpv_dataset")
+    (subset,) = load_elpv()
+    anomalous = sum(q.anomalous for q in subset.queries)
+    assert len(subset.train_normals) == 1131
+    assert (len(subset.queries) - anomalous, anomalous) == (377, 715)
+    assert subset.object_name == "solar cell"
+    assert not {q.path for q in subset.queries} & set(subset.train_normals)
+    assert all(q.path.is_file() for q in subset.queries[::100])
+
+
+def test_textile_counts() -> None:
+    pytest.importorskip("conformal_clip_data")
+    local, overall = load_textile()
+    assert (local.name, overall.name) == ("local", "global")
+    for subset in (local, overall):
+        assert len(subset.train_normals) == 750
+        assert sum(q.anomalous for q in subset.queries) == 500
+        assert len(subset.queries) == 750

@@ -1,0 +1,148 @@
+"""Metrics against numbers computed by hand and against the plain computation."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from sklearn.metrics import roc_auc_score
+
+from inctrl_core.errors import ImageError
+from inctrl_core.experiments import metrics
+from inctrl_core.experiments.metrics import (
+    NO_DEFECT,
+    crop_mask,
+    defect_pixels,
+    image_metrics,
+    pixel_metrics,
+    upsample_maps,
+)
+from inctrl_core.preprocessing import crop_image
+
+
+def test_examples_in_the_documentation() -> None:
+    result = doctest.testmod(metrics)
+    assert result.attempted > 0 and result.failed == 0
+
+
+def test_image_metrics_by_hand() -> None:
+    # Of 2 x 3 pairs five are in order; precision at the two positives is 1/1 and 2/3.
+    labels = np.array([True, False, True, False, False])
+    found = image_metrics(labels, np.array([0.9, 0.8, 0.7, 0.2, 0.1]))
+    assert found["auroc"] == pytest.approx(5 / 6)
+    assert found["ap"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_ties_count_half() -> None:
+    found = image_metrics(np.array([True, False]), np.array([0.5, 0.5]))
+    assert found == {"auroc": 0.5, "ap": 0.5}
+
+
+def test_regions_weigh_the_same() -> None:
+    mask = np.zeros((6, 6), bool)
+    mask[0, 0] = True
+    mask[3:5, 3:5] = True
+    mask[2, 2] = True  # Touches the square by its corner.
+    found = defect_pixels(mask)
+    assert found.regions == 2
+    assert found.weight.sum() == pytest.approx(2)
+    assert dict(zip(found.index.tolist(), found.weight.tolist(), strict=True)) == {
+        0: 1.0, 14: 0.2, 21: 0.2, 22: 0.2, 27: 0.2, 28: 0.2,
+    }
+
+
+def test_perfect_and_reversed_maps() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[2:4, 2:4] = True
+    maps = mask[None].astype(np.float32)
+    truth = [defect_pixels(mask)]
+    assert pixel_metrics(maps, truth, 8) == {"pixel_auroc": 1.0, "aupro": 1.0}
+    assert pixel_metrics(1 - maps, truth, 8) == {"pixel_auroc": 0.0, "aupro": 0.0}
+
+
+def test_constant_map_is_chance() -> None:
+    mask = np.eye(8, dtype=bool)
+    found = pixel_metrics(np.full((1, 8, 8), 0.3, np.float32), [defect_pixels(mask)], 8)
+    assert found["pixel_auroc"] == pytest.approx(0.5)
+    assert found["aupro"] == pytest.approx(0.15)  # Half of limit squared, over the limit.
+
+
+def test_aupro_by_hand() -> None:
+    # Two defects of one pixel each: one above all normal pixels, one below 14 of the 142, so the
+    # share found is 1/2 up to the rate of 14 / 142, and 1 from there.
+    scores = np.zeros((1, 12, 12), np.float32)
+    mask = np.zeros((12, 12), bool)
+    mask[0, 0] = mask[6, 6] = True
+    scores[0, 0, 0], scores[0, 6, 6] = 1.0, 0.8
+    flat = scores[0].ravel()
+    normal = np.flatnonzero(~mask.ravel())
+    flat[normal[:14]] = 0.9
+    found = pixel_metrics(scores, [defect_pixels(mask)], 12)
+    rate = 14 / 142
+    assert found["aupro"] == pytest.approx((0.5 * rate + (0.3 - rate)) / 0.3, abs=1e-9)
+    assert found["pixel_auroc"] == pytest.approx((142 + 128) / (2 * 142), abs=1e-9)
+
+
+def test_binned_equals_plain_computation() -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.random((70, 5, 5), dtype=np.float32) * 0.2 + 0.05
+    masks = rng.random((70, 40, 40)) < 0.02
+    masks[::2] = False
+    truth = [defect_pixels(mask) if mask.any() else NO_DEFECT for mask in masks]
+    found = pixel_metrics(maps, truth, 40)
+    plain = upsample_maps(maps, 40)
+    expected = roc_auc_score(masks.ravel(), plain.ravel())
+    assert found["pixel_auroc"] == pytest.approx(expected, abs=1e-5)
+    assert found["aupro"] == pytest.approx(slow_aupro(plain, masks), abs=1e-3)
+
+
+def slow_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
+    """Share of each region above a threshold, averaged, at a thousand false-positive rates."""
+    regions = []
+    for values, mask in zip(maps, masks, strict=True):
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        regions += [values[labels == i] for i in range(1, count + 1)]
+    normal = np.sort(maps[~masks])[::-1]
+    rates = np.linspace(0, 0.3, 1001)
+    thresholds = normal[(rates * len(normal)).astype(int)]
+    shares = [np.mean([(region > t).mean() for region in regions]) for t in thresholds]
+    return float(np.trapezoid(shares, rates) / 0.3)
+
+
+def test_upsampling_keeps_mean_and_place() -> None:
+    grid = np.zeros((1, 15, 15), np.float32)
+    grid[0, 4, 10] = 1.0
+    found = upsample_maps(grid, 240)[0]
+    assert found.shape == (240, 240)
+    row, column = np.unravel_index(found.argmax(), found.shape)
+    assert (row // 16, column // 16) == (4, 10)
+    assert found.sum() == pytest.approx(256, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(50, 30), (30, 50), (17, 40), (24, 24)])
+def test_mask_follows_the_crop_of_its_image(size: tuple[int, int]) -> None:
+    box = crop_image(Image.new("RGB", size), 24)[1]
+    mask = Image.new("L", size)
+    left, top, right, bottom = (round(value) for value in box)
+    mask.paste(255, ((left + right) // 2, top, right, bottom))  # Right half of the crop.
+    found = crop_mask(mask, 24, box)
+    assert found.shape == (24, 24) and found.dtype == bool
+    assert not found[:, :11].any() and found[1:-1, 13:-1].all()
+
+
+def test_mask_is_cut_at_half_its_brightest() -> None:
+    mask = Image.fromarray(np.array([[0, 100], [140, 255]], np.uint8)).resize((16, 16), 0)
+    found = crop_mask(mask, 16, (0.0, 0.0, 16.0, 16.0))
+    assert found[12, 4] and found[12, 12] and not found[4, 12] and not found[4, 4]
+    ones = Image.fromarray(np.eye(16, dtype=np.uint8))
+    assert crop_mask(ones, 16, (0.0, 0.0, 16.0, 16.0)).sum() == 16
+    assert not crop_mask(Image.new("L", (16, 16)), 16, (0.0, 0.0, 16.0, 16.0)).any()
+
+
+def test_mask_of_another_size() -> None:
+    box = crop_image(Image.new("RGB", (50, 30)), 24)[1]
+    with pytest.raises(ImageError, match="40 x 30 pixels is not the size of its image"):
+        crop_mask(Image.new("L", (40, 30)), 24, box)
