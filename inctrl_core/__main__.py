@@ -13,6 +13,7 @@ COMMANDS = {
     "score": "score images against a few normal ones",
     "evaluate": "measure a model on a dataset, over draws of normal images",
     "convert": "turn a checkpoint of the reference implementation into a model directory",
+    "push": "upload a model directory to the Hugging Face Hub",
 }
 
 

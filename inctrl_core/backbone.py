@@ -6,21 +6,26 @@ One code path for ViT and timm towers, on top of open_clip's own ``forward_inter
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from open_clip.transformer import text_global_pool
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .config import BackboneConfig
+from .devices import keep_float32_exact, run_in_batches
 from .errors import ModelError
+from .prompt_tree import build_prompt_trees
 from .residuals import resample_to_grid
 
 IMAGE_BATCH = 16  # Crops in one forward pass; more is no faster and only takes memory.
-TEXT_BATCH = 128
+TREE_CAPACITY = 96  # Tokens; larger trees share little more, and their attention grows faster.
+TREE_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -51,20 +56,38 @@ class ImageFeatures:
         )
 
 
-def build_clip(config: BackboneConfig) -> CLIP:
-    """An open_clip model of the given architecture, in evaluation mode, its weights random.
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leaves out what fills weights with random numbers, which takes seconds for nothing."""
+
+    _FILLS = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_})
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if func in self._FILLS or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def build_clip(config: BackboneConfig, *, random_weights: bool = True) -> CLIP:
+    """An open_clip model of the given architecture, in evaluation mode.
+
+    Args:
+        config: The architecture.
+        random_weights: Whether weights are drawn; else they are undefined, to be filled at once.
 
     Raises:
         ModelError: open_clip does not accept the architecture.
     """
     architecture = config.architecture
     try:
-        clip = CLIP(
-            embed_dim=config.embed_dim,
-            vision_cfg=dict(architecture["vision_cfg"]),
-            text_cfg=dict(architecture["text_cfg"]),
-            quick_gelu=bool(architecture.get("quick_gelu", False)),
-        )
+        with nullcontext() if random_weights else _WithoutInitialisation():
+            clip = CLIP(
+                embed_dim=config.embed_dim,
+                vision_cfg=dict(architecture["vision_cfg"]),
+                text_cfg=dict(architecture["text_cfg"]),
+                quick_gelu=bool(architecture.get("quick_gelu", False)),
+            )
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(f"open_clip cannot build this backbone: {error}.") from error
     return clip.eval().requires_grad_(False)
@@ -92,7 +115,11 @@ class Backbone:
         self.config = config
         self.device = torch.device(device)
         self.dtype = dtype
+        keep_float32_exact(self.device)
         self._clip = clip.to(device=self.device, dtype=dtype)
+        if _is_convolutional(config):
+            # Convolutions are faster with the channels of a pixel side by side.
+            self._clip.visual.to(memory_format=torch.channels_last)
         self._tokenizer = SimpleTokenizer(context_length=clip.context_length)
 
     @property
@@ -107,7 +134,7 @@ class Backbone:
         Args:
             crops: float32 [B, 3, S, S] of :func:`inctrl_core.preprocessing.preprocess`.
         """
-        parts = [self._encode_batch(part) for part in crops.split(IMAGE_BATCH)]
+        parts = run_in_batches(self._encode_batch, crops, IMAGE_BATCH)
         if len(parts) == 1:
             return parts[0]
         depths = zip(*(part.patches for part in parts), strict=True)
@@ -120,20 +147,28 @@ class Backbone:
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Embeds N prompts.
 
-        The context is cut to the longest prompt: the text transformer is causal and reads its
-        result at the end token, so what follows that token never matters.
+        The context is cut to what matters, and what prompts begin with in common is computed once
+        (:mod:`inctrl_core.prompt_tree`); both are exact for a causal text transformer that reads
+        its result at the end token. Any other has its full context.
 
         Returns:
             float32 [N, E], rows of unit length.
         """
-        tokens = self._tokenizer(list(prompts)).to(self.device)
-        length = int(tokens.argmax(dim=1).max()) + 1  # The end token has the highest id.
-        parts = [self._encode_tokens(part[:, :length]) for part in tokens.split(TEXT_BATCH)]
-        return F.normalize(torch.cat(parts).float(), dim=-1)
+        tokens = self._tokenizer(list(prompts))
+        clip = self._clip
+        if clip.attn_mask is None or clip.text_pool_type != "argmax":
+            parts = run_in_batches(clip.encode_text, tokens.to(self.device), TREE_BATCH)
+            return F.normalize(torch.cat(parts).float(), dim=-1)
+        ends = tokens.argmax(dim=1).tolist()  # The end token has the highest id.
+        rows = [row[: end + 1] for row, end in zip(tokens.tolist(), ends, strict=True)]
+        return F.normalize(self._encode_trees(rows).float(), dim=-1)
 
     def _encode_batch(self, crops: Tensor) -> ImageFeatures:
+        crops = crops.to(self.device, self.dtype)
+        if _is_convolutional(self.config):
+            crops = crops.contiguous(memory_format=torch.channels_last)
         output = self._clip.forward_intermediates(
-            image=crops.to(self.device, self.dtype),
+            image=crops,
             image_indices=list(self.config.depths),
             normalize=False,
             image_output_fmt="NCHW",
@@ -144,17 +179,28 @@ class Backbone:
         )
         return ImageFeatures(output["image_features"].float(), tuple(patches))
 
-    def _encode_tokens(self, tokens: Tensor) -> Tensor:
-        # open_clip's encode_text adds its whole positional table and so needs the full context;
-        # these are its steps over the part that matters.
-        clip, length = self._clip, tokens.shape[1]
-        x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
-        mask = clip.attn_mask
-        x = clip.transformer(x, attn_mask=None if mask is None else mask[:length, :length])
-        x = text_global_pool(
-            clip.ln_final(x), tokens, clip.text_pool_type, eos_token_id=clip.text_eos_id
-        )
+    def _encode_trees(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        # open_clip's encode_text knows neither a shorter context nor a mask per prompt; these are
+        # its steps.
+        clip, device = self._clip, self.device
+        trees = build_prompt_trees(rows, TREE_CAPACITY)
+        heads = int(self.config.architecture["text_cfg"].get("heads", 8))
+
+        def encode(indices: Tensor) -> Tensor:
+            x = clip.token_embedding(trees.tokens[indices].to(device))
+            x = x + clip.positional_embedding[trees.positions[indices].to(device)]
+            hidden = ~trees.visible[indices].repeat_interleave(heads, dim=0).to(device)
+            mask = torch.zeros(hidden.shape, dtype=x.dtype, device=device)
+            return clip.transformer(x, attn_mask=mask.masked_fill_(hidden, float("-inf")))
+
+        x = torch.cat(run_in_batches(encode, torch.arange(len(trees.tokens)), TREE_BATCH))
+        tree, place = trees.ends.to(device).unbind(dim=1)
+        x = clip.ln_final(x[tree, place])
         projection = clip.text_projection
         if projection is None:
             return x
         return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+
+
+def _is_convolutional(config: BackboneConfig) -> bool:
+    return bool(config.architecture["vision_cfg"].get("timm_model_name"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from .heads import ReferenceHeads
 from .weights import (
     BACKBONE_PREFIX,
     HEADS_PREFIX,
+    UNUSED_BACKBONE_KEYS,
     add_prefix,
     check_finite,
     load_strict,
@@ -128,46 +130,80 @@ def find_architecture(backbone: str) -> dict:
     return architecture
 
 
-def convert_checkpoint(checkpoint: Path, architecture: Mapping, out: Path) -> ModelConfig:
+@dataclass(frozen=True)
+class HubBackbone:
+    """Backbone weights that others can fetch from the Hub.
+
+    Attributes:
+        repo: USER/REPO.
+        file: Name of the weights inside it.
+        tensors: The weights, under open_clip's names.
+    """
+
+    repo: str
+    file: str
+    tensors: Mapping[str, Tensor]
+
+
+def convert_checkpoint(
+    checkpoint: Path, architecture: Mapping, out: Path, *, hub: HubBackbone | None = None
+) -> ModelConfig:
     """Writes the model directory ``out`` from a reference checkpoint.
 
     Args:
         checkpoint: State dict, floats of any width.
         architecture: open_clip model configuration of its backbone.
         out: Directory to write.
+        hub: Weights to compare the checkpoint's backbone with. Where they are equal, value by
+            value, only the heads are written, and the result's ``backbone.hub_repo`` names them.
 
     Raises:
         ModelError: The checkpoint does not fit the architecture, key by key.
     """
-    layers = architecture["vision_cfg"].get("layers", 12)
-    if not isinstance(layers, int) or layers <= max(REFERENCE_DEPTHS):
-        raise ModelError(
-            f"The reference reads depths 7, 9 and 11, and this backbone has {layers} layers; "
-            "give the backbone that the checkpoint was trained with."
-        )
-    vision = architecture["vision_cfg"]
-    image_size = int(vision.get("image_size", 224))
-    backbone_config = BackboneConfig(
-        architecture=dict(architecture),
-        depths=REFERENCE_DEPTHS,
-        grid=image_size // int(vision.get("patch_size", 16)),
+    backbone_config = _describe_backbone(architecture)
+    backbone, heads = split_checkpoint(read_checkpoint(checkpoint))
+    check_finite(backbone | heads, str(checkpoint))
+    # Loading once proves that every key and shape fits before anything is written.
+    load_strict(build_clip(backbone_config, random_weights=False), backbone, str(checkpoint))
+    load_strict(
+        ReferenceHeads(backbone_config.embed_dim, backbone_config.grid**2), heads, str(checkpoint)
     )
+    tensors = add_prefix(heads, HEADS_PREFIX)
+    if hub is not None and is_same_backbone(backbone, hub.tensors):
+        backbone_config = replace(backbone_config, hub_repo=hub.repo, hub_file=hub.file)
+    else:
+        tensors |= add_prefix(backbone, BACKBONE_PREFIX)
     config = ModelConfig(
         name=out.name or "converted",
         backbone=backbone_config,
         heads=HeadsConfig(form="reference"),
         provenance={"converted_from": checkpoint.name},
     )
-    backbone, heads = split_checkpoint(read_checkpoint(checkpoint))
-    check_finite(backbone | heads, str(checkpoint))
-    # Loading once proves that every key and shape fits before anything is written.
-    load_strict(build_clip(backbone_config), backbone, str(checkpoint))
-    load_strict(
-        ReferenceHeads(backbone_config.embed_dim, backbone_config.grid**2), heads, str(checkpoint)
-    )
-    tensors = add_prefix(backbone, BACKBONE_PREFIX) | add_prefix(heads, HEADS_PREFIX)
     save_model(out, config, tensors)
     return config
+
+
+def is_same_backbone(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
+    """Whether two backbones agree in every value that is used."""
+    keys = set(ours) - UNUSED_BACKBONE_KEYS
+    if keys != set(theirs) - UNUSED_BACKBONE_KEYS:
+        return False
+    return all(torch.equal(ours[key].float(), theirs[key].float()) for key in sorted(keys))
+
+
+def _describe_backbone(architecture: Mapping) -> BackboneConfig:
+    vision = architecture["vision_cfg"]
+    layers = vision.get("layers", 12)
+    if not isinstance(layers, int) or layers <= max(REFERENCE_DEPTHS):
+        raise ModelError(
+            f"The reference reads depths 7, 9 and 11, and this backbone has {layers} layers; "
+            "give the backbone that the checkpoint was trained with."
+        )
+    return BackboneConfig(
+        architecture=dict(architecture),
+        depths=REFERENCE_DEPTHS,
+        grid=int(vision.get("image_size", 224)) // int(vision.get("patch_size", 16)),
+    )
 
 
 def _rename_head_key(key: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone, ImageFeatures
-from .config import ModelConfig
-from .errors import InctrlError
+from .config import CONFIG_FILE, ModelConfig, read_config
+from .devices import pick_device, pick_precision
+from .errors import InctrlError, ModelError
 from .heads import Evidence
+from .hub import Progress, is_repo_id
 from .preprocessing import CropBox, ImageSource, open_image, preprocess
 from .prompt_bank import (
     PromptBank,
@@ -25,10 +28,11 @@ from .prompt_bank import (
 from .residuals import layer_residuals, text_anomaly
 from .score import Score
 from .text_prompts import PromptSet, build_prompts, clean_object_name
-from .weights import load_model
+from .weights import fetch_directory, load_model
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "inctrl-lite"
+HEADS_VARIABLE = "INCTRL_HEADS"
 TEXT_CACHE_SIZE = 64
 SCORE_BATCH = 16
 
@@ -138,7 +142,11 @@ class Detector:
 
     @torch.inference_mode()
     def score_encoded(self, encoded: EncodedImages, bank: PromptBank) -> list[Score]:
-        """Scores images that are encoded already, without a pass through the backbone."""
+        """Scores images that are encoded already, without a pass through the backbone.
+
+        A bank that lies on another device, as after a call that crossed processes, is brought over.
+        """
+        bank = bank.to(self.backbone.device)
         layer_maps, nearest = layer_residuals(encoded.features.patches, bank.features.patches)
         evidence = self.evidence(layer_maps, encoded.features.embeddings, bank)
         return self.fuse(evidence, nearest, encoded.crop_boxes)
@@ -152,6 +160,7 @@ class Detector:
         Raises:
             PromptError: It is the only normal.
         """
+        bank = bank.to(self.backbone.device)
         others = bank.without(index)
         kept = [i for i in range(bank.shots) if i != index]
         layer_maps = bank.pairwise[index, kept].amin(dim=0, keepdim=True)
@@ -223,35 +232,72 @@ class Detector:
         return build_text_features(prompts, embeddings[:count], embeddings[count:])
 
 
-def load_detector(name: str | Path = DEFAULT_MODEL, device: str = "auto") -> Detector:
-    """Loads a model.
+def load_detector(
+    name: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    *,
+    precision: str | None = None,
+    revision: str | None = None,
+    heads: str | Path | None = None,
+    on_progress: Progress | None = None,
+) -> Detector:
+    """Loads a model, fetching from the Hugging Face Hub what is not on this computer yet.
 
     Args:
-        name: A model of ``assets/``, or a model directory.
+        name: A model of ``assets/``, a model directory, or a Hub repository USER/REPO.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.
+        precision: "float32", "bfloat16", "float16" or "auto", see
+            :func:`inctrl_core.devices.pick_precision`; None for ``INCTRL_PRECISION`` or float32.
+        revision: Branch, tag or commit of the repository; None for its main branch.
+        heads: A model directory or Hub repository whose heads replace those of ``name``; None for
+            the model's own, or ``INCTRL_HEADS`` where it is set and the model has none.
+        on_progress: Told of a download: bytes that arrived, bytes in all where known.
 
     Raises:
-        ModelError: The model cannot be found or does not load.
+        ModelError: The model cannot be found or fetched, or does not load.
+        InctrlError: The device or precision cannot be used.
     """
-    config, clip, heads = load_model(find_model(name))
-    return Detector(config, Backbone(clip, config.backbone, pick_device(device)), heads)
+    picked = pick_device(device)
+    dtype = pick_precision(precision, picked)
+    directory = find_model(name, revision=revision, on_progress=on_progress)
+    if heads is None and read_config(directory).heads.form == "training-free":
+        heads = os.environ.get(HEADS_VARIABLE) or None
+    heads_directory = None if heads is None else find_model(heads, on_progress=on_progress)
+    config, clip, head_module = load_model(
+        directory, heads=heads_directory, on_progress=on_progress
+    )
+    return Detector(config, Backbone(clip, config.backbone, picked, dtype), head_module)
 
 
-def find_model(name: str | Path) -> Path:
-    """The directory of a model named by its directory under ``assets/`` or by a path."""
-    embedded = ASSETS / Path(name).name
-    if str(name) == embedded.name and embedded.is_dir():
-        return embedded
-    return Path(name)
+def find_model(
+    name: str | Path, *, revision: str | None = None, on_progress: Progress | None = None
+) -> Path:
+    """The directory of a model: embedded, by path, or fetched from the Hub.
+
+    Args:
+        name: Its directory under ``assets/``, a path, or USER/REPO.
+        revision: Branch, tag or commit of the repository.
+        on_progress: Told of a download.
+
+    Raises:
+        ModelError: It is none of the three, or cannot be fetched.
+    """
+    if str(name) in embedded_models():
+        return ASSETS / str(name)
+    if Path(name).is_dir():
+        return Path(name)
+    if isinstance(name, str) and is_repo_id(name):
+        return fetch_directory(name, revision, on_progress)
+    raise ModelError(
+        f"'{name}' is neither a model directory nor a Hub repository USER/REPO; "
+        f"the embedded models are {', '.join(embedded_models())}."
+    )
 
 
-def pick_device(device: str) -> torch.device:
-    """Resolves "auto" to the best device at hand."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def embedded_models() -> tuple[str, ...]:
+    """Names of the models under ``assets/``, the default first."""
+    names = (path.parent.name for path in ASSETS.glob(f"*/{CONFIG_FILE}"))
+    return tuple(sorted(names, key=lambda name: (name != DEFAULT_MODEL, name)))
 
 
 def _places(nearest: Tensor, grid: int) -> Tensor:

@@ -40,6 +40,16 @@ class TextFeatures:
     normal_prototype: Tensor
     anomaly_prototype: Tensor
 
+    def to(self, device: torch.device | str) -> TextFeatures:
+        """The same embeddings on another device."""
+        return TextFeatures(
+            self.prompts,
+            self.normal.to(device),
+            self.anomaly.to(device),
+            self.normal_prototype.to(device),
+            self.anomaly_prototype.to(device),
+        )
+
 
 def build_text_features(prompts: PromptSet, normal: Tensor, anomaly: Tensor) -> TextFeatures:
     """Adds the prototypes of both groups to their embeddings ([N, E] each)."""
@@ -69,6 +79,17 @@ class PromptBank:
     def shots(self) -> int:
         """K, the number of normals."""
         return len(self.features)
+
+    def to(self, device: torch.device | str) -> PromptBank:
+        """The same bank on another device; on "cpu" it may be pickled and leave the process."""
+        if torch.device(device) == self.pairwise.device:
+            return self
+        return dataclasses.replace(
+            self,
+            features=self.features.to(device),
+            text=self.text.to(device),
+            pairwise=self.pairwise.to(device),
+        )
 
     @property
     def normal_layer_maps(self) -> Tensor | None:

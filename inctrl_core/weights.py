@@ -6,20 +6,21 @@ trained heads). Anything missing, unexpected or of another shape is an error tha
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
-from open_clip.model import CLIP
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from open_clip.model import CLIP, CLIPVisionCfg
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, isfinite, nn
 
 from .backbone import build_clip
 from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
 from .errors import ModelError
 from .heads import build_heads
+from .hub import PICKLE_SUFFIXES, Progress, discard, fetch_file, fetch_model
 
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_PREFIX = "backbone."
@@ -28,25 +29,81 @@ HEADS_PREFIX = "heads."
 # Trained with the backbone but used by nothing here: the text signal has its own fixed scale.
 UNUSED_BACKBONE_KEYS = frozenset({"logit_scale", "logit_bias"})
 
+# How a zip archive (torch.save) and a bare pickle of protocol 2 or later begin.
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file.
+
+class TensorFile(Mapping[str, Tensor]):
+    """The tensors of a safetensors file, each read from disk when it is asked for.
+
+    A model is filled from it tensor by tensor, so that its weights are never in memory twice.
+
+    Args:
+        path: The file; its header is read and checked at once.
 
     Raises:
-        ModelError: The file is missing, truncated, or not safetensors.
+        ModelError: The file is missing, truncated, a pickle, or not safetensors.
     """
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing; fetch or convert the model again.") from None
-    except (SafetensorError, OSError):
-        raise ModelError(
-            f"{path} is damaged or is not a safetensors file; fetch or convert the model again."
-        ) from None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with safe_open(path, framework="pt") as file:
+                self._keys = tuple(file.keys())
+        except FileNotFoundError:
+            raise _missing_error(path) from None
+        except (SafetensorError, OSError):
+            raise _damaged_error(path) from None
+
+    def __getitem__(self, key: str) -> Tensor:
+        """The tensor of that name; the file stays open only as long as the tensor lives."""
+        if key not in self._keys:
+            raise KeyError(key)
+        with safe_open(self.path, framework="pt") as file:
+            return file.get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in the order of the file."""
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        """Number of tensors."""
+        return len(self._keys)
+
+
+class PrefixedTensors(Mapping[str, Tensor]):
+    """The part of ``tensors`` whose names begin with ``prefix``, under the rest of the name."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        self._tensors, self._prefix = tensors, prefix
+        self._keys = tuple(k[len(prefix) :] for k in tensors if k.startswith(prefix))
+
+    def __getitem__(self, key: str) -> Tensor:
+        """The tensor of that name."""
+        return self._tensors[self._prefix + key]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names without the prefix."""
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        """Number of tensors."""
+        return len(self._keys)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file as a whole.
+
+    Raises:
+        ModelError: As :class:`TensorFile`.
+    """
+    return dict(TensorFile(path))
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """Copies ``tensors`` into ``module``, key by key, converting floats to the module's width.
+
+    Nothing is copied unless everything fits.
 
     Args:
         module: Receives the values.
@@ -63,13 +120,15 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
         raise ModelError(f"{what} lacks {_list(missing)}; it is not the model it claims to be.")
     if unexpected:
         raise ModelError(f"{what} has unexpected {_list(unexpected)}; it is another model.")
-    for key, value in own.items():
-        if key in tensors and tensors[key].shape != value.shape:
+    shared = [key for key in own if key in tensors]
+    for key in shared:
+        if tensors[key].shape != own[key].shape:
             raise ModelError(
                 f"{what}: {key} has shape {list(tensors[key].shape)} and should have "
-                f"{list(value.shape)}; it is another model."
+                f"{list(own[key].shape)}; it is another model."
             )
-    module.load_state_dict(tensors, strict=False)
+    for key in shared:
+        own[key].detach().copy_(tensors[key])
 
 
 def split_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -99,41 +158,179 @@ def save_model(directory: Path, config: ModelConfig, tensors: Mapping[str, Tenso
     os.replace(partial, directory / CONFIG_FILE)
 
 
-def load_model(directory: Path) -> tuple[ModelConfig, CLIP, nn.Module]:
-    """Reads a model directory that carries its own backbone.
+def load_model(
+    directory: Path, *, heads: Path | None = None, on_progress: Progress | None = None
+) -> tuple[ModelConfig, CLIP, nn.Module]:
+    """Reads a model directory, and fetches its backbone where the Hub has it.
+
+    Args:
+        directory: Of the model.
+        heads: Another model directory, whose heads are to be used with this model's backbone.
+        on_progress: Told of a download.
 
     Returns:
         The configuration, the open_clip model and the heads, both with their weights in place,
         float32, on the CPU, in evaluation mode.
 
     Raises:
-        ModelError: See :func:`inctrl_core.config.read_config`, :func:`read_tensors` and
-            :func:`load_strict`.
+        ModelError: See :func:`inctrl_core.config.read_config`, :class:`TensorFile`,
+            :func:`load_strict` and :func:`inctrl_core.hub.fetch_file`; or ``heads`` were made for
+            another backbone.
     """
     config = read_config(directory)
     path = directory / WEIGHTS_FILE
-    tensors = read_tensors(path)
-    stray = [k for k in sorted(tensors) if not k.startswith((BACKBONE_PREFIX, HEADS_PREFIX))]
-    if stray:
-        raise ModelError(f"{path} has unexpected {_list(stray)}; it is another model.")
-    clip = build_clip(config.backbone)
-    load_strict(clip, split_prefix(tensors, BACKBONE_PREFIX), str(path))
-    return config, clip, load_heads(config, tensors, str(path))
+    tensors = TensorFile(path) if _carries_weights(config) else {}
+    _refuse_strays(config, tensors, path)
+    heads_source, heads_tensors = path, tensors
+    if heads is not None:
+        config, heads_source = _with_heads(config, heads), heads / WEIGHTS_FILE
+        heads_tensors = TensorFile(heads_source) if _has_trained_heads(config) else {}
+    head_module = load_heads(config, heads_tensors, str(heads_source))
+    clip = build_clip(config.backbone, random_weights=False)
+    fill_backbone(clip, config, tensors, path, on_progress)
+    return config, clip, head_module
+
+
+def fill_backbone(
+    clip: CLIP,
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    on_progress: Progress | None = None,
+) -> None:
+    """Puts the backbone's weights in place, from the directory's own file or from the Hub.
+
+    Args:
+        clip: Receives them.
+        config: Says where they are.
+        tensors: Content of the directory's own file; empty where it has none.
+        path: Of that file, for messages.
+        on_progress: Told of a download.
+
+    Raises:
+        ModelError: See :func:`load_model`.
+    """
+    if config.backbone.hub_repo is None:
+        load_strict(clip, PrefixedTensors(tensors, BACKBONE_PREFIX), str(path))
+        return
+    load_strict(clip, fetch_backbone(config, on_progress), config.backbone.hub_repo)
+
+
+def fetch_backbone(config: ModelConfig, on_progress: Progress | None = None) -> TensorFile:
+    """The backbone's tensors on the Hub, under open_clip's names.
+
+    Raises:
+        ModelError: They cannot be had, or the file is damaged; then the next try fetches it anew.
+    """
+    repo, filename = config.backbone.hub_repo, config.backbone.hub_file
+    path = fetch_file(repo, filename, on_progress=on_progress)
+    try:
+        return TensorFile(path)
+    except ModelError:
+        discard(path)
+        raise
+
+
+def fetch_directory(
+    repo: str, revision: str | None = None, on_progress: Progress | None = None
+) -> Path:
+    """The local copy of a model directory on the Hub, without the backbone of another repository.
+
+    Raises:
+        ModelError: It cannot be had; see :func:`inctrl_core.hub.fetch_file`.
+    """
+
+    def needed(directory: Path) -> tuple[str, ...]:
+        return (WEIGHTS_FILE,) if _carries_weights(read_config(directory)) else ()
+
+    directory = fetch_model(repo, needed, revision, on_progress)
+    path = directory / WEIGHTS_FILE
+    if path.exists():
+        try:
+            TensorFile(path)
+        except ModelError:
+            discard(path)
+            raise
+    return directory
 
 
 def load_heads(config: ModelConfig, tensors: Mapping[str, Tensor], what: str) -> nn.Module:
     """Builds the heads that ``config`` names and fills them from the ``heads.*`` tensors."""
     heads = build_heads(config.heads, config.backbone)
-    load_strict(heads, split_prefix(tensors, HEADS_PREFIX), what)
+    load_strict(heads, PrefixedTensors(tensors, HEADS_PREFIX), what)
     return heads.float().eval().requires_grad_(False)
-
-
-def _list(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """Raises ModelError where a tensor holds a value that is not a number."""
     for key, value in tensors.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        if value.is_floating_point() and not isfinite(value).all():
             raise ModelError(f"{what}: {key} holds values that are not finite; it is damaged.")
+
+
+def _with_heads(config: ModelConfig, directory: Path) -> ModelConfig:
+    """``config`` with the heads that another model directory describes."""
+    other = read_config(directory)
+    if _signature(other) != _signature(config):
+        raise ModelError(
+            f"The heads of {other.name} were made for another backbone than that of {config.name}; "
+            "choose heads made for it."
+        )
+    return dataclasses.replace(
+        config,
+        heads=other.heads,
+        training=other.training,
+        provenance=dict(config.provenance) | {"heads": {"name": other.name} | other.provenance},
+    )
+
+
+def _signature(config: ModelConfig) -> tuple[object, ...]:
+    """What of a backbone the heads depend on, however its description spells the defaults."""
+    backbone = config.backbone
+    try:
+        tower = CLIPVisionCfg(**backbone.architecture["vision_cfg"])
+    except TypeError as error:
+        raise ModelError(f"{config.name} has no backbone that open_clip knows: {error}.") from None
+    return backbone.embed_dim, tuple(backbone.depths), backbone.grid, tower
+
+
+def _has_trained_heads(config: ModelConfig) -> bool:
+    return config.heads.form != "training-free"
+
+
+def _carries_weights(config: ModelConfig) -> bool:
+    return config.backbone.hub_repo is None or _has_trained_heads(config)
+
+
+def _refuse_strays(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) -> None:
+    known = (HEADS_PREFIX,) if config.backbone.hub_repo else (BACKBONE_PREFIX, HEADS_PREFIX)
+    stray = [key for key in sorted(tensors) if not key.startswith(known)]
+    if stray:
+        raise ModelError(f"{path} has unexpected {_list(stray)}; it is another model.")
+
+
+def _missing_error(path: Path) -> ModelError:
+    pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        return ModelError(
+            f"{path} is missing, and {pickles[0]} beside it is a pickle, which could run code and "
+            "is refused; use weights in safetensors format."
+        )
+    return ModelError(f"{path} is missing; fetch or convert the model again.")
+
+
+def _damaged_error(path: Path) -> ModelError:
+    if path.is_file():
+        with path.open("rb") as stream:
+            if stream.read(4).startswith(_PICKLE_STARTS):
+                return ModelError(
+                    f"{path} is a pickle, which could run code, and is refused; "
+                    "use weights in safetensors format."
+                )
+    return ModelError(
+        f"{path} is damaged or is not a safetensors file; fetch or convert the model again."
+    )
+
+
+def _list(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

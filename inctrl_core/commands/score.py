@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..detector import DEFAULT_MODEL, load_detector
+from ..devices import PRECISION_VARIABLE, PRECISIONS
 from ..errors import ImageError
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split())
@@ -19,15 +20,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--normal", nargs="+", type=Path, required=True, metavar="DIR_OR_FILE")
     parser.add_argument("--query", nargs="+", type=Path, required=True, metavar="DIR_OR_FILE")
     parser.add_argument("--object", default="object", metavar="NAME", help="what the images show")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or directory")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name, directory, or USER/REPO")
+    parser.add_argument("--revision", help="branch, tag or commit of USER/REPO")
+    parser.add_argument("--heads", metavar="DIR_OR_REPO", help="use the heads of another model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--precision",
+        help=f"auto, {', '.join(PRECISIONS)}; float32 unless {PRECISION_VARIABLE} is set",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Scores every query and prints one line, or one JSON entry, for each."""
     normals, queries = list_images(arguments.normal), list_images(arguments.query)
-    detector = load_detector(arguments.model, device=arguments.device)
+    detector = load_detector(
+        arguments.model,
+        arguments.device,
+        precision=arguments.precision,
+        revision=arguments.revision,
+        heads=arguments.heads,
+    )
     bank = detector.build_bank(normals, arguments.object)
     scores = detector.score(queries, bank)
     if arguments.json:

@@ -1,0 +1,132 @@
+"""Where and how exactly to compute: devices, precisions, and memory that runs out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .errors import InctrlError
+
+PRECISION_VARIABLE = "INCTRL_PRECISION"
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+Result = TypeVar("Result")
+Task = TypeVar("Task", bound=Callable)
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """Resolves "auto" to the best device at hand: CUDA, then MPS, then the CPU.
+
+    Raises:
+        InctrlError: The device is unknown, or not at hand.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError:
+        raise InctrlError(
+            f"There is no device '{device}'; use auto, cpu, cuda, cuda:N or mps."
+        ) from None
+    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+        raise InctrlError(f"This computer has no device '{device}' that torch sees; use cpu.")
+    if picked.type == "mps" and not torch.backends.mps.is_available():
+        raise InctrlError("This computer has no device 'mps' that torch sees; use cpu.")
+    return picked
+
+
+def pick_precision(precision: str | None, device: torch.device) -> torch.dtype:
+    """Resolves the name of a precision of the backbone's forward pass.
+
+    "auto" is bfloat16 on a CPU that multiplies it in hardware (AVX-512 BF16 or AMX), and float32
+    everywhere else. On CUDA that is the cautious choice: a narrower type there has not been shown
+    to keep the scores within .005.
+
+    Args:
+        precision: "float32", "bfloat16", "float16" or "auto"; None for the environment variable
+            ``INCTRL_PRECISION``, and for float32 where it is not set.
+        device: Where the pass will run.
+
+    Raises:
+        InctrlError: The name is unknown, or the device cannot compute so.
+    """
+    name = precision or os.environ.get(PRECISION_VARIABLE) or "float32"
+    if name == "auto":
+        fast = device.type == "cpu" and cpu_multiplies_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in PRECISIONS:
+        raise InctrlError(f"There is no precision '{name}'; use auto, {', '.join(PRECISIONS)}.")
+    if name == "float16" and device.type == "cpu":
+        raise InctrlError("float16 is for GPUs; on the CPU use float32 or bfloat16.")
+    return PRECISIONS[name]
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16 products; without them it is slower."""
+    has = torch.cpu.get_capabilities()
+    return any(bool(has.get(name)) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def keep_float32_exact(device: torch.device) -> None:
+    """Switches off TF32 on CUDA, whose 10 bits of mantissa are not what float32 promises."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+
+
+def run_in_batches(
+    function: Callable[[Tensor], Result], inputs: Tensor, batch_size: int
+) -> list[Result]:
+    """Applies ``function`` to parts of ``inputs``, to smaller ones where memory runs out.
+
+    Args:
+        function: Takes [b, ...], b <= ``batch_size``; its result must not depend on how the inputs
+            are split.
+        inputs: [B, ...].
+        batch_size: Size of the parts to begin with.
+
+    Returns:
+        The results, in the order of the inputs.
+
+    Raises:
+        InctrlError: Even a single input does not fit.
+    """
+    results: list[Result] = []
+    start = 0
+    while start < len(inputs):
+        try:
+            results.append(function(inputs[start : start + batch_size]))
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise InctrlError(
+                    "The device has too little memory for one image; close what else runs on it, "
+                    "or use the device cpu."
+                ) from None
+            batch_size = max(1, min(batch_size, len(inputs) - start) // 2)
+            continue
+        start += batch_size
+    return results
+
+
+def gpu_task(seconds: int = 60) -> Callable[[Task], Task]:
+    """Decorator of a function that needs the GPU for at most so many seconds.
+
+    On a ZeroGPU Space a GPU is lent for the call (``spaces.GPU``), and the function runs in another
+    process: whatever goes in or comes out must be picklable and on the CPU, see
+    :meth:`inctrl_core.prompt_bank.PromptBank.to`. Everywhere else the function stays as it is.
+    """
+    try:
+        import spaces
+    except ImportError:
+        return lambda task: task
+    return spaces.GPU(duration=seconds)

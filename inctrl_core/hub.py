@@ -1,0 +1,271 @@
+"""Files from and to the Hugging Face Hub, with a sentence for every way in which that can fail.
+
+All goes through huggingface_hub and its standard cache, so HF_HOME, HF_ENDPOINT, HF_TOKEN and
+HF_HUB_OFFLINE work as everywhere. A file appears in the cache whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from httpx2 import ConnectError, ConnectTimeout, ProxyError
+from huggingface_hub import (
+    CommitOperationAdd,
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import tqdm
+
+from .errors import ModelError
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that have arrived and, where known, the bytes to come in all."""
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pyth")
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_WRITING = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def is_repo_id(name: str) -> bool:
+    """Whether ``name`` has the form USER/REPO."""
+    return _REPO_ID.fullmatch(name) is not None
+
+
+def fetch_file(
+    repo: str, filename: str, revision: str | None = None, on_progress: Progress | None = None
+) -> Path:
+    """The path of a repository's file in the local cache, downloaded where it is not there yet.
+
+    What arrives is compared with the checksum that the Hub names, and thrown away where it differs.
+
+    Args:
+        repo: USER/REPO.
+        filename: Path inside the repository.
+        revision: Branch, tag or commit; None for the main branch.
+        on_progress: Told of the download; on the command line a progress bar shows it as well.
+
+    Raises:
+        ModelError: The file cannot be had; the sentence says why and what to do.
+    """
+    if filename.endswith(PICKLE_SUFFIXES):
+        raise _pickle_error(f"{repo}/{filename}")
+    with _explained(f"{repo}/{filename}", repo, revision):
+        cached = try_to_load_from_cache(repo, filename, revision=revision)
+        if not isinstance(cached, str) and not constants.is_offline_mode():
+            # The client repeats a refused connection for half a minute; this finds out at once.
+            get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision))
+        path = Path(
+            hf_hub_download(
+                repo, filename, revision=revision, tqdm_class=_progress_bar(on_progress)
+            )
+        )
+        if str(path) != cached and not _has_its_checksum(path):
+            discard(path)
+            raise ModelError(f"{repo}/{filename} arrived damaged and was thrown away; try again.")
+    return path
+
+
+def fetch_model(
+    repo: str,
+    needed: Callable[[Path], tuple[str, ...]],
+    revision: str | None = None,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Fetches a model directory of this program's format, all files of one commit.
+
+    Args:
+        repo: USER/REPO.
+        needed: Given the directory with ``config.json`` in it, the other files that it needs.
+        revision: Branch, tag or commit; None for the main branch.
+        on_progress: As in :func:`fetch_file`.
+
+    Returns:
+        The directory in the local cache.
+
+    Raises:
+        ModelError: As in :func:`fetch_file`.
+    """
+    directory = fetch_file(repo, "config.json", revision).parent
+    for filename in needed(directory):
+        # The folder is named by the commit, so that a push in between cannot mix two models.
+        fetch_file(repo, filename, directory.name, on_progress)
+    return directory
+
+
+def discard(path: Path) -> None:
+    """Removes a damaged file from the cache, so that the next try fetches it anew.
+
+    A file outside the cache is left alone: it belongs to somebody.
+    """
+    cache = Path(constants.HF_HUB_CACHE).resolve()
+    blob = path.resolve()
+    if blob.is_relative_to(cache):
+        path.unlink(missing_ok=True)
+        blob.unlink(missing_ok=True)
+
+
+def upload_model(repo: str, files: Mapping[str, Path | bytes], private: bool = False) -> str:
+    """Writes files to a repository in one commit, making the repository where it does not exist.
+
+    Args:
+        repo: USER/REPO.
+        files: Path inside the repository -> local file or content.
+        private: Whether a repository that is made here is private.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        ModelError: The Hub refuses or cannot be reached.
+    """
+    operations = [
+        CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+        for name, content in files.items()
+    ]
+    with _explained(repo, repo, None):
+        if constants.is_offline_mode():
+            raise ModelError("HF_HUB_OFFLINE forbids the upload; unset it and try again.")
+        api = HfApi()
+        api.create_repo(repo, private=private, exist_ok=True)
+        commit = api.create_commit(repo, operations, commit_message="Upload an InCTRL model")
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _explained(what: str, repo: str, revision: str | None) -> Iterator[None]:
+    try:
+        yield
+    except ModelError:
+        raise
+    except (HTTPError, OSError, RuntimeError, EntryNotFoundError, HFValidationError) as error:
+        raise ModelError(_sentence(error, what, repo, revision)) from error
+
+
+def _sentence(error: Exception, what: str, repo: str, revision: str | None) -> str:
+    """One sentence on why ``what`` could not be had, and what to do."""
+    if isinstance(error, HFValidationError):
+        return f"'{repo}' is not a repository id; it has the form USER/REPO."
+    if isinstance(error, LocalEntryNotFoundError):
+        return _sentence_on_absence(error, what, repo, revision)
+    if isinstance(error, EntryNotFoundError):
+        return _sentence_on_missing_file(what, repo, revision)
+    if isinstance(error, RevisionNotFoundError):
+        name = revision or constants.DEFAULT_REVISION
+        return f"{repo} has no revision '{name}'; check the branch, tag or commit."
+    if isinstance(error, HfHubHTTPError):
+        return _sentence_on_answer(error, repo)
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"{what} is not in the local cache, and HF_HUB_OFFLINE forbids a download; unset it."
+    if isinstance(error, FileMetadataError):
+        return (
+            f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does; "
+            "check HF_ENDPOINT and any proxy."
+        )
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return f"The disk is full, so {what} was not kept; free some space, or move HF_HOME."
+    if isinstance(error, OSError) and error.errno in _NO_WRITING:
+        cache = constants.HF_HUB_CACHE
+        return f"The cache {cache} cannot be written; set HF_HOME to another folder."
+    if isinstance(error, ConnectError | ConnectTimeout | ProxyError):
+        return (
+            f"{what} is not in the local cache, and {constants.ENDPOINT} cannot be reached; "
+            "check the connection and try again."
+        )
+    return f"The transfer of {what} broke off and nothing was kept; try again."
+
+
+def _sentence_on_absence(
+    error: LocalEntryNotFoundError, what: str, repo: str, revision: str | None
+) -> str:
+    cause = error.__cause__
+    if isinstance(cause, Exception):
+        return _sentence(cause, what, repo, revision)
+    return f"{what} is not in the local cache; connect to the network once to fetch it."
+
+
+def _sentence_on_missing_file(what: str, repo: str, revision: str | None) -> str:
+    try:
+        names = HfApi().list_repo_files(repo, revision=revision)
+    except (HTTPError, OSError):
+        names = []  # The listing only sharpens the message.
+    pickles = [name for name in names if name.endswith(PICKLE_SUFFIXES)]
+    if pickles and not any(name.endswith(".safetensors") for name in names):
+        return str(_pickle_error(f"{repo}/{pickles[0]}"))
+    return f"{what} does not exist on the Hub; {repo} is not a model that this program reads."
+
+
+def _sentence_on_answer(error: HfHubHTTPError, repo: str) -> str:
+    status = error.response.status_code
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{repo} is gated; accept its terms at {constants.ENDPOINT}/{repo} "
+            "and set HF_TOKEN to your token."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"The Hub has no model {repo} that you may read; check the name, "
+            "and for a private one set HF_TOKEN to your token."
+        )
+    if status in (401, 403):
+        return f"The Hub refuses your token for {repo}; set HF_TOKEN to one with access."
+    return f"The Hub answered {repo} with an error ({status}); try again later."
+
+
+def _pickle_error(what: str) -> ModelError:
+    return ModelError(
+        f"{what} is a pickle, which could run code, and is refused; "
+        "use a model whose weights are in safetensors format."
+    )
+
+
+def _has_its_checksum(path: Path) -> bool:
+    """Whether a downloaded file is what its name in the cache says; small files have no SHA-256."""
+    blob = path.resolve()
+    if not _SHA256.fullmatch(blob.name):
+        return True
+    with blob.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == blob.name
+
+
+def _progress_bar(on_progress: Progress | None) -> type[tqdm] | None:
+    """The client's own bar, which also tells ``on_progress``; None for the bar as it is."""
+    if on_progress is None:
+        return None
+
+    class ReportingBar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            # A bar that is not drawn, as on a server, does not count either.
+            self._arrived, self._expected = kwargs.get("initial", 0), kwargs.get("total")
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._arrived += n or 0
+            on_progress(int(self._arrived), self._expected)
+            return super().update(n)
+
+    return ReportingBar
