@@ -24,7 +24,7 @@ MAX_PIXELS = 50_000_000
 MAX_ASPECT = 32  # Longer over shorter side, up to which the whole strip is resized.
 
 # Raster formats only: Pillow hands some of the others (EPS, for one) to external programs.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
 
 ImageSource = str | os.PathLike | bytes | BinaryIO | Image.Image
 CropBox = tuple[float, float, float, float]
