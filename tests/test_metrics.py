@@ -96,17 +96,17 @@ def test_binned_equals_plain_computation() -> None:
     plain = upsample_maps(maps, 40)
     expected = roc_auc_score(masks.ravel(), plain.ravel())
     assert found["pixel_auroc"] == pytest.approx(expected, abs=1e-5)
-    assert found["aupro"] == pytest.approx(slow_aupro(plain, masks), abs=1e-3)
+    assert found["aupro"] == pytest.approx(slow_aupro(plain, masks), abs=2e-3)
 
 
 def slow_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
-    """Share of each region above a threshold, averaged, at a thousand false-positive rates."""
+    """Share of each region above a threshold, averaged, at 301 false-positive rates."""
     regions = []
     for values, mask in zip(maps, masks, strict=True):
         labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
         regions += [values[labels == i] for i in range(1, count + 1)]
     normal = np.sort(maps[~masks])[::-1]
-    rates = np.linspace(0, 0.3, 1001)
+    rates = np.linspace(0, 0.3, 301)
     thresholds = normal[(rates * len(normal)).astype(int)]
     shares = [np.mean([(region > t).mean() for region in regions]) for t in thresholds]
     return float(np.trapezoid(shares, rates) / 0.3)

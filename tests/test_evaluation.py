@@ -1,0 +1,409 @@
+"""Draws, feature cache, scores of an evaluation, and the command from end to end."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inctrl_core import Detector, PromptError
+from inctrl_core.__main__ import main
+from inctrl_core.errors import InctrlError
+from inctrl_core.experiments import evaluation, report
+from inctrl_core.experiments.datasets import DataError, Subset, load_folders
+from inctrl_core.experiments.evaluation import (
+    SIGNALS,
+    ShotResult,
+    draw_normals,
+    measure,
+    overall,
+    score_subset,
+)
+from inctrl_core.experiments.features import (
+    FeatureStore,
+    UnreadableImages,
+    image_tower_digest,
+)
+from inctrl_core.experiments.plots import save_plots
+from inctrl_core.experiments.report import mean_and_sd, to_csv, to_document, to_markdown
+from inctrl_core.weights import load_model
+
+
+def picture(seed: int, defect: bool = False) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(90, 130, (48, 56, 3), dtype=np.uint8)
+    if defect:
+        pixels[20:32, 24:36] = (250, 20, 20)
+    return Image.fromarray(pixels)
+
+
+def make_dataset(root: Path, subsets: tuple[str, ...], masks: bool = True) -> Path:
+    seeds = itertools.count()
+    for name in subsets:
+        for part, count in (("train/good", 6), ("test/good", 4), ("test/hole", 5)):
+            folder = root / name / part
+            folder.mkdir(parents=True)
+            for i in range(count):
+                picture(next(seeds), part == "test/hole").save(folder / f"{i}.png")
+        mask = Image.new("L", (56, 48))
+        mask.paste(255, (24, 20, 36, 32))
+        (root / name / "ground_truth" / "hole").mkdir(parents=True)
+        for i in range(5 if masks else 0):
+            mask.save(root / name / "ground_truth" / "hole" / f"{i}_mask.png")
+    return root
+
+
+@pytest.fixture
+def subset(tmp_path: Path) -> Subset:
+    return load_folders(make_dataset(tmp_path / "parts", ("nut",)))[0]
+
+
+def all_paths(subset: Subset) -> list[Path]:
+    return [*subset.train_normals, *(query.path for query in subset.queries)]
+
+
+def same(first, second) -> bool:
+    tensors = zip(
+        (first.features.embeddings, *first.features.patches),
+        (second.features.embeddings, *second.features.patches),
+        strict=True,
+    )
+    return first.crop_boxes == second.crop_boxes and all(torch.equal(a, b) for a, b in tensors)
+
+
+@pytest.mark.parametrize("module", [evaluation, report])
+def test_examples_in_the_documentation(module) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0 and result.failed == 0
+
+
+# Draws
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_draws_are_nested_and_different(seed: int) -> None:
+    eight = draw_normals(50, 8, seed)
+    assert draw_normals(50, 8, seed) == eight
+    assert draw_normals(50, 2, seed) == eight[:2] and draw_normals(50, 4, seed) == eight[:4]
+    assert len(set(eight)) == 8 and all(0 <= i < 50 for i in eight)
+    assert draw_normals(50, 8, seed + 1) != eight
+
+
+def test_draws_are_those_of_the_documented_rule() -> None:
+    assert draw_normals(1131, 4, 0) == tuple(np.random.default_rng(0).permutation(1131)[:4])
+
+
+@pytest.mark.parametrize("shots", [0, 4])
+def test_draws_of_the_impossible(shots: int) -> None:
+    with pytest.raises(ValueError, match="ask for 1 to 3"):
+        draw_normals(3, shots, 0)
+
+
+# Cache
+
+
+def test_hit_equals_miss_equals_no_cache(
+    golden_detector: Detector, subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = all_paths(subset)
+    store = FeatureStore(golden_detector, tmp_path / "cache")
+    miss = store.load(paths)
+    assert same(miss, FeatureStore(golden_detector, None).load(paths))
+    again = FeatureStore(golden_detector, tmp_path / "cache")
+    monkeypatch.setattr(golden_detector, "encode", lambda images: pytest.fail("encoded again"))
+    assert same(again.load(paths), miss)
+    assert same(again.load(paths[::-1][:1]), store.load(paths[-1:]))
+
+
+def damage_truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def damage_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def damage_zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def damage_one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_empty, damage_zeros, damage_one_bit])
+def test_damaged_files_are_computed_again(
+    golden_detector: Detector, subset: Subset, tmp_path: Path, damage
+) -> None:
+    path = subset.train_normals[:1]
+    store = FeatureStore(golden_detector, tmp_path / "cache")
+    fresh = store.load(path)
+    (file,) = (tmp_path / "cache").rglob("*.safetensors")
+    whole = file.read_bytes()
+    damage(file)
+    assert file.read_bytes() != whole
+    assert same(store.load(path), fresh)
+    assert file.read_bytes() == whole
+
+
+def test_a_killed_write_leaves_no_entry(
+    golden_detector: Detector, subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(golden_detector, tmp_path / "cache")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            store.load(subset.train_normals[:1])
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    store.load(subset.train_normals[:1])
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1
+
+
+def test_a_changed_image_is_encoded_again(
+    golden_detector: Detector, subset: Subset, tmp_path: Path
+) -> None:
+    path = subset.train_normals[0]
+    store = FeatureStore(golden_detector, tmp_path / "cache")
+    before = store.load([path])
+    picture(99, True).save(path)
+    after = store.load([path])
+    assert not same(before, after)
+    assert same(after, FeatureStore(golden_detector, None).load([path]))
+
+
+def test_another_image_tower_has_features_of_its_own(
+    golden_detector: Detector, golden_model: Path
+) -> None:
+    config, clip, heads = load_model(golden_model)
+    own = image_tower_digest(golden_detector)
+    detector = Detector(config, type(golden_detector.backbone)(clip, config.backbone), heads)
+    assert image_tower_digest(detector) == own
+    detector.backbone.clip.token_embedding.weight.add_(1.0)
+    assert image_tower_digest(detector) == own
+    next(iter(detector.backbone.clip.visual.parameters())).add_(1e-3)
+    assert image_tower_digest(detector) != own
+
+
+def test_a_cache_that_cannot_be_made(golden_detector: Detector, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InctrlError, match="--no-cache"):
+        FeatureStore(golden_detector, tmp_path / "file")
+
+
+# Scores
+
+
+def test_equals_the_detector(golden_detector: Detector, subset: Subset, tmp_path: Path) -> None:
+    store = FeatureStore(golden_detector, tmp_path / "cache")
+    scores = score_subset(golden_detector, store, subset, (4, 1, 2), (0, 3))
+    assert scores.shots == (1, 2, 4)
+    paths = [query.path for query in subset.queries]
+    for k, s in itertools.product(range(3), range(2)):
+        drawn = [subset.train_normals[i] for i in scores.draws[s][: scores.shots[k]]]
+        bank = golden_detector.build_bank(drawn, subset.object_name)
+        expected = golden_detector.score(paths, bank)
+        for name in SIGNALS:
+            ours = scores.signals[name][k, s]
+            theirs = [getattr(score, name) for score in expected]
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6, err_msg=name)
+        maps = [score.patch_map for score in expected]
+        np.testing.assert_allclose(scores.patch_maps[k, s], maps, rtol=0, atol=1e-6)
+
+
+def test_batches_do_not_matter(
+    golden_detector: Detector, subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(golden_detector, tmp_path / "cache")
+    steps: list[int] = []
+    whole = score_subset(golden_detector, store, subset, (2,), (0,), steps.append)
+    monkeypatch.setattr(evaluation, "QUERY_BATCH", 2)
+    monkeypatch.setattr(evaluation, "NORMAL_BATCH", 1)
+    parts = score_subset(golden_detector, store, subset, (2,), (0,), steps.append)
+    for name in SIGNALS:
+        np.testing.assert_allclose(
+            whole.signals[name], parts.signals[name], rtol=0, atol=1e-6, err_msg=name
+        )
+    assert steps == [9, 2, 2, 2, 2, 1]
+
+
+def test_queries_without_a_mask_are_left_out_of_the_pixels(
+    golden_detector: Detector, subset: Subset
+) -> None:
+    masks = [query.mask for query in subset.queries if query.mask]
+    masks[0].unlink()
+    masks[3].unlink()
+    subset = load_folders(subset.root)[0]
+    store = FeatureStore(golden_detector, None)
+    scores = score_subset(golden_detector, store, subset, (1,), (0,))
+    assert len(scores.truth) == scores.patch_maps.shape[2] == 4 + 3
+    assert sum(pixels.regions for pixels in scores.truth) == 3
+    assert len(scores.anomalous) == 9
+
+
+def test_too_many_or_no_shots(golden_detector: Detector, subset: Subset) -> None:
+    store = FeatureStore(golden_detector, None)
+    with pytest.raises(DataError, match="6 normal training images and 8 shots"):
+        score_subset(golden_detector, store, subset, (8,), (0,))
+    with pytest.raises(PromptError):
+        score_subset(golden_detector, store, subset, (0,), (0,))
+    with pytest.raises(InctrlError, match="at least one number of shots"):
+        score_subset(golden_detector, store, subset, (), (0,))
+
+
+def test_every_unreadable_image_is_named(
+    golden_detector: Detector, subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "QUERY_BATCH", 3)
+    broken = [subset.queries[1].path, subset.queries[8].path]
+    for path in broken:
+        path.write_bytes(b"not an image")
+    store = FeatureStore(golden_detector, tmp_path / "cache")
+    with pytest.raises(UnreadableImages, match="2 images cannot be read.*--skip-unread") as caught:
+        score_subset(golden_detector, store, subset, (2,), (0,))
+    assert list(caught.value.paths) == broken
+    assert store.unreadable(all_paths(subset)) == broken
+
+
+# Results
+
+
+def result(subset: str, shots: int, aurocs: tuple[float, ...], pixel: bool = False) -> ShotResult:
+    metrics = {name: {"auroc": aurocs, "ap": aurocs} for name in SIGNALS}
+    if pixel:
+        metrics["patch_map"] = {"pixel_auroc": aurocs, "aupro": aurocs}
+    return ShotResult("made|up", subset, shots, 4, 5, metrics)
+
+
+def test_overall_is_mean_of_subsets_and_sd_of_seeds() -> None:
+    results = [result("a", 2, (0.5, 0.7), pixel=True), result("b", 2, (0.9, 0.9))]
+    document = to_document("m", "trained", 2, results)
+    (entry,) = document["overall"]
+    assert entry["shots"] == 2
+    # Seed by seed 0.7 and 0.8.
+    expected = {"mean": 0.75, "sd": round(0.1 / 2**0.5, 6)}
+    assert entry["metrics"]["fused"] == {"auroc": expected, "ap": expected}
+    assert entry["metrics"]["patch_map"]["aupro"]["mean"] == 0.6
+    assert overall(results)[2]["holistic"]["ap"] == pytest.approx((0.7, 0.8))
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert mean_and_sd([0.25]) == {"mean": 0.25, "sd": 0.0}
+
+
+def test_csv_and_markdown() -> None:
+    results = [result("a", 2, (0.5, 0.7), pixel=True), result("b", 2, (0.9, 0.9))]
+    rows = list(csv.DictReader(to_csv(results).splitlines()))
+    assert len(rows) == 12 + 10 + 12
+    first = rows[0]
+    assert (first["subset"], first["signal"], first["metric"]) == ("a", "fused", "auroc")
+    assert (first["mean"], first["sd"], first["seeds"]) == ("0.6", "0.141421", "2")
+    table = to_markdown("m", "trained", results)
+    assert "| made\\|up | a | 2 | 60.0 ± 14.1 |" in table
+    assert "| **overall** | mean | 2 | 75.0 ± 7.1 |" in table
+    assert table.count("AUPRO") == 1
+
+
+def test_plots_are_pictures(golden_detector: Detector, subset: Subset, tmp_path: Path) -> None:
+    store = FeatureStore(golden_detector, None)
+    scores = score_subset(golden_detector, store, subset, (1, 2), (0, 1))
+    files = save_plots(scores, "a/model", tmp_path / "plots")
+    assert [file.name for file in files] == ["parts-nut-roc.png", "parts-nut-scores.png"]
+    for file in files:
+        image = Image.open(file).convert("L")
+        assert image.width > 400 and np.asarray(image).std() > 5
+
+
+def test_perfect_scores_measure_as_such(golden_detector: Detector, subset: Subset) -> None:
+    scores = score_subset(golden_detector, FeatureStore(golden_detector, None), subset, (2,), (0,))
+    scores.signals["fused"][:] = scores.anomalous
+    (found,) = measure(scores, golden_detector.config.preprocess.image_size)
+    assert found.metrics["fused"] == {"auroc": (1.0,), "ap": (1.0,)}
+    assert (found.normal, found.anomalous, found.shots) == (4, 5, 2)
+    assert set(found.metrics["patch_map"]) == {"pixel_auroc", "aupro"}
+
+
+# Command
+
+
+def evaluate(*arguments: object) -> int:
+    return main(["evaluate", "--device", "cpu", *(str(argument) for argument in arguments)])
+
+
+def test_command_end_to_end(
+    golden_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_dataset(tmp_path / "first", ("nut",), masks=False)
+    make_dataset(tmp_path / "second", ("plate",))
+    data = f"{tmp_path / 'first'},{tmp_path / 'second' / 'plate'}"
+    command = (
+        "--data", data, "--model", golden_model, "--shots", 1, 3, "--seeds", 2,
+        "--cache", tmp_path / "cache",
+    )
+    files = {kind: tmp_path / "out" / f"r.{kind}" for kind in ("csv", "markdown", "draws")}
+    options = [part for kind, file in files.items() for part in (f"--{kind}", file)]
+    assert evaluate(*command, *options, "--plot", tmp_path / "plots", "--json") == 0
+    output = capsys.readouterr()
+    document = json.loads(output.out)
+    assert (document["model"], document["fusion"], document["seeds"]) == ("golden", "trained", 2)
+    assert [(r["dataset"], r["subset"], r["shots"]) for r in document["results"]] == [
+        ("first", "nut", 1), ("first", "nut", 3), ("plate", "plate", 1), ("plate", "plate", 3),
+    ]
+    for entry in document["results"]:
+        assert (entry["normal"], entry["anomalous"]) == (4, 5)
+        assert set(entry["metrics"]) - {"patch_map"} == set(SIGNALS)
+        assert ("patch_map" in entry["metrics"]) == (entry["subset"] == "plate")
+        for values in entry["metrics"].values():
+            for summary in values.values():
+                assert set(summary) == {"mean", "sd"} and 0 <= summary["mean"] <= 1
+    assert [entry["shots"] for entry in document["overall"]] == [1, 3]
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 4
+    draws = json.loads(files["draws"].read_text())["draws"]
+    assert len(draws) == 4 and len(draws[0]["normals"]) == 3
+    assert (tmp_path / "first" / draws[0]["normals"][0]).is_file()
+    assert evaluate(*command) == 0
+    assert capsys.readouterr().out == files["markdown"].read_text()
+
+
+def test_command_skips_unreadable_only_when_told(
+    golden_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_dataset(tmp_path / "parts", ("nut",), masks=False)
+    (root / "nut" / "train" / "good" / "0.png").write_bytes(b"x")
+    (root / "nut" / "test" / "good" / "0.png").write_bytes(b"x")
+    command = ("--data", root, "--model", golden_model, "--shots", 5, "--seeds", 1, "--no-cache")
+    assert evaluate(*command, "--json") == 1
+    output = capsys.readouterr()
+    assert output.out == "" and "cannot be read" in output.err
+    assert evaluate(*command, "--json", "--skip-unreadable") == 0
+    output = capsys.readouterr()
+    assert "nut: skipped 2 unreadable images: 0.png, 0.png" in output.err
+    assert json.loads(output.out)["results"][0]["normal"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Name what to evaluate on"),
+        (("--data", "nowhere-at-all"), "not a folder"),
+        (("--dataset", "elpv", "--seeds", 0), "--seeds must be at least 1"),
+    ],
+)
+def test_command_says_what_is_wrong(
+    arguments: tuple, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(*arguments) == 1
+    assert message in capsys.readouterr().err
