@@ -68,7 +68,7 @@ def embed_damaged_pictures(
             batch = []
     if batch:
         embeddings.append(embed_unit(batch, backbone, config))
-    things, groups, damaged = torch.tensor(records).T
+    things, groups, damaged = torch.tensor(records).T.contiguous()
     return Views(torch.cat(embeddings), things, groups, damaged.bool())
 
 
