@@ -40,7 +40,8 @@ def save_plots(scores: SubsetScores, model: str, folder: Path) -> list[Path]:
     subset = scores.subset
     names = dict.fromkeys((subset.dataset, subset.name))  # Not twice the same.
     stem = re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-.") or "subset"
-    title = f"{' / '.join(names)} · {model}"
+    draws = "1 draw" if len(scores.seeds) == 1 else f"{len(scores.seeds)} draws"
+    title = f"{' / '.join(names)} · {model} · {draws} of normals"
     written = []
     for kind, figure in (
         ("roc", roc_figure(scores, title)),
@@ -61,16 +62,16 @@ def roc_figure(scores: SubsetScores, title: str) -> Figure:
     figure, panels = _panels(1, len(scores.shots), title)
     for k, (axes, shots) in enumerate(zip(panels[0], scores.shots, strict=True)):
         axes.plot([0, 1], [0, 1], color="0.75", linewidth=1, linestyle=":")
-        # The fused score last, so that it lies on top.
-        for name in reversed(SIGNALS):
+        for position, name in enumerate(SIGNALS):
             _draw_roc(axes, name, scores.anomalous, scores.signals[name][k])
+            # The fused score lies on top, the dashed holistic one next.
+            axes.lines[-1].set_zorder(3 if name in ("fused", "holistic") else 2 - position / 10)
         axes.set(
             title=_shots(shots), xlabel="false-positive rate", xlim=(0, 1), ylim=(0, 1.005),
             aspect="equal",
         )
-        handles, labels = axes.get_legend_handles_labels()
         axes.legend(
-            handles[::-1], labels[::-1], loc="lower right", fontsize=7.5, frameon=True,
+            loc="lower right", fontsize=7.5, frameon=True,
             framealpha=0.85, edgecolor="none", title="AUROC", title_fontsize=7.5,
         )
     panels[0][0].set_ylabel("true-positive rate")
@@ -114,7 +115,13 @@ def _draw_roc(axes: Axes, name: str, anomalous: np.ndarray, rows: np.ndarray) ->
     # The curve starts at the origin, although draws may step up there.
     x, y = np.append(0.0, FALSE_POSITIVES), np.append(0.0, mean)
     axes.plot(
-        x, y, color=COLOURS[name], linewidth=2.2 if first else 1.4, label=f"{name} {area:.3f}"
+        x,
+        y,
+        color=COLOURS[name],
+        linewidth=2.2 if first else 1.4,
+        # Where a model's holistic score is one of the other signals, both show.
+        linestyle="--" if name == "holistic" else "-",
+        label=f"{name} {area:.3f}",
     )
     if len(rows) > 1:
         low, high = np.min(curves, axis=0), np.max(curves, axis=0)
@@ -126,10 +133,12 @@ def _panels(rows: int, columns: int, title: str) -> tuple[Figure, Sequence[Seque
         figsize=(max(PANEL * columns, 4.2), PANEL * 0.85 * rows + 0.9), layout="constrained"
     )
     panels = figure.subplots(rows, columns, squeeze=False)
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
     figure.suptitle(title, fontsize=11)
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
+        axes.locator_params(nbins=5)
         axes.title.set_size(10)
     return figure, panels
 
