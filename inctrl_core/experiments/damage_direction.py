@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..backbone import Backbone
 from ..config import PreprocessConfig
 from ..preprocessing import preprocess
-from .damaged_pictures import damaged_pictures
+from .damaged_pictures import VIEWS, damaged_pictures
 
 BATCH = 8
 RIDGE = 1.0  # In units of the mean variance; chosen on held-out things and on MTD and textile.
@@ -58,7 +58,10 @@ def embed_damaged_pictures(
     """Draws and embeds the views of ``bases`` things; see :mod:`.damaged_pictures`."""
     embeddings, records, batch = [], [], []
     pictures = tqdm(
-        damaged_pictures(bases, np.random.default_rng(seed)), "damaged pictures", unit="image"
+        damaged_pictures(bases, np.random.default_rng(seed)),
+        "damaged pictures",
+        total=2 * VIEWS * bases,
+        unit="image",
     )
     for picture in pictures:
         records.append((picture.base, picture.group, picture.damaged))

@@ -33,7 +33,7 @@ from .text_alignment import Schedule, build_targets, train_text_tower
 
 NAME = "inctrl-lite"
 TEXT_WIDTH = 112
-BASES = 480
+BASES = 320
 FIGURES_FILE = "figures.json"
 # Tensors of this many values or more are stored as float16. Rounding the small ones, which hold
 # the batch norms, would save 0.2 MB and cost a hundred times the accuracy of all others together.

@@ -79,7 +79,7 @@ class Schedule:
         learning_rate: Peak of a cosine with a short warm-up.
     """
 
-    steps: int = 1200
+    steps: int = 1000
     nouns: int = 64
     learning_rate: float = 3e-3
 
