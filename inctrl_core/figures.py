@@ -115,14 +115,22 @@ def mark_patch(
     return result
 
 
-def fit_within(image: Image.Image, max_pixels: int) -> Image.Image:
-    """The image itself, or a smaller copy of the same aspect ratio with at most ``max_pixels``."""
+def resize_for_screen(image: Image.Image, most_pixels: int, least_side: int = 1) -> Image.Image:
+    """The image at a size for a screen, its aspect ratio kept; itself where it has one.
+
+    Args:
+        image: RGB.
+        most_pixels: Number of pixels of the result at most.
+        least_side: Longer side that a smaller image is enlarged to, as far as ``most_pixels``
+            allows.
+    """
     width, height = image.size
-    if width * height <= max_pixels:
+    factor = max(1.0, least_side / max(width, height))
+    factor = min(factor, (most_pixels / (width * height)) ** 0.5)
+    size = max(1, int(width * factor)), max(1, int(height * factor))
+    if size == image.size:
         return image
-    factor = (max_pixels / (width * height)) ** 0.5
-    smaller = max(1, int(width * factor)), max(1, int(height * factor))
-    return image.resize(smaller, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def scale_box(box: CropBox, original: tuple[int, int], shown: tuple[int, int]) -> CropBox:

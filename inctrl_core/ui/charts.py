@@ -43,17 +43,17 @@ def colour_bar(scale: PatchScale, colour_map: str) -> str:
     table = colour_table(colour_map)
     picked = table[[round(i * (len(table) - 1) / (_STOPS - 1)) for i in range(_STOPS)]]
     stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in picked.tolist())
-    ticks = [(scale.low, f"{scale.low:.2f}"), (scale.high, f"{scale.high:.2f} or more")]
+    ticks = [(scale.low, f"{scale.low:g}"), (scale.high, f"{scale.high:.3f} or more")]
     if scale.normal_high is None:
         note = (
-            "A fixed scale: with one normal there is nothing to compare it with, "
-            "so colours say less."
+            "A fixed scale: a single normal cannot show how much normal images differ, "
+            "so the colours say less."
         )
     else:
-        ticks.insert(1, (scale.normal_high, f"{scale.normal_high:.3f} largest among the normals"))
+        ticks.insert(1, (scale.normal_high, f"{scale.normal_high:.3f}"))
         note = (
-            "The scale comes from your normals, never from this image: the middle is the largest "
-            "difference they show among themselves."
+            f"The scale comes from your normals, never from this image: {scale.normal_high:.3f} is "
+            "the largest difference they show among themselves."
         )
     span = scale.high - scale.low
     labels = "".join(
@@ -118,8 +118,8 @@ def ledger_table(ledger: Ledger) -> str:
             f'<tr><th scope="row">{name}<span>{what}</span></th>'
             f"<td>{entry.value:.3f}</td><td>{entry.neutral:.3f}</td>"
             f"<td>{entry.fused_without:.3f}</td>"
-            f'<td class="ic-change"><div class="ic-diverge"><i class="{fill}" '
-            f'style="{side}"></i></div>{entry.change:+.3f}</td></tr>'
+            f'<td class="ic-change"><div><span>{entry.change:+.3f}</span>'
+            f'<b class="ic-diverge"><i class="{fill}" style="{side}"></i></b></div></td></tr>'
         )
     return (
         '<div class="ic-ledger"><table><thead><tr><th scope="col">Signal</th>'

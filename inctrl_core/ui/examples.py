@@ -19,10 +19,10 @@ from ..preprocessing import open_image
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SET_FILE = "set.json"
 FAMILIES = {
-    "industrial": "Industrial: a defect",
-    "medical": "Medical: a lesion",
-    "semantic": "Semantic: another kind of thing",
-    "failure": "Where the method fails",
+    "industrial": "Industrial",
+    "medical": "Medical",
+    "semantic": "Semantic",
+    "failure": "Where it fails",
 }
 THUMBNAIL = (176, 132)
 SMALL_THUMBNAIL = (96, 72)
@@ -134,9 +134,10 @@ def queries_html(example: ExampleSet, active: int) -> str:
     truth = "anomalous" if query.anomalous else "normal"
     fails = f'<p class="ic-fails">{html.escape(example.fails)}</p>' if example.fails else ""
     return (
-        f'<div class="ic-set"><p class="ic-label">More images of this example</p>'
+        f'<div class="ic-set"><p class="ic-label">More of this example: '
+        f"{html.escape(example.caption)}</p>"
         f'<div class="ic-queries">{"".join(buttons)}</div>'
-        f"<p><strong>{html.escape(query.note)}</strong> Truly {truth}.</p>{fails}"
+        f"<p>Shown: {html.escape(query.note)} In truth {truth}.</p>{fails}"
         f'<p class="ic-small">Source: {html.escape(example.source)} '
         f"Licence: {html.escape(example.licence)}</p></div>"
     )
@@ -161,8 +162,7 @@ def _card(example: ExampleSet) -> str:
         f'<button type="button" class="ic-card" data-set="{html.escape(example.name)}" '
         f'data-query="{example.cover}" title="{html.escape(example.caption)}">'
         f'<img alt="" src="{thumbnail(cover.path, THUMBNAIL)}">'
-        f'<span class="ic-card-title">{html.escape(example.title)}</span>'
-        f'<span class="ic-card-text">{html.escape(example.caption)}</span></button>'
+        f'<span class="ic-card-title"><span>{html.escape(example.title)}</span></span></button>'
     )
 
 

@@ -37,10 +37,10 @@ class Form:
 def build_form(registry: ModelRegistry) -> Form:
     """Lays out the form; the caller wires it."""
     normals = gr.Gallery(
-        label=f"1. Normal images (1 to {MAX_SHOTS})",
+        label=f"1. Normal images, 1 to {MAX_SHOTS}",
         file_types=["image"],
         columns=4,
-        height=190,
+        height=252,
         object_fit="cover",
         sources=["upload", "clipboard"],
         buttons=[],

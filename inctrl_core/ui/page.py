@@ -21,9 +21,9 @@ TITLE = "InCTRL: find the odd one out from a few normal images"
 HEADER = """
 <header class="ic-header">
   <h1>InCTRL <span>Find what is wrong from a few images of what is right</span></h1>
-  <p>Give 1 to 16 images of sound objects. The model compares every patch of a new image with them,
-  adds what words say about damage, and returns one anomaly score and a map of where it departs.
-  Nothing is trained on your images, and they stay on this computer.</p>
+  <p>Give 1 to 16 normal images of one kind of object. Each patch of a new image is compared with
+  them, and words for damage are weighed against words for a sound object. You get one anomaly score
+  and a map of where the image departs. Nothing is trained on your images.</p>
 </header>
 """
 SESSION_SECONDS = 3600
@@ -41,6 +41,7 @@ def build_page(registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> g
     with gr.Blocks(
         title=TITLE,
         analytics_enabled=False,
+        fill_width=True,
         delete_cache=(SESSION_SECONDS, 2 * SESSION_SECONDS),
     ) as page:
         session = gr.State(None, time_to_live=SESSION_SECONDS)

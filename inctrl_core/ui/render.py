@@ -99,8 +99,8 @@ def text_html(session: Session) -> str:
     name = html.escape(session.bank.object_name)
     count = len(session.bank.text.prompts.normal), len(session.bank.text.prompts.anomaly)
     return (
-        f'<p class="ic-lead">{count[0]} phrases for a sound <q>{name}</q> against {count[1]} for a '
-        f"damaged one.</p>{text_bars(session.text, session.score.text_anomaly)}"
+        f'<p class="ic-lead">{count[0]} phrases for an undamaged <q>{name}</q> against {count[1]} '
+        f"for a damaged one.</p>{text_bars(session.text, session.score.text_anomaly)}"
     )
 
 

@@ -26,14 +26,16 @@ from ..diagnostics import (
     text_evidence,
 )
 from ..errors import InctrlError
-from ..figures import fit_within, scale_box
+from ..figures import resize_for_screen, scale_box
 from ..preprocessing import CropBox, open_image
 from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
 from ..score import Score
 from ..text_prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
 
-# What a screen can show; larger images are shown smaller, and scored as they are.
+# What a screen can show; larger images are shown smaller, small ones larger, and all are scored as
+# they are.
 QUERY_PIXELS = 1_500_000
+QUERY_SIDE = 800
 NORMAL_PIXELS = 120_000
 
 Phrases = tuple[tuple[str, ...], tuple[str, ...]]
@@ -135,7 +137,7 @@ def start_session(
             for image, box in zip(images, bank.crop_boxes, strict=True)
         )
     encoded = detector.encode([query_image])
-    shown = picture(query_image, encoded.crop_boxes[0], QUERY_PIXELS)
+    shown = picture(query_image, encoded.crop_boxes[0], QUERY_PIXELS, QUERY_SIDE)
     return Session(
         model=model,
         normal_files=normal_files,
@@ -182,19 +184,20 @@ def with_query_as_normal(detector: Detector, session: Session, query_file: str) 
     )
     boxes = (*bank.crop_boxes, *query.crop_boxes)
     larger = build_prompt_bank(bank.object_name, features, bank.text, boxes)
-    small = fit_within(session.query.image, NORMAL_PIXELS)
-    shown = Picture(small, scale_box(session.query.crop_box, session.query.image.size, small.size))
+    shown = picture(session.query.image, session.query.crop_box, NORMAL_PIXELS)
     return dataclasses.replace(
         _rescore(detector, session, larger, (*session.normals, shown)),
         normal_files=(*session.normal_files, query_file),
         before=session.score,
-        change=f"As normal number {larger.shots}",
+        change=f"Now normal number {larger.shots}, it finds itself",
     )
 
 
-def picture(image: Image.Image, crop_box: CropBox, max_pixels: int) -> Picture:
+def picture(
+    image: Image.Image, crop_box: CropBox, most_pixels: int, least_side: int = 1
+) -> Picture:
     """An image and its crop box, both at a size for the screen."""
-    shown = fit_within(image, max_pixels)
+    shown = resize_for_screen(image, most_pixels, least_side)
     return Picture(shown, scale_box(crop_box, image.size, shown.size))
 
 

@@ -1,0 +1,157 @@
+"""What the events of the tab Inspect do; all that belongs to a visitor comes in as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from ..errors import InctrlError
+from ..preprocessing import patch_at
+from .examples import ExampleSet, pick_query, queries_html
+from .form import UploadedFile, UploadedGallery, file_path, gallery_paths
+from .models import ModelRegistry
+from .render import (
+    Display,
+    error_html,
+    heatmap,
+    ledger_html,
+    provenance_html,
+    strongest_patch,
+    text_html,
+    verdict_html,
+)
+from .session import Session, start_session, with_phrases, with_query_as_normal
+
+GRID = 15
+
+
+class InspectHandlers:
+    """Handlers over what all visitors share.
+
+    Args:
+        registry: The models.
+        examples: The example sets.
+    """
+
+    def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
+        self.registry = registry
+        self.examples = examples
+
+    def open_example(self, event: gr.EventData) -> tuple[list[str], str, str, str]:
+        """Fills the form with the example whose button was pressed."""
+        try:
+            example, index = pick_query(self.examples, event._data)
+        except InctrlError as error:
+            raise gr.Error(str(error)) from None
+        return (
+            [str(path) for path in example.normals],
+            str(example.queries[index].path),
+            example.object_name,
+            queries_html(example, index),
+        )
+
+    def score_form(
+        self,
+        normals: UploadedGallery,
+        query: UploadedFile,
+        object_name: str | None,
+        model: str,
+        session: Session | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> tuple[Session | None, str, int, int]:
+        """Scores the form's query against its normals.
+
+        Returns:
+            The new session (None after an error), what to say in the result's place, and the row
+            and the column of the strongest patch.
+        """
+        try:
+            progress(0.1, desc="Loading the model")
+            detector = self.registry.get(model)
+            progress(0.4, desc="Comparing with the normals")
+            files = gallery_paths(normals), file_path(query)
+            session = start_session(detector, model, files, object_name or "", session)
+        except InctrlError as error:
+            return None, error_html(str(error)), 1, 1
+        return session, "", *strongest_patch(session)
+
+    def show_map(
+        self,
+        session: Session | None,
+        depth: str,
+        colour_map: str,
+        opacity: float,
+        smooth: bool,
+        row: float | None,
+        column: float | None,
+        compare: bool,
+    ) -> tuple[Any, Any, Any, Any]:
+        """Draws the heatmap and the examined patch anew, from what the session holds."""
+        if session is None:
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        try:
+            display = Display(depth, colour_map, opacity, smooth, row, column)
+            image, bar = heatmap(session, display)
+            provenance = provenance_html(session, display)
+        except InctrlError as error:
+            return gr.skip(), gr.skip(), gr.skip(), error_html(str(error))
+        pair = (session.query.image, image) if compare else None
+        return (
+            gr.Image(value=image, visible=not compare),
+            gr.ImageSlider(value=pair, visible=compare),
+            bar,
+            provenance,
+        )
+
+    def show_words(self, session: Session | None) -> tuple[Any, ...]:
+        """Writes all that the display controls do not change, and shows or hides the result."""
+        if session is None:
+            return gr.Column(visible=False), "", "", "", gr.skip(), gr.skip()
+        return (
+            gr.Column(visible=True),
+            verdict_html(session),
+            text_html(session),
+            ledger_html(session),
+            "\n".join(session.phrases[0]),
+            "\n".join(session.phrases[1]),
+        )
+
+    def pick_patch(self, session: Session | None, event: gr.SelectData) -> tuple[Any, Any]:
+        """Turns a click on the heatmap into a row and a column."""
+        if session is None:
+            return gr.skip(), gr.skip()
+        x, y = event.index
+        place = patch_at(session.query.crop_box, GRID, x, y)
+        if place is None:
+            gr.Info("The model has not seen this part: only the framed square goes in.")
+            return gr.skip(), gr.skip()
+        return place[0] + 1, place[1] + 1
+
+    def use_phrases(
+        self, session: Session | None, normal: str | None, anomaly: str | None
+    ) -> tuple[Any, Any, Any]:
+        """Adds the visitor's phrases to the prompts, or removes them, and scores again."""
+        try:
+            if session is None:
+                raise InctrlError("Score an image first.")
+            detector = self.registry.get(session.model)
+            lines = (normal or "").splitlines(), (anomaly or "").splitlines()
+            return with_phrases(detector, session, *lines), "", gr.skip()
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), gr.skip()
+
+    def use_as_normal(
+        self, session: Session | None, normals: UploadedGallery, query: UploadedFile
+    ) -> tuple[Any, Any, Any]:
+        """Adds the query to the normals, to quiet a false alarm, and scores it again."""
+        try:
+            if session is None:
+                raise InctrlError("Score an image first.")
+            detector = self.registry.get(session.model)
+            path = file_path(query)
+            larger = with_query_as_normal(detector, session, path)
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), gr.skip()
+        return larger, "", [*gallery_paths(normals), path]

@@ -1,0 +1,137 @@
+"""The pictures of a score, pixel by pixel where that can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inctrl_core.figures import (
+    COLOUR_MAPS,
+    OverlayStyle,
+    colour_table,
+    mark_patch,
+    overlay,
+    resize_for_screen,
+    scale_box,
+)
+
+WHOLE = (0.0, 0.0, 30.0, 30.0)
+GREY = (100, 100, 100)
+
+
+def grey(width: int = 30, height: int = 30) -> Image.Image:
+    return Image.new("RGB", (width, height), GREY)
+
+
+def style(**changes: object) -> OverlayStyle:
+    return OverlayStyle(**({"low": 0.0, "high": 1.0, "opacity": 1.0, "smooth": False} | changes))
+
+
+@pytest.mark.parametrize("name", COLOUR_MAPS)
+def test_colour_tables_get_lighter_from_end_to_end(name):
+    table = colour_table(name).astype(float)
+    lightness = table @ [0.2126, 0.7152, 0.0722]
+    assert table.shape == (256, 3)
+    assert lightness[0] < 60 and lightness[-1] > 180
+    assert np.all(np.diff(lightness) > -1.0)  # Rounding to whole levels aside.
+
+
+def test_an_unknown_colour_map_is_refused():
+    with pytest.raises(ValueError, match="cividis, viridis, magma"):
+        colour_table("jet")
+
+
+def test_the_scale_is_the_given_one_and_not_that_of_the_map():
+    patch_map = np.full((15, 15), 0.25)
+    patch_map[0, 0] = 0.5
+    first = np.asarray(overlay(grey(), patch_map, WHOLE, style(high=0.5)))
+    patch_map[14, 14] = 9.0
+    second = np.asarray(overlay(grey(), patch_map, WHOLE, style(high=0.5)))
+    np.testing.assert_array_equal(first[:20, :20], second[:20, :20])
+    # Beyond the top of the scale the colour stays that of the top.
+    np.testing.assert_array_equal(first[0, 0], second[29, 29])
+
+
+def test_the_top_of_the_scale_at_full_opacity_is_the_table_s_last_colour():
+    result = overlay(grey(), np.ones((15, 15)), WHOLE, style(colour_map="viridis"))
+    assert result.getpixel((7, 7)) == tuple(colour_table("viridis")[255])
+
+
+def test_opacity_zero_leaves_the_image_and_half_mixes_it():
+    patch_map = np.ones((15, 15))
+    untouched = overlay(grey(), patch_map, WHOLE, style(opacity=0.0))
+    np.testing.assert_array_equal(np.asarray(untouched), np.asarray(grey()))
+    half = np.asarray(overlay(grey(), patch_map, WHOLE, style(opacity=0.5))).astype(float)
+    expected = 0.5 * colour_table("cividis")[255] + 0.5 * np.array(GREY)
+    np.testing.assert_allclose(half[5, 5], expected, atol=1.0)
+
+
+def test_what_looks_normal_stays_more_visible_than_what_does_not():
+    patch_map = np.zeros((15, 15))
+    patch_map[:, 8:] = 1.0
+    result = np.asarray(overlay(grey(), patch_map, WHOLE, style())).astype(float)
+    low, high = colour_table("cividis")[0], colour_table("cividis")[255]
+    np.testing.assert_allclose(result[5, 5], 0.2 * low + 0.8 * np.array(GREY), atol=1.5)
+    np.testing.assert_allclose(result[5, 25], high, atol=1.0)
+
+
+def test_a_patch_lands_on_its_own_pixels():
+    patch_map = np.zeros((15, 15))
+    patch_map[3, 11] = 1.0
+    result = np.asarray(overlay(grey(), patch_map, WHOLE, style())).astype(int)
+    lit = np.abs(result - colour_table("cividis")[255]).sum(axis=2) < 6
+    rows, columns = np.nonzero(lit)
+    assert (rows.min(), rows.max()) == (6, 7)
+    assert (columns.min(), columns.max()) == (22, 23)
+
+
+def test_outside_the_crop_the_image_is_dimmed_and_keeps_its_size():
+    crop = (20.0, 0.0, 50.0, 30.0)
+    result = overlay(grey(70, 30), np.zeros((15, 15)), crop, style(opacity=0.0))
+    assert result.size == (70, 30)
+    assert result.getpixel((5, 15)) == (45, 45, 45)
+    assert result.getpixel((35, 15)) == GREY
+    assert result.getpixel((20, 15)) == (255, 255, 255)  # The crop's edge.
+
+
+def test_the_marked_patch_is_framed():
+    plain = np.asarray(overlay(grey(), np.zeros((15, 15)), WHOLE, style(opacity=0.0)))
+    marked = np.asarray(
+        overlay(grey(), np.zeros((15, 15)), WHOLE, style(opacity=0.0), marked=(7, 7))
+    )
+    rows, columns = np.nonzero((plain != marked).any(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (13, 16, 13, 16)
+
+
+def test_mark_patch_keeps_the_patch_and_darkens_the_rest():
+    image = grey(150, 150)
+    result = mark_patch(image, (0, 0, 150, 150), 15, 4, 9)
+    assert result.size == image.size
+    assert result.getpixel((95, 45)) == GREY
+    assert result.getpixel((10, 10)) == (60, 60, 60)
+    assert image.getpixel((10, 10)) == GREY
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((400, 100), (800, 200)), ((900, 300), (900, 300)), ((4000, 1000), (2000, 500))],
+)
+def test_images_are_brought_to_a_size_for_the_screen(size, expected):
+    assert resize_for_screen(Image.new("RGB", size), 1_000_000, 800).size == expected
+
+
+def test_a_hair_thin_image_keeps_one_pixel():
+    assert resize_for_screen(Image.new("RGB", (100_000, 1)), 10_000, 800).size[1] == 1
+
+
+def test_scale_box_scales_both_axes():
+    assert scale_box((10, 20, 30, 40), (100, 100), (50, 200)) == (5, 40, 15, 80)
+
+
+def test_an_opacity_out_of_range_is_brought_into_it():
+    patch_map = np.ones((15, 15))
+    high = overlay(grey(), patch_map, WHOLE, style(opacity=7.0))
+    np.testing.assert_array_equal(
+        np.asarray(high), np.asarray(overlay(grey(), patch_map, WHOLE, style()))
+    )
