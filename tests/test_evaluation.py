@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from inctrl_core import Detector, PromptError
+from inctrl_core import Detector, ImageError, PromptError
 from inctrl_core.__main__ import main
 from inctrl_core.errors import InctrlError
 from inctrl_core.experiments import evaluation, report
@@ -254,6 +254,12 @@ def test_queries_without_a_mask_are_left_out_of_the_pixels(
     assert len(scores.anomalous) == 9
 
 
+def test_a_mask_of_another_size_is_named(golden_detector: Detector, subset: Subset) -> None:
+    Image.new("L", (9, 9)).save(subset.queries[6].mask)
+    with pytest.raises(ImageError, match="hole/2_mask.png: A mask of 9 x 9 pixels"):
+        score_subset(golden_detector, FeatureStore(golden_detector, None), subset, (1,), (0,))
+
+
 def test_too_many_or_no_shots(golden_detector: Detector, subset: Subset) -> None:
     store = FeatureStore(golden_detector, None)
     with pytest.raises(DataError, match="6 normal training images and 8 shots"):
@@ -350,8 +356,17 @@ def test_command_end_to_end(
     make_dataset(tmp_path / "second", ("plate",))
     data = f"{tmp_path / 'first'},{tmp_path / 'second' / 'plate'}"
     command = (
-        "--data", data, "--model", golden_model, "--shots", 1, 3, "--seeds", 2,
-        "--cache", tmp_path / "cache",
+        "--data",
+        data,
+        "--model",
+        golden_model,
+        "--shots",
+        1,
+        3,
+        "--seeds",
+        2,
+        "--cache",
+        tmp_path / "cache",
     )
     files = {kind: tmp_path / "out" / f"r.{kind}" for kind in ("csv", "markdown", "draws")}
     options = [part for kind, file in files.items() for part in (f"--{kind}", file)]
@@ -360,7 +375,10 @@ def test_command_end_to_end(
     document = json.loads(output.out)
     assert (document["model"], document["fusion"], document["seeds"]) == ("golden", "trained", 2)
     assert [(r["dataset"], r["subset"], r["shots"]) for r in document["results"]] == [
-        ("first", "nut", 1), ("first", "nut", 3), ("plate", "plate", 1), ("plate", "plate", 3),
+        ("first", "nut", 1),
+        ("first", "nut", 3),
+        ("plate", "plate", 1),
+        ("plate", "plate", 3),
     ]
     for entry in document["results"]:
         assert (entry["normal"], entry["anomalous"]) == (4, 5)

@@ -50,7 +50,12 @@ def test_regions_weigh_the_same() -> None:
     assert found.regions == 2
     assert found.weight.sum() == pytest.approx(2)
     assert dict(zip(found.index.tolist(), found.weight.tolist(), strict=True)) == {
-        0: 1.0, 14: 0.2, 21: 0.2, 22: 0.2, 27: 0.2, 28: 0.2,
+        0: 1.0,
+        14: 0.2,
+        21: 0.2,
+        22: 0.2,
+        27: 0.2,
+        28: 0.2,
     }
 
 

@@ -93,9 +93,7 @@ def load_folders(root: Path, object_name: str | None = None) -> tuple[Subset, ..
     return tuple(_load_subset(folder, root, object_name) for folder in folders)
 
 
-def load_classes(
-    root: Path, setting: str, object_name: str | None = None
-) -> tuple[Subset, ...]:
+def load_classes(root: Path, setting: str, object_name: str | None = None) -> tuple[Subset, ...]:
     """Reads a folder per class for semantic anomaly detection (the paper's section 4.1).
 
     One subset per class. In "one-vs-all" that class is normal and all others are anomalous; in
@@ -175,7 +173,11 @@ def load_textile(object_name: str | None = None) -> tuple[Subset, ...]:
     good = _label(test, "good", False)
     return tuple(
         Subset(
-            "textile", kind, object_name or "textile", root, train,
+            "textile",
+            kind,
+            object_name or "textile",
+            root,
+            train,
             good + _label(list_images(root / kind), kind, True),
         )
         for kind in ("local", "global")

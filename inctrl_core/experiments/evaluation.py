@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..backbone import ImageFeatures
-from ..detector import Detector
-from ..errors import InctrlError
+from ..detector import Detector, EncodedImages
+from ..errors import ImageError, InctrlError
 from ..preprocessing import CropBox, open_image
 from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
 from ..residuals import nearest_per_normal
@@ -137,12 +137,7 @@ def score_subset(
         UnreadableImages: Names every image that cannot be used.
         InctrlError: No shots or seeds, or too many shots.
     """
-    shots = tuple(sorted(set(shots)))
-    if not shots or not seeds:
-        raise InctrlError("Give at least one number of shots and one seed.")
-    check_shots(shots[0])
-    check_shots(shots[-1])
-    check_subset(subset, shots[-1])
+    shots = _checked_shots(subset, shots, seeds)
     draws = tuple(draw_normals(len(subset.train_normals), shots[-1], seed) for seed in seeds)
     normals = _DrawnNormals(detector, store, subset, draws, shots)
     shape = (len(shots), len(seeds), len(subset.queries))
@@ -150,24 +145,14 @@ def score_subset(
     grid = detector.config.backbone.grid
     maps = np.empty((*shape, grid, grid), np.float32) if subset.has_masks else None
     boxes: list[CropBox] = []
-    unreadable: list[Path] = []
-    for start in range(0, len(subset.queries), QUERY_BATCH):
-        part = subset.queries[start : start + QUERY_BATCH]
-        try:
-            encoded = store.load([query.path for query in part])
-        except UnreadableImages as error:
-            unreadable += error.paths
-            continue
+    for place, encoded in _load_queries(store, subset):
         boxes += encoded.crop_boxes
-        place = slice(start, start + len(part))
         for k, s, columns, patch_map in normals.scores(encoded.features):
             for name, values in columns.items():
                 signals[name][k, s, place] = values
             if maps is not None:
                 maps[k, s, place] = patch_map.reshape(-1, grid, grid)
-        on_progress(len(part))
-    if unreadable:
-        raise UnreadableImages(unreadable)
+        on_progress(len(encoded))
     truth, maps = _known_places(subset, maps, boxes, detector.config.preprocess.image_size)
     anomalous = np.array([query.anomalous for query in subset.queries])
     return SubsetScores(subset, shots, tuple(seeds), draws, anomalous, signals, maps, truth)
@@ -193,9 +178,7 @@ def measure(scores: SubsetScores, image_size: int) -> list[ShotResult]:
         count = int(scores.anomalous.sum())
         subset = scores.subset
         normal = len(scores.anomalous) - count
-        results.append(
-            ShotResult(subset.dataset, subset.name, shots, normal, count, metrics)
-        )
+        results.append(ShotResult(subset.dataset, subset.name, shots, normal, count, metrics))
     return results
 
 
@@ -282,6 +265,32 @@ class _DrawnNormals:
         return dict(named), patch_map.cpu().numpy()
 
 
+def _checked_shots(subset: Subset, shots: Sequence[int], seeds: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of shots, each once and ascending, if the subset allows them."""
+    ascending = tuple(sorted(set(shots)))
+    if not ascending or not seeds:
+        raise InctrlError("Give at least one number of shots and one seed.")
+    check_shots(ascending[0])
+    check_shots(ascending[-1])
+    check_subset(subset, ascending[-1])
+    return ascending
+
+
+def _load_queries(store: FeatureStore, subset: Subset) -> Iterator[tuple[slice, EncodedImages]]:
+    """Yields the queries batch by batch, and complains at the end of all that cannot be used."""
+    unreadable: list[Path] = []
+    for start in range(0, len(subset.queries), QUERY_BATCH):
+        paths = [query.path for query in subset.queries[start : start + QUERY_BATCH]]
+        try:
+            encoded = store.load(paths)
+        except UnreadableImages as error:
+            unreadable += error.paths
+            continue
+        yield slice(start, start + len(paths)), encoded
+    if unreadable:
+        raise UnreadableImages(unreadable)
+
+
 def _known_places(
     subset: Subset, maps: np.ndarray | None, boxes: Sequence[CropBox], size: int
 ) -> tuple[tuple[DefectPixels, ...], np.ndarray | None]:
@@ -296,7 +305,10 @@ def _known_places(
 def _truth(query: Query, crop_box: CropBox, size: int) -> DefectPixels:
     if query.mask is None:
         return NO_DEFECT
-    return defect_pixels(crop_mask(open_image(query.mask), size, crop_box))
+    try:
+        return defect_pixels(crop_mask(open_image(query.mask), size, crop_box))
+    except ImageError as error:
+        raise ImageError(f"{query.mask}: {error}") from error
 
 
 def _per_seed(rows: Sequence[dict[str, float]]) -> dict[str, tuple[float, ...]]:

@@ -111,8 +111,8 @@ class FeatureStore:
         unreadable: list[Path] = []
         if missing:
             encoded, unreadable = self._encode([paths[i] for i in missing])
-            missing = [i for i in missing if paths[i] not in unreadable]
-            for position, i in enumerate(missing):
+            usable = [i for i in missing if paths[i] not in unreadable]
+            for position, i in enumerate(usable):
                 entries[i] = _to_tensors(encoded, position)
                 self._write(places[i], entries[i])
         if unreadable:

@@ -103,9 +103,7 @@ def upsample_maps(maps: np.ndarray, size: int) -> np.ndarray:
     return F.interpolate(tensor, (size, size), mode="bilinear", align_corners=False)[:, 0].numpy()
 
 
-def pixel_metrics(
-    maps: np.ndarray, truth: Sequence[DefectPixels], size: int
-) -> dict[str, float]:
+def pixel_metrics(maps: np.ndarray, truth: Sequence[DefectPixels], size: int) -> dict[str, float]:
     """Pixel AUROC, and AUPRO up to a false-positive rate of ``AUPRO_LIMIT``.
 
     AUPRO averages, over connected defect regions, the share of the region above a threshold, and

@@ -67,12 +67,20 @@ def roc_figure(scores: SubsetScores, title: str) -> Figure:
             # The fused score lies on top, the dashed holistic one next.
             axes.lines[-1].set_zorder(3 if name in ("fused", "holistic") else 2 - position / 10)
         axes.set(
-            title=_shots(shots), xlabel="false-positive rate", xlim=(0, 1), ylim=(0, 1.005),
+            title=_shots(shots),
+            xlabel="false-positive rate",
+            xlim=(0, 1),
+            ylim=(0, 1.005),
             aspect="equal",
         )
         axes.legend(
-            loc="lower right", fontsize=7.5, frameon=True,
-            framealpha=0.85, edgecolor="none", title="AUROC", title_fontsize=7.5,
+            loc="lower right",
+            fontsize=7.5,
+            frameon=True,
+            framealpha=0.85,
+            edgecolor="none",
+            title="AUROC",
+            title_fontsize=7.5,
         )
     panels[0][0].set_ylabel("true-positive rate")
     return figure
@@ -94,7 +102,12 @@ def histogram_figure(scores: SubsetScores, title: str) -> Figure:
                 weights = np.full(pooled.shape, 100.0 / len(pooled))
                 axes.hist(pooled, bins, weights=weights, color=colour, alpha=0.3)
                 axes.hist(
-                    pooled, bins, weights=weights, color=colour, histtype="step", linewidth=1.4,
+                    pooled,
+                    bins,
+                    weights=weights,
+                    color=colour,
+                    histtype="step",
+                    linewidth=1.4,
                     label=label,
                 )
             axes.set(title=_shots(shots) if name == HISTOGRAM_SIGNALS[0] else "", xlabel=name)

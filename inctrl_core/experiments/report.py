@@ -18,7 +18,16 @@ METRIC_TITLES = {
     "aupro": "AUPRO (up to 30% false positives)",
 }
 CSV_COLUMNS = (
-    "dataset", "subset", "shots", "normal", "anomalous", "signal", "metric", "mean", "sd", "seeds",
+    "dataset",
+    "subset",
+    "shots",
+    "normal",
+    "anomalous",
+    "signal",
+    "metric",
+    "mean",
+    "sd",
+    "seeds",
 )
 
 
