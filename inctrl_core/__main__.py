@@ -11,8 +11,10 @@ from .errors import InctrlError
 
 COMMANDS = {
     "score": "score images against a few normal ones",
+    "train": "train the heads of a model on folders of images and on procedural classes",
     "evaluate": "measure a model on a dataset, over draws of normal images",
     "convert": "turn a checkpoint of the reference implementation into a model directory",
+    "benchmark": "measure what a model costs on this computer",
     "push": "upload a model directory to the Hugging Face Hub",
 }
 

@@ -163,16 +163,25 @@ class Backbone:
         rows = [row[: end + 1] for row, end in zip(tokens.tolist(), ends, strict=True)]
         return F.normalize(self._encode_trees(rows).float(), dim=-1)
 
-    def _encode_batch(self, crops: Tensor) -> ImageFeatures:
+    @torch.inference_mode()
+    def forward(self, crops: Tensor) -> dict[str, Any]:
+        """The bare pass: ``image_features`` [B, E] and ``image_intermediates``, D of [B, C, H, W].
+
+        Args:
+            crops: [B, 3, S, S], on any device, of any width.
+        """
         crops = crops.to(self.device, self.dtype)
         if _is_convolutional(self.config):
             crops = crops.contiguous(memory_format=torch.channels_last)
-        output = self._clip.forward_intermediates(
+        return self._clip.forward_intermediates(
             image=crops,
             image_indices=list(self.config.depths),
             normalize=False,
             image_output_fmt="NCHW",
         )
+
+    def _encode_batch(self, crops: Tensor) -> ImageFeatures:
+        output = self.forward(crops)
         patches = (
             F.normalize(resample_to_grid(depth.float(), self.config.grid), dim=-1)
             for depth in output["image_intermediates"]

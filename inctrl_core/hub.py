@@ -56,6 +56,11 @@ def is_repo_id(name: str) -> bool:
     return _REPO_ID.fullmatch(name) is not None
 
 
+def is_cached(repo: str, filename: str, revision: str | None = None) -> bool:
+    """Whether a repository's file is in the local cache; asks nobody."""
+    return isinstance(try_to_load_from_cache(repo, filename, revision=revision), str)
+
+
 def fetch_file(
     repo: str, filename: str, revision: str | None = None, on_progress: Progress | None = None
 ) -> Path:

@@ -1,0 +1,81 @@
+"""Measures what a model costs on this computer, against one bare pass of its backbone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ..detector import DEFAULT_MODEL
+from ..devices import PRECISIONS
+from ..experiments.benchmark import (
+    BenchmarkReport,
+    compare_precision,
+    load_for_benchmark,
+    measure_curve,
+    run_benchmark,
+    save_curve,
+)
+from ..prompt_bank import check_shots
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name, directory, or USER/REPO")
+    parser.add_argument("--shots", type=int, default=4, metavar="K", help="normals in the bank")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--precision", help=f"auto, {', '.join(PRECISIONS)}")
+    parser.add_argument(
+        "--compare", metavar="PRECISION", help="measure this precision against the other as well"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="how often each row is timed")
+    parser.add_argument(
+        "--curve", type=Path, metavar="FILE.png", help="also draw queries against K and batch"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measures, and prints a table or JSON."""
+    check_shots(arguments.shots)
+    model, device, rounds = arguments.model, arguments.device, max(1, arguments.rounds)
+    detector, real = load_for_benchmark(model, device, arguments.precision)
+    report = run_benchmark(detector, arguments.shots, real_weights=real, rounds=rounds)
+    document = report.to_dict()
+    if arguments.compare:
+        other, _ = load_for_benchmark(model, device, arguments.compare)
+        document["comparison"] = compare_precision(detector, other, arguments.shots, rounds=rounds)
+        del other
+    if arguments.curve:
+        document["curve"] = measure_curve(detector, rounds)
+        title = f"{report.model}, {report.device}, {report.precision}, {report.threads} threads"
+        save_curve(document["curve"], title, arguments.curve)
+    if arguments.json:
+        sys.stdout.write(json.dumps(document) + "\n")
+        return
+    sys.stdout.write(_table(report))
+    if comparison := document.get("comparison"):
+        sys.stdout.write(
+            f"{comparison['precision']}: bare forward {comparison['ratio']:.2f} x, "
+            f"fused within {comparison['fused_difference']:.4f}\n"
+        )
+
+
+def _table(report: BenchmarkReport) -> str:
+    lines = [
+        f"{report.model} ({report.weights} weights), {report.device}, {report.precision}, "
+        f"{report.threads} threads, median of {report.rounds}",
+        f"{'':48}{'ms':>10}{'fastest':>10}{'ratio':>8}{'target':>8}",
+    ]
+    for row in report.rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
+        target = "" if row.target is None else f"{row.target:.2f} x"
+        lines.append(
+            f"{row.name:48}{1000 * row.seconds:10.1f}{1000 * row.fastest:10.1f}"
+            f"{ratio:>8}{target:>8}"
+        )
+    lines.append(f"{report.photos_per_second:.1f} megapixel JPEG files a second, drawn")
+    if report.peak_bytes is not None:
+        lines.append(f"{report.peak_bytes / 1e9:.2f} GB of memory at most")
+    return "\n".join(lines) + "\n"
