@@ -1,0 +1,38 @@
+"""The whole application on a free port, as ``app.py`` starts it, for tests to visit."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from inctrl_core.detector import DEFAULT_MODEL
+from inctrl_core.ui.examples import load_examples
+from inctrl_core.ui.models import ModelRegistry
+from inctrl_core.ui.page import build_page, launch_options
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running_app() -> Iterator[str]:
+    """Serves the page with the embedded model; yields its address."""
+    registry = ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
+    page = build_page(registry, load_examples())
+    _, url, _ = page.launch(
+        server_name="127.0.0.1",
+        server_port=free_port(),
+        prevent_thread_lock=True,
+        quiet=True,
+        **launch_options(),
+    )
+    registry.warm_up()
+    try:
+        yield url
+    finally:
+        page.close()

@@ -1,0 +1,171 @@
+"""What a visitor does, in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from inctrl_core.ui.examples import EXAMPLES
+from tests.browser.conftest import NARROW
+
+pytestmark = pytest.mark.browser
+
+SCORE = "#verdict .ic-score"
+TIMEOUT = 60_000
+
+
+def open_example(page: Page, name: str) -> float:
+    """Clicks an example, waits for its result, returns the score."""
+    page.locator(f"#examples button[data-set={name}]").click()
+    expect(page.locator(SCORE)).to_have_text(re.compile(r"^\d\.\d{3}$"), timeout=TIMEOUT)
+    expect(page.locator("#heatmap img")).to_be_visible(timeout=TIMEOUT)
+    return float(page.locator(SCORE).inner_text())
+
+
+def shown_image(page: Page) -> str:
+    """Address of the overlay on show; it changes with its content."""
+    return page.locator("#heatmap img").get_attribute("src")
+
+
+def upload(page: Page, normals: list[Path], query: Path) -> None:
+    """Fills the form with files, as a visitor would."""
+    page.locator("#normals input[type=file]").set_input_files(normals)
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(len(normals), timeout=TIMEOUT)
+    page.locator("#query input[type=file]").set_input_files(query)
+    expect(page.locator("#query img")).to_have_count(1, timeout=TIMEOUT)
+
+
+def files(name: str, folder: str, count: int) -> list[Path]:
+    return sorted((EXAMPLES / name / folder).iterdir())[:count]
+
+
+def test_one_click_on_an_example_fills_the_form_and_scores(page: Page):
+    expect(page.locator("#notice")).to_contain_text("Click an example")
+    score = open_example(page, "washer")
+    assert 0.0 < score < 1.0
+    expect(page.get_by_label("What is it?")).to_have_value("metal washer")
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(6)
+    expect(page.locator("#verdict h2")).to_have_text(
+        re.compile("Above every normal|Looks like the normals")
+    )
+    expect(page.locator("#colour-bar")).to_contain_text("largest difference they show")
+    expect(page.locator("#ledger tbody tr")).to_have_count(3)
+    expect(page.locator("#text")).to_contain_text("metal washer")
+    width, height = page.locator("#heatmap img").evaluate("e => [e.naturalWidth, e.naturalHeight]")
+    assert width / height == pytest.approx(340 / 280, rel=0.01)
+
+
+def test_another_image_of_the_example_replaces_the_first(page: Page):
+    open_example(page, "washer")
+    first = page.locator(SCORE).inner_text()
+    page.locator("#queries button[data-query='0']").click()
+    expect(page.locator("#queries button[data-query='0']")).to_have_attribute(
+        "aria-pressed", "true", timeout=TIMEOUT
+    )
+    expect(page.locator(SCORE)).not_to_have_text(first, timeout=TIMEOUT)
+
+
+def test_the_display_controls_redraw_without_a_new_score(page: Page):
+    open_example(page, "lawn")
+    verdict = page.locator("#verdict").inner_html()
+    for change in (
+        lambda: page.locator("#opacity input[type=number]").fill("0.2"),
+        lambda: page.get_by_label("Deep").check(),
+        lambda: page.get_by_label("Smooth").uncheck(),
+    ):
+        before = shown_image(page)
+        change()
+        expect(page.locator("#heatmap img")).not_to_have_attribute("src", before, timeout=TIMEOUT)
+    assert page.locator("#verdict").inner_html() == verdict
+
+
+def test_a_click_on_the_map_finds_the_patch_and_so_does_the_keyboard(page: Page):
+    open_example(page, "textile")  # Square images: the whole image is the crop.
+    box = page.locator("#heatmap img").bounding_box()
+    page.locator("#heatmap img").click(
+        position={"x": box["width"] * 4.5 / 15, "y": box["height"] * 11.5 / 15}
+    )
+    expect(page.locator("#provenance")).to_contain_text("row 12, column 5", timeout=TIMEOUT)
+    expect(page.locator("#provenance figure")).to_have_count(3)
+    expect(page.get_by_label("Row")).to_have_value("12")
+    page.get_by_label("Column").fill("9")
+    expect(page.locator("#provenance")).to_contain_text("row 12, column 9", timeout=TIMEOUT)
+    page.get_by_label("Column").fill("16")
+    expect(page.locator("#provenance [role=alert]")).to_have_text(
+        "Choose a row and a column between 1 and 15.", timeout=TIMEOUT
+    )
+
+
+def test_own_files_are_scored(page: Page):
+    upload(page, files("brick", "normals", 3), files("brick", "queries", 1)[0])
+    page.get_by_label("What is it?").fill("brick wall <b>&{{value}}")
+    page.locator("#score").click()
+    expect(page.locator(SCORE)).to_be_visible(timeout=TIMEOUT)
+    # What a visitor types is text, never markup.
+    expect(page.locator("#text q")).to_have_text("brick wall <b>&{{value}}")
+    assert page.locator("#text b").count() == 0
+
+
+def test_a_single_normal_gives_no_range(page: Page):
+    upload(page, files("brick", "normals", 1), files("brick", "queries", 1)[0])
+    page.locator("#score").click()
+    expect(page.locator("#verdict h2")).to_have_text("One normal gives no range", timeout=TIMEOUT)
+    expect(page.locator("#verdict .ic-strip")).to_have_count(0)
+
+
+def test_a_damaged_file_gives_one_sentence_and_keeps_the_uploads(page: Page, tmp_path: Path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    upload(page, files("brick", "normals", 2), broken)
+    page.locator("#score").click()
+    notice = page.locator("#notice [role=alert]")
+    expect(notice).to_contain_text("broken.png", timeout=TIMEOUT)
+    assert len(re.findall(r"\.(\s|$)", notice.inner_text())) == 1
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(2)
+    expect(page.locator("#query img")).to_have_count(1)
+    expect(page.locator("#result")).not_to_be_visible()
+
+
+def test_missing_images_are_named_beside_their_field(page: Page):
+    page.locator("#score").click()
+    expect(page.locator("#normals")).to_contain_text("at least one normal", timeout=TIMEOUT)
+    expect(page.locator("#query")).to_contain_text("Add the image to check", timeout=TIMEOUT)
+
+
+def test_own_phrases_and_a_query_as_normal_change_the_score(page: Page):
+    open_example(page, "lawn")
+    page.get_by_text("Add phrases of your own").click()
+    page.get_by_label("Describe it when damaged").fill("a lawn with a coin\nlitter on grass")
+    page.locator("#apply-phrases").click()
+    changed = page.locator("#verdict .ic-changed")
+    expect(changed).to_contain_text("With 2 of your own phrases", timeout=TIMEOUT)
+    page.locator("#add-normal").click()
+    expect(changed).to_contain_text("Now normal number 7", timeout=TIMEOUT)
+    expect(page.locator("#verdict h2")).to_have_text("Looks like the normals")
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(7)
+
+
+def test_two_visitors_do_not_meet(page: Page, browser: Browser, address: str):
+    other = browser.new_context().new_page()
+    other.goto(address)
+    mine = open_example(page, "washer")
+    theirs = open_example(other, "lawn")
+    assert mine != theirs
+    page.get_by_label("Row").fill("1")
+    expect(page.locator("#provenance")).to_contain_text("row 1,", timeout=TIMEOUT)
+    expect(page.locator("#text")).to_contain_text("metal washer")
+    expect(other.locator("#text")).to_contain_text("grass lawn")
+    other.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_narrow_page_does_not_scroll_sideways(page: Page, address: str, theme: str):
+    page.set_viewport_size(NARROW)
+    page.goto(f"{address}?__theme={theme}")
+    page.locator("#examples button").first.wait_for()
+    open_example(page, "circuit-board")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    expect(page.locator("#result")).to_be_in_viewport(timeout=TIMEOUT)

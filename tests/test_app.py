@@ -1,0 +1,297 @@
+"""The application without a browser: its registry, its examples, its handlers, its API."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import app
+from inctrl_core import load_detector
+from inctrl_core.detector import DEFAULT_MODEL
+from inctrl_core.diagnostics import NormalRange
+from inctrl_core.errors import InctrlError, ModelError
+from inctrl_core.ui import charts, models, render, session
+from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
+from inctrl_core.ui.form import check_form, file_path, gallery_paths
+from inctrl_core.ui.models import ModelRegistry, find_sources
+from tests.app_server import running_app
+
+LAWN = EXAMPLES / "lawn"
+NORMALS = sorted((LAWN / "normals").iterdir())[:4]
+QUERY = LAWN / "queries" / "coin.jpg"
+
+
+@pytest.fixture(scope="module")
+def registry() -> ModelRegistry:
+    return ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scored(registry) -> session.Session:
+    files = [str(path) for path in NORMALS], str(QUERY)
+    return session.start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "grass lawn")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with running_app() as url:
+        yield Client(url, verbose=False)
+
+
+class TestApi:
+    def predict(self, client: Client, **changes: object) -> tuple[dict, str]:
+        inputs = {
+            "normals": [handle_file(path) for path in NORMALS],
+            "query": handle_file(QUERY),
+            "object_name": "grass lawn",
+            "model": DEFAULT_MODEL,
+        }
+        return client.predict(*(inputs | changes).values(), api_name="/score")
+
+    def test_score_says_what_the_library_says(self, client):
+        result, picture = self.predict(client)
+        detector = load_detector(DEFAULT_MODEL, device="cpu")
+        expected = detector.score([QUERY], detector.build_bank(NORMALS, "grass lawn"))[0]
+        assert result["model"] == DEFAULT_MODEL
+        assert (result["object_name"], result["shots"]) == ("grass lawn", 4)
+        assert result["fusion"] == expected.fusion
+        for key in ("fused", "holistic", "patch_max", "image_residual", "text_anomaly"):
+            assert result[key] == pytest.approx(getattr(expected, key), abs=1e-5)
+        np.testing.assert_allclose(result["patch_map"], expected.patch_map, atol=1e-5)
+        assert result["crop_box"] == pytest.approx(expected.crop_box)
+        with Image.open(picture) as image, Image.open(QUERY) as query:
+            assert image.size == query.size
+            assert not np.array_equal(np.asarray(image.convert("RGB")), np.asarray(query))
+
+    def test_raw_files_reach_the_library(self, client, tmp_path):
+        upright = Image.open(QUERY)
+        turned = upright.transpose(Image.Transpose.ROTATE_90)
+        exif = Image.Exif()
+        exif[274] = 6
+        turned.save(tmp_path / "turned.png", exif=exif)
+        upright.save(tmp_path / "upright.png")
+        first, _ = self.predict(client, query=handle_file(tmp_path / "turned.png"))
+        second, _ = self.predict(client, query=handle_file(tmp_path / "upright.png"))
+        assert first == second
+        deep = (np.asarray(upright.convert("L")).astype(np.uint16)) * 257
+        Image.fromarray(deep).save(tmp_path / "deep.png")
+        upright.convert("L").save(tmp_path / "grey.png")
+        first, _ = self.predict(client, query=handle_file(tmp_path / "deep.png"))
+        second, _ = self.predict(client, query=handle_file(tmp_path / "grey.png"))
+        assert first == second
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"normals": []}, "at least one normal"),
+            ({"normals": [handle_file(QUERY)] * 17}, "use at most 16"),
+            ({"query": handle_file(LAWN / "set.json")}, "not an image"),
+            ({"object_name": "x" * 500}, "at most 80"),
+            ({"model": "../../etc"}, "models in the list"),
+        ],
+    )
+    def test_bad_input_is_told_in_one_sentence(self, client, changes, message):
+        with pytest.raises(AppError, match=message) as error:
+            self.predict(client, **changes)
+        assert str(LAWN.parent) not in str(error.value)
+
+    def test_only_what_is_documented_can_be_called(self, client):
+        named = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
+        assert list(named) == ["/score"]
+        names = [entry["parameter_name"] for entry in named["/score"]["parameters"]]
+        assert names == ["normals", "query", "object_name", "model"]
+
+
+class TestRegistry:
+    def test_it_lists_names_never_paths(self, tmp_path):
+        model = tmp_path / "mine"
+        model.mkdir()
+        sources = find_sources([str(model)])
+        assert list(sources)[0] == "mine"
+        assert DEFAULT_MODEL in sources
+
+    def test_the_default_model_leads(self):
+        assert list(find_sources())[0] == DEFAULT_MODEL
+
+    def test_a_model_off_the_list_is_refused(self, registry):
+        for name in ("/etc", "", None, "../assets/inctrl-lite"):
+            with pytest.raises(ModelError, match="in the list"):
+                registry.get(name)
+
+    def test_it_loads_once_and_keeps_the_last_two(self, monkeypatch):
+        loads = []
+
+        def load(source: str, device: str) -> object:
+            loads.append(source)
+            return object()
+
+        monkeypatch.setattr(models, "load_detector", load)
+        registry = ModelRegistry({"a": "a", "b": "b", "c": "c"})
+        first = registry.get("a")
+        registry.get("b")
+        assert registry.get("a") is first
+        registry.get("c")  # "b" is the one used longest ago.
+        assert registry.get("a") is first
+        registry.get("b")
+        assert loads == ["a", "b", "c", "b"]
+
+    def test_no_model_at_all_says_what_to_do(self):
+        with pytest.raises(ModelError, match="--model"):
+            ModelRegistry({})
+
+
+class TestExamples:
+    def test_every_set_is_complete_and_grouped(self):
+        sets = load_examples()
+        assert len(sets) >= 6
+        families = [example.family for example in sets.values() if not example.fails]
+        assert {"industrial", "medical", "semantic"} <= set(families)
+
+    @pytest.mark.parametrize(
+        "click",
+        [
+            {},
+            {"set": "no-such", "query": 0},
+            {"set": "lawn", "query": "99"},
+            {"set": "lawn", "query": "-1"},
+            {"set": "lawn", "query": None},
+        ],
+    )
+    def test_a_made_up_click_is_refused(self, click):
+        with pytest.raises(InctrlError, match="does not exist"):
+            pick_query(load_examples(), click)
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        folder = tmp_path / "broken"
+        folder.mkdir()
+        data = json.loads((LAWN / "set.json").read_text())
+        (folder / "set.json").write_text(json.dumps(data))
+        with pytest.raises(ValueError, match="is missing"):
+            load_examples(tmp_path)
+
+
+class TestForm:
+    def test_uploads_become_paths(self):
+        gallery = [{"image": {"path": "/a"}, "caption": None}, {"video": {"path": "/b"}}]
+        assert gallery_paths(gallery) == ("/a", "/b")
+        assert gallery_paths(None) == ()
+        assert file_path(None) == "" and file_path({"path": None}) == ""
+
+    @pytest.mark.parametrize(("count", "valid"), [(0, False), (1, True), (16, True), (17, False)])
+    def test_the_number_of_normals_is_checked(self, count, valid):
+        gallery = [{"image": {"path": "/a"}}] * count
+        checks = check_form(gallery, {"path": "/q"}, "", "m", None)
+        assert checks[0]["is_valid"] is valid
+        assert checks[1]["is_valid"] is True
+
+
+class TestSession:
+    def test_the_bank_serves_again_while_the_normals_stay(self, registry, scored):
+        detector = registry.get(DEFAULT_MODEL)
+        files = scored.normal_files, str(LAWN / "queries" / "paper.jpg")
+        again = session.start_session(detector, DEFAULT_MODEL, files, "grass lawn", scored)
+        assert again.bank is scored.bank
+        renamed = session.start_session(detector, DEFAULT_MODEL, files, "carpet", scored)
+        assert renamed.bank.features is scored.bank.features
+        fresh = session.start_session(detector, DEFAULT_MODEL, files, "carpet")
+        assert renamed.score.fused == pytest.approx(fresh.score.fused, abs=1e-6)
+        fewer = scored.normal_files[:2], files[1]
+        other = session.start_session(detector, DEFAULT_MODEL, fewer, "grass lawn", scored)
+        assert other.bank.shots == 2
+
+    def test_own_phrases_come_and_go(self, registry, scored):
+        detector = registry.get(DEFAULT_MODEL)
+        changed = session.with_phrases(detector, scored, ["fine turf"], ["litter", "litter", ""])
+        assert changed.phrases == (("fine turf",), ("litter",))
+        assert "litter" in changed.bank.text.prompts.anomaly
+        assert changed.score.text_anomaly != scored.score.text_anomaly
+        np.testing.assert_array_equal(changed.score.patch_map, scored.score.patch_map)
+        back = session.with_phrases(detector, changed, [], [])
+        assert back.score.fused == scored.score.fused
+
+    def test_a_query_among_the_normals_finds_itself(self, registry, scored):
+        detector = registry.get(DEFAULT_MODEL)
+        larger = session.with_query_as_normal(detector, scored, str(QUERY))
+        assert larger.bank.shots == 5 and len(larger.normals) == 5
+        assert larger.score.patch_max == pytest.approx(0.0, abs=1e-5)
+        assert (larger.score.nearest[..., 0] == 4).mean() > 0.95
+        assert larger.before is scored.score
+        for _ in range(11):
+            larger = session.with_query_as_normal(detector, larger, str(QUERY))
+        with pytest.raises(InctrlError, match="use at most 16"):
+            session.with_query_as_normal(detector, larger, str(QUERY))
+
+    def test_large_images_are_shown_smaller_and_scored_as_they_are(self, registry, tmp_path):
+        large = tmp_path / "large.jpg"
+        Image.open(QUERY).resize((3400, 2720)).save(large)
+        files = [str(path) for path in NORMALS], str(large)
+        result = session.start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "lawn")
+        width, height = result.query.image.size
+        assert width * height <= session.QUERY_PIXELS
+        assert width / height == pytest.approx(3400 / 2720, rel=0.01)
+        assert result.score.crop_box[3] == 2720
+        assert result.query.crop_box[3] == pytest.approx(height, abs=1)
+
+
+class TestRendering:
+    def test_the_verdict_follows_the_normals_range(self, scored):
+        text = render.verdict_html(scored)
+        above = scored.score.fused > scored.ranges.highest
+        assert ("Above every normal" in text) is above
+        assert f"{scored.score.fused:.3f}" in text
+        assert scored.score.fusion in ("trained", "training-free")
+
+    def test_display_options_change_the_picture_and_not_the_session(self, scored):
+        plain = render.Display()
+        first = np.asarray(render.heatmap(scored, plain)[0])
+        start = time.perf_counter()
+        second = np.asarray(render.heatmap(scored, render.Display(opacity=0.1))[0])
+        assert time.perf_counter() - start < 1.0
+        deep = np.asarray(render.heatmap(scored, render.Display(depth="Deep"))[0])
+        assert first.shape == second.shape == (*scored.query.image.size[::-1], 3)
+        assert (first != second).any() and (first != deep).any()
+
+    @pytest.mark.parametrize(
+        "change", [{"depth": "x"}, {"colour_map": "jet"}, {"row": 0}, {"column": 16}, {"row": None}]
+    )
+    def test_options_that_are_not_offered_are_refused(self, scored, change):
+        with pytest.raises(InctrlError, match="Choose"):
+            render.heatmap(scored, render.Display(**change))
+
+    def test_what_a_visitor_types_is_escaped(self, registry):
+        files = [str(path) for path in NORMALS], str(QUERY)
+        result = session.start_session(
+            registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "<img src=x onerror=alert(1)>"
+        )
+        for markup in (render.text_html(result), render.verdict_html(result)):
+            assert "<img" not in markup
+        assert "<script>" not in render.error_html("<script>")
+
+    def test_the_strip_places_the_marker_on_a_fixed_axis(self):
+        strip = charts.range_strip(0.25, NormalRange((0.1, 0.2), (0.0, 0.0)))
+        # The axis ends at 0.3, the first step of 0.05 that leaves room above 0.25.
+        assert "left:83.33%" in strip and "left:33.33%" in strip and "width:33.33%" in strip
+
+    @pytest.mark.parametrize(
+        ("value", "top"), [(0.0, 0.05), (0.05, 0.1), (0.4, 0.45), (0.99, 1.0), (1.0, 1.0)]
+    )
+    def test_the_axis_leaves_room(self, value, top):
+        assert charts.axis_top(value) == pytest.approx(top)
+
+
+class TestCommandLine:
+    def test_the_entry_point_stays_small(self):
+        assert len(Path(app.__file__).read_text().splitlines()) < 120
+
+    def test_options_have_their_defaults(self):
+        arguments = app.build_parser().parse_args([])
+        assert (arguments.host, arguments.port, arguments.share) == ("127.0.0.1", 7860, False)
+        assert arguments.model == [] and arguments.mcp is False
