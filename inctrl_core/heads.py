@@ -169,6 +169,10 @@ def build_heads(config: HeadsConfig, backbone: BackboneConfig) -> nn.Module:
         return TrainingFreeFusion(config.options.get("weights", TrainingFreeFusion.DEFAULT_WEIGHTS))
     if config.form == "reference":
         return ReferenceHeads(backbone.embed_dim, backbone.grid**2)
+    if config.form == "calibrated":
+        from .calibrated import build_calibrated  # It builds on this module's Evidence and Fusion.
+
+        return build_calibrated(config.options, len(backbone.depths))
     raise ModelError(f"This program does not know the heads '{config.form}'; update it.")
 
 

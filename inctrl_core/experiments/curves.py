@@ -1,0 +1,43 @@
+"""The curves of a training run as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..errors import InctrlError
+
+
+def save_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Draws losses and held-out AUROC over the epochs.
+
+    Args:
+        path: PNG to write.
+        history: One entry per epoch, of :func:`inctrl_core.experiments.training.train_heads`.
+
+    Raises:
+        InctrlError: The file cannot be written.
+    """
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in history]
+    lines = (
+        (left, "training_loss", "training", "-"),
+        (left, "loss", "held-out classes", "--"),
+        (right, "auroc", "fused", "-"),
+        (right, "patch_max_auroc", "largest patch residual", "--"),
+    )
+    for axes, key, label, style in lines:
+        axes.plot(epochs, [entry[key] for entry in history], style, label=label)
+    left.set(xlabel="epoch", ylabel="focal loss")
+    right.set(xlabel="epoch", ylabel="AUROC on held-out classes")
+    for axes in (left, right):
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise InctrlError(f"{path} cannot be written ({error.strerror}).") from error
