@@ -18,13 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..backbone import ImageFeatures
+from ..backbone import IMAGE_BATCH, ImageFeatures
 from ..detector import Detector, EncodedImages
 from ..errors import ImageError, InctrlError
 from ..preprocessing import CropBox, open_image
 
 # Part of every key: raise it when the meaning of the files changes.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 class UnreadableImages(ImageError):
@@ -90,6 +90,8 @@ class FeatureStore:
 
     def __init__(self, detector: Detector, directory: Path | None) -> None:
         self._detector = detector
+        # Alone, an image gets the same bits whatever stands beside it, and on a CPU as fast.
+        self._batch = 1 if detector.backbone.device.type == "cpu" else IMAGE_BATCH
         self._folder: Path | None = None
         if directory is not None:
             self._folder = directory / image_tower_digest(detector)
@@ -109,10 +111,11 @@ class FeatureStore:
         entries = [_read(place) for place in places]
         missing = [i for i, entry in enumerate(entries) if entry is None]
         unreadable: list[Path] = []
-        if missing:
-            encoded, unreadable = self._encode([paths[i] for i in missing])
-            usable = [i for i in missing if paths[i] not in unreadable]
-            for position, i in enumerate(usable):
+        for start in range(0, len(missing), self._batch):
+            part = missing[start : start + self._batch]
+            usable, encoded = self._encode([paths[i] for i in part])
+            unreadable += [paths[i] for i in part if paths[i] not in usable]
+            for position, i in enumerate(i for i in part if paths[i] in usable):
                 entries[i] = _to_tensors(encoded, position)
                 self._write(places[i], entries[i])
         if unreadable:
@@ -124,14 +127,13 @@ class FeatureStore:
         """Those of ``paths`` that are neither cached nor can be opened."""
         return [p for p in paths if _read(self._place(p)) is None and not _opens(p)]
 
-    def _encode(self, paths: Sequence[Path]) -> tuple[EncodedImages | None, list[Path]]:
-        """Features of those that can be used (None where none can), and those that cannot."""
+    def _encode(self, paths: Sequence[Path]) -> tuple[Sequence[Path], EncodedImages | None]:
+        """Those that can be used, and their features (None where none can)."""
         try:
-            return self._detector.encode(paths), []
+            return paths, self._detector.encode(paths)
         except ImageError:
-            unreadable = [path for path in paths if not _opens(path)]
-        usable = [path for path in paths if path not in unreadable]
-        return (self._detector.encode(usable) if usable else None), unreadable
+            usable = [path for path in paths if _opens(path)]
+        return usable, (self._detector.encode(usable) if usable else None)
 
     def _place(self, path: Path) -> Path | None:
         """Where the features of an image lie in the cache; None where they are not kept."""
