@@ -33,8 +33,8 @@ def range_strip(fused: float, ranges: NormalRange) -> str:
         f'width:{max(high - low, 0.5):.2f}%"></b>{dots}'
         f'<b class="ic-marker" style="left:{_percent(fused, top):.2f}%"></b></div>'
         f'<div class="ic-ends"><span>0</span><span>{top:g}</span></div>'
-        '<p class="ic-key"><i class="ic-dot"></i> each normal, scored against the others '
-        '<b class="ic-marker"></b> this image</p></div>'
+        '<p class="ic-key"><span><i class="ic-dot"></i> each normal, against the others</span>'
+        '<span><b class="ic-marker"></b> this image</span></p></div>'
     )
 
 

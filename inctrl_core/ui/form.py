@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import gradio as gr
 
 from ..prompt_bank import MAX_SHOTS
 from ..text_prompts import MAX_OBJECT_NAME
+from .examples import ExampleSet
 from .models import ModelRegistry
 from .session import Session
 
@@ -32,6 +34,23 @@ class Form:
     object_name: gr.Textbox
     model: gr.Dropdown
     button: gr.Button
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every tab is built from; one file per tab, with ``build`` and ``wire``.
+
+    Attributes:
+        registry: The models.
+        examples: The example sets.
+        form: Normals, query, object name and model.
+        session: The visitor's :class:`Session`, the only place for anything of a visitor's.
+    """
+
+    registry: ModelRegistry
+    examples: Mapping[str, ExampleSet]
+    form: Form
+    session: gr.State
 
 
 def build_form(registry: ModelRegistry) -> Form:

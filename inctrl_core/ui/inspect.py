@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
 from ..figures import COLOUR_MAPS
-from .examples import ON_LOAD, ExampleSet, gallery_html
-from .form import MODEL_QUEUE, Form, check_form
+from .examples import ON_LOAD, gallery_html
+from .form import MODEL_QUEUE, Shared, check_form
 from .handlers import InspectHandlers
-from .models import ModelRegistry
 from .render import MEAN, depth_names
 
 DEPTHS = 3
@@ -21,8 +19,11 @@ WELCOME = (
     "add a few normal images and one to check, and press <strong>Score</strong>.</p>"
     "</div>"
 )
-# On a narrow page the result lies below the form: bring it into view once it is there.
-SCROLL = """() => {
+# The picture gets its alternative text, which gr.Image has no argument for; and on a narrow page,
+# where the result lies below the form, it is brought into view.
+SHOWN = """() => {
+  const picture = document.querySelector('#heatmap img');
+  if (picture) picture.alt = 'Heatmap over the image to check; its patches can be examined below';
   if (window.innerWidth < 800)
     document.querySelector('#result')?.scrollIntoView({behavior: 'smooth'});
 }"""
@@ -32,23 +33,14 @@ class InspectTab:
     """Components of the tab and their events.
 
     Args:
-        registry: The models.
-        examples: The example sets.
-        form: Shared with other tabs.
-        session: The visitor's :class:`inctrl_core.ui.session.Session`.
+        shared: The form, the session and what all visitors share.
     """
 
-    def __init__(
-        self,
-        registry: ModelRegistry,
-        examples: Mapping[str, ExampleSet],
-        form: Form,
-        session: gr.State,
-    ) -> None:
-        self.handlers = InspectHandlers(registry, examples)
-        self.examples = examples
-        self.form = form
-        self.session = session
+    def __init__(self, shared: Shared) -> None:
+        self.handlers = InspectHandlers(shared.registry, shared.examples)
+        self.examples = shared.examples
+        self.form = shared.form
+        self.session = shared.session
 
     def build(self) -> None:
         """Lays out the tab."""
@@ -213,7 +205,7 @@ class InspectTab:
             show_progress_on=[self.notice, self.verdict],
             api_visibility="private",
         )
-        self._show_after(scored).then(None, js=SCROLL, api_visibility="private")
+        self._show_after(scored).then(None, js=SHOWN, api_visibility="private")
 
     def _change_after(self, trigger: Any, handler: Any, inputs: list) -> None:
         changed = trigger(

@@ -12,7 +12,7 @@ import gradio as gr
 from ..preprocessing import MAX_BYTES
 from .api import ScoreApi
 from .examples import EXAMPLES, ExampleSet
-from .form import build_form
+from .form import Shared, build_form
 from .inspect import InspectTab
 from .models import ModelRegistry
 from .theme import CSS, build_theme
@@ -52,7 +52,7 @@ def build_page(registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> g
                 form = build_form(registry)
                 queries_place = gr.Column()
             with gr.Column(scale=9, min_width=300, elem_id="tabs"):
-                inspect = InspectTab(registry, examples, form, session)
+                inspect = InspectTab(Shared(registry, examples, form, session))
                 inspect.build()
         with gallery_place:
             inspect.build_gallery()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from PIL import Image
 
+from ..config import ModelConfig
 from ..diagnostics import PatchMatch, PatchScale, patch_matches
 from ..errors import InctrlError
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
@@ -101,6 +103,7 @@ def text_html(session: Session) -> str:
     return (
         f'<p class="ic-lead">{count[0]} phrases for an undamaged <q>{name}</q> against {count[1]} '
         f"for a damaged one.</p>{text_bars(session.text, session.score.text_anomaly)}"
+        f"{_about_words(session.config)}"
     )
 
 
@@ -202,4 +205,15 @@ def _change(session: Session) -> str:
     return (
         f'<p class="ic-changed" role="status">{html.escape(session.change)}: '
         f"{before:.3f} → <strong>{after:.3f}</strong> ({after - before:+.3f}).</p>"
+    )
+
+
+def _about_words(config: ModelConfig) -> str:
+    tower = config.provenance.get("text_tower")
+    if not isinstance(tower, Mapping) or not {"nouns", "damage"} <= set(tower):
+        return ""
+    return (
+        '<p class="ic-small">What this model knows of words: nouns from '
+        f"{html.escape(str(tower['nouns']))}; damage from {html.escape(str(tower['damage']))}. "
+        "Other words say little to it.</p>"
     )

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from ..backbone import ImageFeatures
+from ..config import ModelConfig
 from ..detector import Detector, EncodedImages
 from ..diagnostics import (
     Ledger,
@@ -59,7 +60,8 @@ class Session:
     """One visitor's normals, query and result.
 
     Attributes:
-        model: Name of the model.
+        model: Name of the model in the list.
+        config: Its description.
         normal_files: Paths the normals came from, to know when they are the same again.
         bank: Of the normals.
         normals: The normals for the screen.
@@ -76,6 +78,7 @@ class Session:
     """
 
     model: str
+    config: ModelConfig
     normal_files: tuple[str, ...]
     bank: PromptBank
     normals: tuple[Picture, ...]
@@ -140,6 +143,7 @@ def start_session(
     shown = picture(query_image, encoded.crop_boxes[0], QUERY_PIXELS, QUERY_SIDE)
     return Session(
         model=model,
+        config=detector.config,
         normal_files=normal_files,
         bank=bank,
         normals=normals,
