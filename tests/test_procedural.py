@@ -38,7 +38,10 @@ def test_seed_class_and_number_each_change_the_image():
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_each_kind_changes_what_can_be_seen(kind):
     rng = np.random.default_rng(5)
-    image, other = pixels(procedural_class(0, 8).normal(0)), pixels(procedural_class(0, 4).normal(0))
+    image, other = (
+        pixels(procedural_class(0, 8).normal(0)),
+        pixels(procedural_class(0, 4).normal(0)),
+    )
     before = image.copy()
     changes = []
     for _ in range(5):

@@ -1,0 +1,290 @@
+"""Training: the loss of a batch, episodes without their own query, splits, resumption, files."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inctrl_core.__main__ import main
+from inctrl_core.backbone import build_clip
+from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, PreprocessConfig
+from inctrl_core.detector import load_detector
+from inctrl_core.errors import InctrlError
+from inctrl_core.experiments.datasets import DataError
+from inctrl_core.experiments.episodes import (
+    Pool,
+    bank_episode,
+    build_pool,
+    draw_batch,
+    procedural_pool,
+    stack_evidence,
+)
+from inctrl_core.experiments.training import (
+    TrainingOptions,
+    focal_loss,
+    fusion_loss,
+    split_classes,
+    train_heads,
+    validate,
+)
+from inctrl_core.heads import build_heads
+from inctrl_core.residuals import layer_residuals
+from inctrl_core.weights import add_prefix, read_tensors, save_model
+
+WIDTH, GRID = 16, 4
+BACKBONE = BackboneConfig({"embed_dim": WIDTH, "vision_cfg": {}, "text_cfg": {}}, (0, 1), GRID)
+QUICK = TrainingOptions(shots=(1, 2, 4), epochs=3, steps=8, batch=8)
+
+
+def make_pool(index, source="made", references=6, anomalies=6):
+    """Bad images differ from good ones in some patches and in the embedding."""
+    g = torch.Generator().manual_seed(index)
+    count = references + 2 + anomalies
+    bad = torch.arange(count) >= references + 2
+    patches, base = [], torch.randn(GRID**2, 8, generator=g)
+    for _ in range(2):
+        depth = base + 0.3 * torch.randn(count, GRID**2, 8, generator=g)
+        depth[bad, :3] = torch.randn(anomalies, 3, 8, generator=g)
+        patches.append(torch.nn.functional.normalize(depth, dim=-1))
+    embeddings = torch.ones(count, WIDTH) + 0.3 * torch.randn(count, WIDTH, generator=g)
+    embeddings[bad] += 0.5 * torch.randn(anomalies, WIDTH, generator=g)
+    features = type("F", (), {"patches": tuple(patches), "embeddings": embeddings})
+    text = torch.rand(count, generator=g)
+    return build_pool((source, str(index)), features, bad.tolist(), references, text), features
+
+
+@pytest.fixture(scope="module")
+def pools():
+    return [make_pool(index)[0] for index in range(12)]
+
+
+def test_focal_loss_by_hand():
+    loss = focal_loss(torch.tensor([0.9, 0.9]), torch.tensor([1.0, 0.0]))
+    assert np.allclose(loss, [-(0.1**2) * np.log(0.9), -(0.9**2) * np.log(0.1)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["reference", "calibrated"])
+def test_loss_of_a_batch_is_the_mean_of_its_items(pools, form):
+    torch.manual_seed(0)
+    heads = build_heads(HeadsConfig(form), BACKBONE).eval()
+    rng = np.random.default_rng(0)
+    batch, labels = draw_batch(pools, 8, 2, rng)
+    whole = fusion_loss(heads(batch), labels)
+    singles = []
+    for i in range(8):
+        one = dataclasses.replace(
+            batch,
+            **{f.name: getattr(batch, f.name)[i : i + 1] for f in dataclasses.fields(batch)},
+        )
+        singles.append(fusion_loss(heads(one), labels[i : i + 1]))
+    assert torch.allclose(whole, torch.cat(singles), atol=1e-5)
+    assert torch.allclose(whole.mean(), torch.stack(singles).mean(), atol=1e-5)
+    assert whole.std() > 0
+
+
+def test_evidence_of_an_episode_is_what_the_detector_computes():
+    pool, features = make_pool(3)
+    prompts, queries = [4, 1, 2], [0, 7, 9]
+    evidence = pool.evidence(queries, prompts)
+    query = [depth[queries] for depth in features.patches]
+    normals = [depth[prompts] for depth in features.patches]
+    assert torch.allclose(evidence.layer_maps, layer_residuals(query, normals)[0], atol=5e-4)
+    for i in range(3):
+        others = [j for j in range(3) if j != i]
+        alone = layer_residuals([n[i : i + 1] for n in normals], [n[others] for n in normals])[0]
+        assert torch.allclose(evidence.normal_layer_maps[0, i], alone[0], atol=5e-4)
+
+
+def test_no_image_is_its_own_prompt(pools):
+    with pytest.raises(ValueError, match="its own prompt"):
+        pools[0].evidence([3], [1, 3])
+    rng = np.random.default_rng(1)
+    for shots in (1, 2, 5):
+        evidence, labels = draw_batch(pools, 40, shots, rng)
+        assert labels.sum() == 20
+        assert evidence.normal_embeddings.shape[1] == shots
+        # A residual of exactly 0 would be an image against itself.
+        assert (evidence.layer_maps.amax(dim=(1, 2)) > 1e-3).all()
+        evidence, labels = bank_episode(pools[0], shots, rng)
+        assert len(labels) == len(pools[0].anomalous) - shots
+        assert (evidence.layer_maps.amax(dim=(1, 2)) > 1e-3).all()
+
+
+def test_stacked_episodes_keep_their_own_normals(pools):
+    heads = build_heads(HeadsConfig("calibrated"), BACKBONE).eval()
+    parts = [pool.evidence([7, 9], [0, 1, 2]) for pool in pools[:3]]
+    each = torch.cat([heads(part).fused for part in parts])
+    assert torch.allclose(heads(stack_evidence(parts)).fused, each, atol=1e-6)
+
+
+def test_classes_are_never_on_both_sides(pools):
+    twice = pools + [dataclasses.replace(pool) for pool in pools]
+    training, validation = split_classes(twice, 0)
+    names = {p.name for p in training}, {p.name for p in validation}
+    assert not names[0] & names[1]
+    assert len(training) + len(validation) == len(twice) and len(names[1]) == 2
+    assert [p.name for p in split_classes(twice, 0)[1]] == [p.name for p in validation]
+
+
+def test_small_sources_are_split_as_far_as_they_can_be(pools):
+    few = [dataclasses.replace(pool, source=f"s{i}") for i, pool in enumerate(pools[:3])]
+    training, validation = split_classes(few, 0)
+    assert len(training) == 2 and len(validation) == 1
+    one_class = [dataclasses.replace(pool, name="only") for pool in pools[:3]]
+    training, validation = split_classes(one_class, 0)
+    assert len(training) == 2 and len(validation) == 1
+    with pytest.raises(DataError, match="too few anomalous"):
+        split_classes(pools[:1], 0)
+
+
+@pytest.mark.parametrize("form", ["reference", "calibrated"])
+def test_training_learns_what_held_out_classes_share(pools, form):
+    options = dataclasses.replace(QUICK, form=form, epochs=8, steps=30)
+    result = train_heads(pools, BACKBONE, options)
+    untrained = build_heads(HeadsConfig(form), BACKBONE).eval()
+    _, held = split_classes(pools, options.seed)
+    before = validate(untrained, held, options.shots, options.seed)
+    after = validate(result.heads, held, options.shots, options.seed)
+    assert after["auroc"] > 0.9
+    assert after["loss"] < before["loss"]
+    assert after["auroc"] == max(e["auroc"] for e in result.record["curves"])
+    json.dumps(result.record)
+
+
+@pytest.mark.parametrize("form", ["reference", "calibrated"])
+def test_a_run_cut_off_and_resumed_ends_where_one_in_a_piece_does(pools, form, tmp_path):
+    options = dataclasses.replace(QUICK, form=form)
+    whole = train_heads(pools, BACKBONE, options)
+
+    class CutError(Exception):
+        pass
+
+    def cut(figures):
+        if figures["epoch"] == 2:
+            raise CutError
+
+    with pytest.raises(CutError):
+        train_heads(pools, BACKBONE, options, tmp_path, cut)
+    # What a kill in the middle of writing leaves behind must not matter.
+    (tmp_path / "checkpoint.partial").write_bytes(b"half")
+    seen = []
+    resumed = train_heads(pools, BACKBONE, options, tmp_path, lambda f: seen.append(f["epoch"]))
+    assert seen == [3]
+    assert resumed.record == whole.record
+    for key, value in whole.heads.state_dict().items():
+        assert torch.equal(value, resumed.heads.state_dict()[key]), key
+    with pytest.raises(InctrlError, match="other data or options"):
+        other = dataclasses.replace(options, seed=1)
+        train_heads(pools, BACKBONE, other, tmp_path)
+
+
+def test_more_shots_than_normals_is_an_error(pools):
+    with pytest.raises(DataError, match="between 1 and 5"):
+        train_heads(pools, BACKBONE, dataclasses.replace(QUICK, shots=(6,)))
+
+
+def test_one_in_twenty_good_queries_lies_above_the_threshold(pools):
+    heads = build_heads(HeadsConfig("calibrated"), BACKBONE).eval()
+    figures = validate(heads, pools, (2,), 0)
+    good = []
+    with torch.no_grad():
+        for number, pool in enumerate(pools):
+            evidence, labels = bank_episode(pool, 2, np.random.default_rng((0, number, 2)))
+            good += heads(evidence).fused[labels < 0.5].tolist()
+    above = np.mean(np.array(good) > figures["threshold"])
+    assert 0.03 <= above <= 0.06
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model")
+    vision = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
+    architecture = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    backbone = BackboneConfig(architecture, (0, 1, 2), 4)
+    torch.manual_seed(0)
+    tensors = add_prefix(build_clip(backbone).state_dict(), "backbone.")
+    save_model(directory, ModelConfig("tiny", backbone, PreprocessConfig(32)), tensors)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for subset in ("nut", "cap", "lid"):
+        base = rng.integers(60, 200, (32, 32, 3))
+        for folder, count in (("train/good", 6), ("test/good", 4), ("test/hole", 5)):
+            (root / subset / folder).mkdir(parents=True)
+            for i in range(count):
+                pixels = base + rng.integers(-20, 20, base.shape)
+                if folder.endswith("hole"):
+                    pixels[8:20, 8:20] = 0
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(root / subset / folder / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("form", ["reference", "calibrated"])
+def test_command_trains_on_folders_and_its_model_scores(tiny_model, folders, form, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["train", "--data", str(folders), "--backbone", str(tiny_model)]
+    arguments += ["--out", str(out), "--form", form, "--shots", "1", "2", "--epochs", "2"]
+    arguments += ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    assert main(arguments) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "training.png",
+    ]
+    before, after = (read_tensors(d / "model.safetensors") for d in (tiny_model, out))
+    for key, value in before.items():
+        assert torch.equal(value, after[key]), key
+    detector = load_detector(out, device="cpu")
+    assert detector.fusion == "trained"
+    record = detector.config.training
+    assert record["data"][folders.name]["classes"] == 3
+    assert 0 < record["threshold"] < 1
+    images = sorted((folders / "nut" / "train" / "good").iterdir())
+    for shots in (1, 2, 3):
+        bank = detector.build_bank(images[:shots], "nut")
+        score = detector.score([folders / "nut" / "test" / "hole" / "0.png"], bank)[0]
+        assert 0 <= score.fused <= 1
+
+
+def test_training_into_the_models_own_directory_replaces_only_the_heads(
+    tiny_model, folders, tmp_path
+):
+    arguments = ["train", "--data", str(folders), "--shots", "2", "--epochs", "1"]
+    arguments += ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    out = tmp_path / "own"
+    assert main([*arguments, "--backbone", str(tiny_model), "--out", str(out)]) == 0
+    first = read_tensors(out / "model.safetensors")
+    again = [*arguments, "--backbone", str(out), "--out", str(out), "--form", "reference"]
+    assert main(again) == 0
+    second = read_tensors(out / "model.safetensors")
+    backbone = {key for key in first if key.startswith("backbone.")}
+    assert backbone == {key for key in second if key.startswith("backbone.")}
+    assert all(torch.equal(first[key], second[key]) for key in backbone)
+    assert load_detector(out, device="cpu").config.heads.form == "reference"
+
+
+def test_command_says_what_is_missing(tiny_model, capsys, tmp_path):
+    arguments = ["train", "--backbone", str(tiny_model), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 1
+    assert "--procedural" in capsys.readouterr().err
+
+
+def test_procedural_pools_come_from_the_cache_and_damage_is_mended(tiny_model, tmp_path):
+    detector = load_detector(tiny_model, device="cpu")
+    first = procedural_pool(detector, 0, 5, tmp_path)
+    (file,) = tmp_path.iterdir()
+    stamp = file.stat().st_mtime_ns
+    again = procedural_pool(detector, 0, 5, tmp_path)
+    assert file.stat().st_mtime_ns == stamp
+    assert isinstance(again, Pool) and torch.equal(first.table, again.table)
+    file.write_bytes(file.read_bytes()[:1000])
+    assert torch.equal(procedural_pool(detector, 0, 5, tmp_path).table, first.table)
