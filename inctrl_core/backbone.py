@@ -23,7 +23,9 @@ from .errors import ModelError
 from .prompt_tree import build_prompt_trees
 from .residuals import resample_to_grid
 
-IMAGE_BATCH = 16  # Crops in one forward pass; more is no faster and only takes memory.
+# Crops in one forward pass; more is no faster and only takes memory.
+IMAGE_BATCH = 16
+CPU_IMAGE_BATCH = 8
 TREE_CAPACITY = 96  # Tokens; larger trees share little more, and their attention grows faster.
 TREE_BATCH = 16
 
@@ -129,12 +131,13 @@ class Backbone:
 
     @torch.inference_mode()
     def encode_images(self, crops: Tensor) -> ImageFeatures:
-        """Embeds B normalised crops, ``IMAGE_BATCH`` at a time.
+        """Embeds B normalised crops, a batch at a time, smaller ones where memory runs out.
 
         Args:
             crops: float32 [B, 3, S, S] of :func:`inctrl_core.preprocessing.preprocess`.
         """
-        parts = run_in_batches(self._encode_batch, crops, IMAGE_BATCH)
+        batch = CPU_IMAGE_BATCH if self.device.type == "cpu" else IMAGE_BATCH
+        parts = run_in_batches(self._encode_batch, crops, batch)
         if len(parts) == 1:
             return parts[0]
         depths = zip(*(part.patches for part in parts), strict=True)

@@ -266,7 +266,13 @@ def load_detector(
     config, clip, head_module = load_model(
         directory, heads=heads_directory, on_progress=on_progress
     )
-    return Detector(config, Backbone(clip, config.backbone, picked, dtype), head_module)
+    try:
+        return Detector(config, Backbone(clip, config.backbone, picked, dtype), head_module)
+    except torch.OutOfMemoryError:
+        raise InctrlError(
+            f"{config.name} does not fit into the memory of {picked}; close what else runs on it, "
+            "or use the device cpu."
+        ) from None
 
 
 def find_model(

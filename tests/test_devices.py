@@ -130,6 +130,15 @@ def test_memory_for_not_even_one() -> None:
         run_in_batches(SmallMemory(0), torch.arange(3), 16)
 
 
+def test_memory_for_not_even_the_model(golden_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", refuse)
+    with pytest.raises(InctrlError, match="does not fit into the memory of cpu"):
+        load_detector(golden_model, "cpu")
+
+
 def test_gpu_task_changes_nothing_outside_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spaces", None)
 
