@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ModelError
-from .heads import Evidence, Fusion
+from .evidence import Evidence, Fusion
 from .residuals import global_distance
 
 # Patches averaged, largest first; the last is the whole map of the 15 x 15 grid.

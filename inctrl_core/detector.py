@@ -15,7 +15,7 @@ from .backbone import Backbone, ImageFeatures
 from .config import CONFIG_FILE, ModelConfig, read_config
 from .devices import pick_device, pick_precision
 from .errors import InctrlError, ModelError
-from .heads import Evidence
+from .evidence import Evidence
 from .hub import Progress, is_repo_id
 from .preprocessing import CropBox, ImageSource, open_image, preprocess
 from .prompt_bank import (

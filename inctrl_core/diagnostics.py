@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from .detector import Detector, EncodedImages
 from .errors import PromptError
-from .heads import Evidence
+from .evidence import Evidence
 from .prompt_bank import PromptBank
 from .residuals import global_distance, layer_residuals
 from .score import Score

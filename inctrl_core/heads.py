@@ -7,51 +7,15 @@ the one that a model's configuration names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from .calibrated import build_calibrated
 from .config import BackboneConfig, HeadsConfig
 from .errors import ModelError
+from .evidence import Evidence, Fusion
 from .residuals import global_distance
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """All that a fusion may read about B queries and the normals they are compared with.
-
-    The normals' tensors have a leading axis of B where every query has normals of its own (training
-    episodes), and of 1 where all share one bank.
-
-    Attributes:
-        layer_maps: [B, D, P], patch residuals of the queries, in [0, 1].
-        embeddings: [B, E], global embeddings of the queries.
-        text_anomaly: [B], in [0, 1].
-        normal_embeddings: [B or 1, K, E], global embeddings of the normals.
-        normal_layer_maps: [B or 1, K, D, P], each normal's residuals against the other K - 1; None
-            where K is 1.
-    """
-
-    layer_maps: Tensor
-    embeddings: Tensor
-    text_anomaly: Tensor
-    normal_embeddings: Tensor
-    normal_layer_maps: Tensor | None
-
-    @property
-    def patch_map(self) -> Tensor:
-        """[B, P], mean over depths."""
-        return self.layer_maps.mean(dim=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Fusion:
-    """What a fusion says of B queries; every tensor is [B], in [0, 1]."""
-
-    fused: Tensor
-    holistic: Tensor
-    image_residual: Tensor
 
 
 class TrainingFreeFusion(nn.Module):
@@ -170,8 +134,6 @@ def build_heads(config: HeadsConfig, backbone: BackboneConfig) -> nn.Module:
     if config.form == "reference":
         return ReferenceHeads(backbone.embed_dim, backbone.grid**2)
     if config.form == "calibrated":
-        from .calibrated import build_calibrated  # It builds on this module's Evidence and Fusion.
-
         return build_calibrated(config.options, len(backbone.depths))
     raise ModelError(f"This program does not know the heads '{config.form}'; update it.")
 

@@ -16,7 +16,8 @@ from inctrl_core.calibrated import (
 )
 from inctrl_core.config import BackboneConfig, HeadsConfig
 from inctrl_core.errors import ModelError
-from inctrl_core.heads import Evidence, build_heads
+from inctrl_core.evidence import Evidence
+from inctrl_core.heads import build_heads
 from inctrl_core.residuals import leave_one_out
 
 DEPTHS, PATCHES, WIDTH = 3, 225, 16

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..backbone import ImageFeatures
 from ..detector import Detector
-from ..heads import Evidence
+from ..evidence import Evidence
 from ..residuals import leave_one_out, text_anomaly
 from ..text_prompts import build_prompts
 from .datasets import DataError, Subset

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ..calibrated import BankStatistics, CalibratedHeads, query_statistics
 from ..config import BackboneConfig, HeadsConfig
 from ..errors import InctrlError
-from ..heads import Fusion, build_heads
+from ..evidence import Fusion
+from ..heads import build_heads
 from .datasets import DataError
 from .episodes import Pool, bank_episode, draw_batch
 
@@ -273,20 +274,19 @@ class _DescriptorSampler:
                         evidence, labels = bank_episode(pool, k, rng)
                         described = heads.describe(evidence), labels
                         groups.setdefault(pool.source, []).append(described)
-        self._sources = [
-            tuple(torch.cat(part) for part in zip(*group, strict=True))
-            for _, group in sorted(groups.items())
-        ]
+        # By source, then by label: the rows to draw from.
+        self._rows: list[tuple[Tensor, Tensor]] = []
+        for _, group in sorted(groups.items()):
+            described, labels = (torch.cat(part) for part in zip(*group, strict=True))
+            self._rows.append((described[labels < 0.5], described[labels > 0.5]))
 
     def __call__(self, rng: np.random.Generator) -> tuple[Fusion, Tensor]:
-        rows, labels = [], []
-        chosen = rng.integers(len(self._sources), size=self._batch)
-        for position, source in enumerate(chosen):
-            described, truth = self._sources[source]
-            candidates = torch.nonzero(truth == float(position % 2)).squeeze(1)
-            rows.append(described[candidates[int(rng.integers(len(candidates)))]])
-            labels.append(float(position % 2))
-        return self._heads.decide(torch.stack(rows)), torch.tensor(labels)
+        rows = []
+        for position, source in enumerate(rng.integers(len(self._rows), size=self._batch)):
+            candidates = self._rows[source][position % 2]
+            rows.append(candidates[int(rng.integers(len(candidates)))])
+        labels = torch.arange(self._batch) % 2
+        return self._heads.decide(torch.stack(rows)), labels.float()
 
 
 class _Run:

@@ -1,0 +1,117 @@
+"""Imports only go down: each module's floor, and the rule that gradio stays upstairs."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A module's floor; a folder's floor counts for all inside. Equal floors may import each other's
+# modules only as listed in the documentation: the walk below refuses cycles.
+FLOORS = {
+    "inctrl_core.errors": 0,
+    "inctrl_core.config": 0,
+    "inctrl_core.devices": 0,
+    "inctrl_core.score": 0,
+    "inctrl_core.text_prompts": 0,
+    "inctrl_core.prompt_tree": 0,
+    "inctrl_core.residuals": 0,
+    "inctrl_core.preprocessing": 0,
+    "inctrl_core.backbone": 1,
+    "inctrl_core.prompt_bank": 1,
+    "inctrl_core.evidence": 0,
+    "inctrl_core.calibrated": 1,
+    "inctrl_core.heads": 1,
+    "inctrl_core.weights": 2,
+    "inctrl_core.conversion": 2,
+    "inctrl_core.hub": 2,
+    "inctrl_core.model_card": 2,
+    "inctrl_core.figures": 2,
+    "inctrl_core.detector": 3,
+    "inctrl_core": 3,
+    "inctrl_core.diagnostics": 4,
+    "inctrl_core.experiments": 4,
+    "inctrl_core.commands": 5,
+    "inctrl_core.__main__": 5,
+    "inctrl_core.ui": 5,
+    "app": 6,
+}
+FILES = sorted([ROOT / "app.py", *(ROOT / "inctrl_core").rglob("*.py")])
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def floor(module: str) -> int:
+    parts = module.split(".")
+    while parts:
+        name = ".".join(parts)
+        # The package itself is only the floor of its public names, not of whatever is new in it.
+        if name in FLOORS and (name != "inctrl_core" or module == name):
+            return FLOORS[name]
+        parts.pop()
+    raise AssertionError(f"{module} has no floor; add it to the picture and to this table")
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of all modules that a file imports, wherever in it."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, node.module] if node.module else base)
+            found |= {resolve(module, alias.name) for alias in node.names}
+    return found
+
+
+def resolve(module: str, name: str) -> str:
+    """The submodule, where ``from module import name`` names one."""
+    path = ROOT.joinpath(*module.split("."), name)
+    return f"{module}.{name}" if path.with_suffix(".py").exists() or path.is_dir() else module
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_only_go_down(path: Path) -> None:
+    own = floor(module_name(path))
+    for target in imports(path):
+        if target.split(".")[0] in ("inctrl_core", "app"):
+            assert floor(target) <= own, f"{module_name(path)} imports {target} from above"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_gradio_stays_in_the_interface(path: Path) -> None:
+    allowed = path.name == "app.py" or "ui" in path.relative_to(ROOT).parts
+    assert allowed or not any(name.split(".")[0] == "gradio" for name in imports(path))
+
+
+def test_no_cycles() -> None:
+    graph = {module_name(path): imports(path) for path in FILES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail, module])
+        if module in done:
+            return
+        for target in graph.get(module, ()):
+            if target != module:
+                visit(target, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_the_walk_sees_what_it_should() -> None:
+    detector = imports(ROOT / "inctrl_core" / "detector.py")
+    assert {"inctrl_core.backbone", "inctrl_core.residuals", "torch"} <= detector
+    assert "inctrl_core.commands" not in detector
