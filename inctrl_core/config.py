@@ -71,10 +71,13 @@ class HeadsConfig:
     Attributes:
         form: "training-free" (no weights), "reference" (the paper's heads) or "calibrated".
         options: Numbers of the form; each form documents its own.
+        training_free: Weights of the training-free fusion, also for a model that has trained
+            heads and is asked to do without; empty for the default ones.
     """
 
     form: str = "training-free"
     options: Mapping[str, Any] = field(default_factory=dict)
+    training_free: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .config import CONFIG_FILE, ModelConfig, read_config
 from .devices import pick_device, pick_precision
 from .errors import InctrlError, ModelError
 from .evidence import Evidence
+from .heads import build_heads
 from .hub import Progress, is_repo_id
 from .preprocessing import CropBox, ImageSource, open_image, preprocess
 from .prompt_bank import (
@@ -81,6 +83,12 @@ class Detector:
     def fusion(self) -> str:
         """How scores are fused: "trained" or "training-free"."""
         return "training-free" if self.config.heads.form == "training-free" else "trained"
+
+    def training_free(self) -> Detector:
+        """This model without its trained heads: the same backbone under the fixed fusion."""
+        heads = dataclasses.replace(self.config.heads, form="training-free", options={})
+        config = dataclasses.replace(self.config, heads=heads)
+        return Detector(config, self.backbone, build_heads(heads, config.backbone))
 
     def build_bank(
         self,

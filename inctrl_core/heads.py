@@ -22,25 +22,29 @@ class TrainingFreeFusion(nn.Module):
     """A fixed combination of the three signals, for models without trained heads.
 
     ``image_residual`` is half the cosine distance to the closest normal's embedding, ``holistic``
-    the weighted mean of four signals, and ``fused = (holistic + patch_max) / 2`` as in the paper.
+    a weighted sum of the signals, and ``fused = (holistic + patch_max) / 2`` as in the paper. The
+    default, the text signal alone, makes it WinCLIP's few-shot score.
 
     Args:
-        weights: Non-negative weights of the signals ``patch_max`` (largest patch residual),
-            ``patch_mean`` (mean patch residual), ``image`` and ``text`` within ``holistic``.
+        weights: Of the signals ``patch_max`` (largest patch residual), ``patch_mean`` (mean patch
+            residual), ``image`` and ``text`` in ``holistic``: none negative, together at most 1.
+
+    Raises:
+        ModelError: The weights are otherwise.
     """
 
-    DEFAULT_WEIGHTS = {"patch_max": 0.0, "patch_mean": 0.0, "image": 0.0, "text": 1.0}
+    DEFAULT_WEIGHTS = {"text": 1.0}
+    SIGNALS = ("patch_max", "patch_mean", "image", "text")
 
     def __init__(self, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> None:
         super().__init__()
-        unknown = set(weights) - set(self.DEFAULT_WEIGHTS)
         total = sum(weights.values())
-        if unknown or total <= 0 or min(weights.values()) < 0:
+        if set(weights) - set(self.SIGNALS) or not 0 < total <= 1 or min(weights.values()) < 0:
             raise ModelError(
-                "The training-free fusion needs non-negative weights for "
-                f"{', '.join(self.DEFAULT_WEIGHTS)}, not all zero; correct config.json."
+                f"The training-free fusion needs weights of {', '.join(self.SIGNALS)}, none "
+                "negative and together at most 1; correct config.json."
             )
-        self.weights = {name: weights.get(name, 0.0) / total for name in self.DEFAULT_WEIGHTS}
+        self.weights = dict(weights)
 
     def forward(self, evidence: Evidence) -> Fusion:
         """See the class."""
@@ -58,7 +62,7 @@ class TrainingFreeFusion(nn.Module):
             "image": closest,
             "text": evidence.text_anomaly,
         }
-        holistic = sum(self.weights[name] * signal for name, signal in signals.items())
+        holistic = sum(weight * signals[name] for name, weight in self.weights.items())
         return Fusion((holistic + patch_max) / 2, holistic, closest)
 
 
@@ -130,7 +134,7 @@ def build_heads(config: HeadsConfig, backbone: BackboneConfig) -> nn.Module:
         ModelError: The form's options are wrong.
     """
     if config.form == "training-free":
-        return TrainingFreeFusion(config.options.get("weights", TrainingFreeFusion.DEFAULT_WEIGHTS))
+        return TrainingFreeFusion(config.training_free or TrainingFreeFusion.DEFAULT_WEIGHTS)
     if config.form == "reference":
         return ReferenceHeads(backbone.embed_dim, backbone.grid**2)
     if config.form == "calibrated":

@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", nargs="+", type=int, default=[2, 4, 8], metavar="K")
     parser.add_argument("--seeds", type=int, default=5, help="number of draws of normals")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or directory")
+    parser.add_argument(
+        "--training-free", action="store_true", help="do without the model's trained heads"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept")
     parser.add_argument("--no-cache", action="store_true", help="keep no features")
@@ -66,6 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
     for subset in subsets:
         check_subset(subset, max(arguments.shots))
     detector = load_detector(arguments.model, device=arguments.device)
+    if arguments.training_free:
+        detector = detector.training_free()
     store = FeatureStore(detector, _cache_folder(arguments))
     if arguments.skip_unreadable:
         subsets = [_readable(subset, store) for subset in subsets]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..config import HeadsConfig, ModelConfig
+from ..config import ModelConfig
 from ..detector import DEFAULT_MODEL, Detector, find_model, load_detector
 from ..errors import InctrlError
 from ..experiments.curves import save_curves
@@ -113,7 +113,9 @@ def write_model(backbone: str, config: ModelConfig, result: TrainingResult, out:
     threshold: dict[str, Any] = {"threshold": result.record["threshold"]}
     trained = dataclasses.replace(
         config,
-        heads=HeadsConfig(result.config.form, {**result.config.options}),
+        heads=dataclasses.replace(
+            config.heads, form=result.config.form, options=dict(result.config.options)
+        ),
         training={**result.record, **threshold},
     )
     save_model(out, trained, kept | heads)
