@@ -81,3 +81,16 @@ def test_normal_scored_from_the_bank_equals_scoring_its_file(golden_detector: De
     assert inside.fused == pytest.approx(outside.fused, abs=1e-6)
     np.testing.assert_allclose(inside.layer_maps, outside.layer_maps, rtol=0, atol=1e-6)
     assert (inside.nearest == -1).all()
+
+
+def test_without_trained_heads_the_score_is_the_mean_of_patch_maximum_and_text(
+    golden_detector: Detector,
+) -> None:
+    bare = golden_detector.training_free()
+    bank = bare.build_bank(prompts(2), "brick")
+    score = bare.score(queries()[:1], bank)[0]
+    trained = golden_detector.score(queries()[:1], bank)[0]
+    assert (score.fusion, trained.fusion) == ("training-free", "trained")
+    assert score.holistic == pytest.approx(score.text_anomaly, abs=1e-7)
+    assert score.fused == pytest.approx((score.text_anomaly + score.patch_max) / 2, abs=1e-6)
+    np.testing.assert_array_equal(score.layer_maps, trained.layer_maps)
