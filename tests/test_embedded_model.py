@@ -163,9 +163,8 @@ def test_making_again_keeps_trained_heads(tmp_path, model):
     first, _, _ = load_model(tmp_path)
     assert first.heads.form == "training-free"
 
-    trained = dataclasses.replace(
-        first, heads=HeadsConfig("reference"), training={"note": "trained"}
-    )
+    heads = HeadsConfig("reference", training_free=embedded_model.TRAINING_FREE)
+    trained = dataclasses.replace(first, heads=heads, training={"note": "trained"})
     torch.manual_seed(0)
     heads = add_prefix(build_heads(trained.heads, trained.backbone).state_dict(), HEADS_PREFIX)
     save_model(tmp_path, trained, embedded_model.stored_tensors(clip) | heads)
