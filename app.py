@@ -15,8 +15,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 def build_parser() -> argparse.ArgumentParser:
     """The command line of the application."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
+    # None leaves both to GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, which Spaces sets.
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: 7860)")
     parser.add_argument("--share", action="store_true", help="open a public link (needs a network)")
     parser.add_argument(
         "--model",
@@ -26,6 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="offer this model, the first one as the default; may be repeated",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument(
+        "--heads",
+        metavar="DIR_OR_REPO",
+        help="heads for the models that have none (default: INCTRL_HEADS)",
+    )
     parser.add_argument("--mcp", action="store_true", help="serve the API to language models too")
     return parser
 
@@ -37,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status.
     """
     arguments = build_parser().parse_args(argv)
+    if arguments.heads:
+        os.environ["INCTRL_HEADS"] = arguments.heads
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Imported here, so that --help does not wait for them.
     from inctrl_core.errors import InctrlError

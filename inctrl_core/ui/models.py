@@ -60,9 +60,10 @@ class ModelRegistry:
             raise ModelError("Choose one of the models in the list.")
         with self._lock:
             if name not in self._loaded:
-                while len(self._loaded) >= self._capacity:
-                    self._loaded.popitem(last=False)
+                # Loaded before another is let go: a failed download leaves the models in place.
                 self._loaded[name] = load_detector(self._sources[name], self._device)
+                while len(self._loaded) > self._capacity:
+                    self._loaded.popitem(last=False)
             self._loaded.move_to_end(name)
             return self._loaded[name]
 
