@@ -7,11 +7,13 @@ each number in relation to the same number of the normals, and lets a small netw
 many auxiliary classes, which of the numbers to trust when.
 
 The relation is an empirical-Bayes one. For the logarithm x of every statistic, good images of one
-class are taken as normal around the class's own level m, with a spread s, and the levels m of
-classes as normal around a population level. The auxiliary data give the population's constants,
-for every K; the K leave-one-out values of the bank then give a posterior for m and s. With a
-single normal there are none, and m is the population's level: K = 1 needs no special case, only a
-flag for the network.
+class are taken to scatter around the class's own level m, and the levels of classes around a
+population's. The auxiliary data give the population's constants, for every K; the K leave-one-out
+values of the bank then give an estimate of m that is shrunk towards the population's level by as
+much as banks of that size are wrong. With a single normal there are none, and m is the population's
+level: K = 1 is the end of the same rule, and a flag tells the network.
+
+What else was tried, and what each part contributes, is in docs/training.md.
 """
 
 from __future__ import annotations
@@ -31,14 +33,13 @@ from .residuals import global_distance
 TOP_COUNTS = (1, 3, 6, 12, 25, 50, 112, 225)
 MAX_SHOTS = 16
 FLOOR = 1e-4  # Residuals below this are noise of the arithmetic.
-LIMIT = 8.0  # Descriptors are clipped to this many standard deviations.
-PRIOR_WEIGHT = 4.0  # Observations that the population's spread counts for.
+LIMIT = 8.0  # Deviations are clipped to this many standard deviations.
 GLOBAL_STATISTICS = 2  # Distance to the closest normal, and the mean distance.
 
 
 def count_statistics(depths: int) -> int:
     """F, the number of statistics of a query: see :func:`query_statistics`."""
-    return 2 * (depths + 1) * len(TOP_COUNTS) + GLOBAL_STATISTICS
+    return (depths + 1) * len(TOP_COUNTS) + GLOBAL_STATISTICS
 
 
 def order_statistics(maps: Tensor) -> Tensor:
@@ -62,42 +63,25 @@ def order_statistics(maps: Tensor) -> Tensor:
 def query_statistics(evidence: Evidence) -> tuple[Tensor, Tensor | None]:
     """The statistics of the queries, and those of the normals scored against each other.
 
-    They are the order statistics of the maps, those of what the maps exceed the normals' mean
-    leave-one-out map by at the same place, and the logarithms of the smallest and of the mean
+    They are the order statistics of the maps, and the logarithms of the smallest and of the mean
     global distance.
 
     Returns:
-        [B, F] and [B or 1, K, F]. For K = 1 the second is None, and the statistics of the excess
-        are NaN; for K = 2 the normals' excess is over the one other's map.
+        [B, F] and [B or 1, K, F]; the second is None where K is 1.
     """
     maps, normal_maps = evidence.layer_maps, evidence.normal_layer_maps
+    normals = evidence.normal_embeddings.expand(len(maps), -1, -1)
     distances = torch.cat(
         [
-            global_distance(query[None], normals)
-            for query, normals in zip(
-                evidence.embeddings,
-                evidence.normal_embeddings.expand(len(maps), -1, -1),
-                strict=True,
-            )
+            global_distance(query[None], own)
+            for query, own in zip(evidence.embeddings, normals, strict=True)
         ]
     )
-    plain = order_statistics(maps)
-    spread = _distance_statistics(distances)
+    queries = torch.cat([order_statistics(maps), _distance_statistics(distances)], dim=-1)
     if normal_maps is None:
-        return torch.cat([plain, torch.full_like(plain, torch.nan), spread], dim=-1), None
-    shots = normal_maps.shape[1]
-    total = normal_maps.sum(dim=1)
-    excess = order_statistics((maps - total / shots).clamp_min(0.0))
-    others = (total[:, None] - normal_maps) / (shots - 1)
-    among = torch.cat(
-        [
-            order_statistics(normal_maps),
-            order_statistics((normal_maps - others).clamp_min(0.0)),
-            torch.stack([_distances_among(n) for n in evidence.normal_embeddings]),
-        ],
-        dim=-1,
-    )
-    return torch.cat([plain, excess, spread], dim=-1), among
+        return queries, None
+    among = torch.stack([_distances_among(own) for own in evidence.normal_embeddings])
+    return queries, torch.cat([order_statistics(normal_maps), among], dim=-1)
 
 
 def _distance_statistics(distances: Tensor) -> Tensor:
@@ -169,32 +153,22 @@ class Population(nn.Module):
             ):
                 getattr(self, name)[shots - 1] = torch.lerp(low, high, share)
 
-    def calibrate(self, queries: Tensor, among: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Deviation of queries from what is expected of good ones.
+    def calibrate(self, queries: Tensor, among: Tensor | None) -> Tensor:
+        """Deviation of queries from what is expected of good ones, in units of ``spread``.
 
         Args:
-            queries: [B, F]; NaN where a statistic does not exist.
+            queries: [B, F].
             among: [B or 1, K, F], or None where K is 1.
 
         Returns:
-            [B, F] in units of the population's spread, and the same in units of the bank's own
-            spread, both clipped to ``LIMIT`` and 0 where a statistic does not exist.
+            [B, F], clipped to ``LIMIT``.
         """
-        shots = 1 if among is None else among.shape[1]
-        row = min(shots, MAX_SHOTS) - 1
-        level, spread = self.level[row], self.spread[row]
-        if among is None:
-            expected, own = level, spread
-        else:
-            mean = among.mean(dim=1)
-            expected = level + self.trust[row] * (mean + self.bias[row] - level)
-            squares = ((among - mean[:, None]) ** 2).sum(dim=1)
-            weight = PRIOR_WEIGHT + shots - 1
-            own = ((PRIOR_WEIGHT * spread**2 + squares) / weight).sqrt()
-        deviation = queries - expected
-        both = torch.stack([deviation / spread, deviation / own])
-        both = both.clamp(-LIMIT, LIMIT).nan_to_num(0.0)
-        return both[0], both[1]
+        row = (1 if among is None else min(among.shape[1], MAX_SHOTS)) - 1
+        expected = self.level[row]
+        if among is not None:
+            own = among.mean(dim=1) + self.bias[row]
+            expected = expected + self.trust[row] * (own - expected)
+        return ((queries - expected) / self.spread[row]).clamp(-LIMIT, LIMIT)
 
 
 def _fit_shots(banks: Sequence[BankStatistics]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -212,18 +186,17 @@ def _fit_shots(banks: Sequence[BankStatistics]) -> tuple[Tensor, Tensor, Tensor,
         expected = level + trust * centred
     deviations = torch.cat([bank.queries - e for bank, e in zip(banks, expected, strict=True)])
     spread = deviations.square().mean(dim=0).sqrt().clamp_min(0.02)
-    # Statistics that do not exist at this K.
-    constants = (level, bias, trust, torch.nan_to_num(spread, 1.0))
-    return tuple(torch.nan_to_num(value, 0.0) for value in constants)
+    return level, bias, trust, spread
 
 
 class CalibratedHeads(nn.Module):
     """The calibrated form; see the module.
 
-    ``image_residual`` is a logistic function of the global distances' deviations alone.
-    ``holistic`` is the sigmoid of the mean logit of an ensemble of small networks over all
-    deviations. ``fused = (holistic + surprise) / 2``, where ``surprise`` squashes the deviation
-    of ``patch_max``, so that half of the score is the one number that the heatmap shows.
+    ``image_residual`` is a logistic function of the global distances' deviations, 1 / K and whether
+    K is 1. ``holistic`` is the sigmoid of the mean logit of an ensemble of small networks over all
+    deviations and the same two numbers. ``fused = (holistic + surprise) / 2``, where ``surprise``
+    squashes the deviation of ``patch_max``: as in the paper, half of the score is the one number
+    that the heatmap shows.
 
     Args:
         depths: D.
@@ -234,29 +207,24 @@ class CalibratedHeads(nn.Module):
     def __init__(self, depths: int, members: int = 8, hidden: int = 24) -> None:
         super().__init__()
         statistics = count_statistics(depths)
-        width = 2 * statistics + 2
+        width = statistics + 2
         self.population = Population(statistics)
         self.first = nn.Parameter(torch.randn(members, width, hidden) / width**0.5)
         self.first_bias = nn.Parameter(torch.zeros(members, 1, hidden))
         self.second = nn.Parameter(torch.randn(members, hidden, 1) / hidden**0.5)
         self.second_bias = nn.Parameter(torch.zeros(members, 1, 1))
-        self.image_head = nn.Linear(2 * GLOBAL_STATISTICS + 2, 1)
-        self.surprise_head = nn.Linear(2, 1)
+        self.image_head = nn.Linear(GLOBAL_STATISTICS + 2, 1)
+        self.surprise_head = nn.Linear(1, 1)
 
     def describe(self, evidence: Evidence) -> Tensor:
-        """All that the networks read: [B, 2 F + 2].
-
-        The deviations in units of the population's spread and of the bank's, 1 / K, and whether
-        K is 1.
-        """
-        queries, among = query_statistics(evidence)
-        by_population, by_bank = self.population.calibrate(queries, among)
+        """All that the networks read: F deviations, 1 / K, and whether K is 1; [B, F + 2]."""
+        deviations = self.population.calibrate(*query_statistics(evidence))
         shots = evidence.normal_embeddings.shape[1]
-        setting = queries.new_tensor([1.0 / shots, float(shots == 1)])
-        return torch.cat([by_population, by_bank, setting.expand(len(queries), 2)], dim=-1)
+        setting = deviations.new_tensor([1.0 / shots, float(shots == 1)])
+        return torch.cat([deviations, setting.expand(len(deviations), 2)], dim=-1)
 
     def decide(self, descriptors: Tensor) -> Fusion:
-        """From the descriptors of B queries ([B, 2 F + 2]) to the score."""
+        """From the descriptors of B queries ([B, F + 2]) to the score."""
         return fuse_logits(self.logits(descriptors))
 
     def forward(self, evidence: Evidence) -> Fusion:
@@ -267,14 +235,10 @@ class CalibratedHeads(nn.Module):
         """The networks' outputs before any squashing."""
         hidden = torch.relu(torch.einsum("bw,mwh->mbh", descriptors, self.first) + self.first_bias)
         members = torch.einsum("mbh,mho->mbo", hidden, self.second) + self.second_bias
-        statistics = self.population.level.shape[1]
-        last = statistics - GLOBAL_STATISTICS
-        distances = [*range(last, statistics), *range(last + statistics, 2 * statistics)]
-        setting = [2 * statistics, 2 * statistics + 1]
         return CalibratedLogits(
             members=members.squeeze(-1),
-            image=self.image_head(descriptors[:, distances + setting]).squeeze(-1),
-            surprise=self.surprise_head(descriptors[:, [0, statistics]]).squeeze(-1),
+            image=self.image_head(descriptors[:, -GLOBAL_STATISTICS - 2 :]).squeeze(-1),
+            surprise=self.surprise_head(descriptors[:, :1]).squeeze(-1),
         )
 
 

@@ -118,25 +118,6 @@ def test_order_statistics_ignore_where_patches_are():
     assert torch.allclose(order_statistics(maps), order_statistics(maps[..., order]), atol=1e-6)
 
 
-def test_excess_sees_a_patch_that_is_odd_only_at_its_place():
-    # All normals are alike and busy at patch 0; the query is busy at patch 1 instead.
-    busy = torch.full((DEPTHS, PATCHES), 0.01)
-    busy[:, 0] = 0.4
-    normal_maps = busy.expand(1, 4, -1, -1)
-    elsewhere = busy.roll(1, dims=-1)
-    evidence = Evidence(
-        torch.stack([busy, elsewhere]),
-        torch.ones(2, WIDTH),
-        torch.zeros(2),
-        torch.ones(1, 4, WIDTH),
-        normal_maps,
-    )
-    queries, _ = query_statistics(evidence)
-    plain = (DEPTHS + 1) * 8
-    assert torch.allclose(queries[0, :plain], queries[1, :plain])
-    assert queries[1, plain] > queries[0, plain] + 1
-
-
 def test_population_shrinks_a_bank_that_says_nothing_and_trusts_one_that_tells():
     g = torch.Generator().manual_seed(0)
     banks = []
@@ -153,12 +134,12 @@ def test_population_shrinks_a_bank_that_says_nothing_and_trusts_one_that_tells()
     assert trust[0] > 0.95 and trust[1] < 0.2
     assert torch.allclose(bias, torch.tensor([-0.5, -0.5]), atol=0.05)
     # A query at the level of its bank is as expected, however far that is from the population's.
-    at_level, _ = population.calibrate(torch.tensor([[2.0, 0.0]]), torch.full((1, 4, 2), 2.5))
+    at_level = population.calibrate(torch.tensor([[2.0, 0.0]]), torch.full((1, 4, 2), 2.5))
     assert abs(at_level[0, 0]) < 1.0
-    by_population, by_bank = population.calibrate(
-        torch.tensor([[9.0, 9.0]]), torch.full((1, 4, 2), 0.5)
-    )
-    assert (by_population == LIMIT).all() and (by_bank == LIMIT).all()
+    far = population.calibrate(torch.tensor([[9.0, 9.0]]), torch.full((1, 4, 2), 0.5))
+    assert (far == LIMIT).all()
+    # With one normal only the population speaks: its level is all that is expected.
+    assert torch.equal(population.calibrate(population.level[:1], None), torch.zeros(1, 2))
 
 
 def test_k_between_measured_ones_is_interpolated(heads):
@@ -187,10 +168,18 @@ def test_a_bank_of_one_image_twice_stays_finite(heads):
 
 def test_configuration_builds_it_and_wrong_options_are_refused():
     made = build_heads(HeadsConfig("calibrated", {"members": 2, "hidden": 3}), BACKBONE)
-    assert made.first.shape == (2, 2 * count_statistics(DEPTHS) + 2, 3)
+    assert made.first.shape == (2, count_statistics(DEPTHS) + 2, 3)
     for options in ({"members": 0}, {"hidden": "many"}, {"layers": 2}):
         with pytest.raises(ModelError, match="members and hidden"):
             build_heads(HeadsConfig("calibrated", options), BACKBONE)
+
+
+def test_holistic_and_surprise_share_the_fused_score(heads):
+    evidence = make_evidence(4)
+    fusion = heads(evidence)
+    deviation = heads.population.calibrate(*query_statistics(evidence))[:, :1]
+    surprise = torch.sigmoid(heads.surprise_head(deviation)).squeeze(1)
+    assert torch.allclose(fusion.fused, (fusion.holistic + surprise) / 2, atol=1e-6)
 
 
 def test_weights_stay_below_a_megabyte(heads):

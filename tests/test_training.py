@@ -26,6 +26,7 @@ from inctrl_core.experiments.training import (
     TrainingOptions,
     focal_loss,
     fusion_loss,
+    ranking_loss,
     split_classes,
     train_heads,
     validate,
@@ -83,6 +84,19 @@ def test_loss_of_a_batch_is_the_mean_of_its_items(pools, form):
     assert torch.allclose(whole, torch.cat(singles), atol=1e-5)
     assert torch.allclose(whole.mean(), torch.stack(singles).mean(), atol=1e-5)
     assert whole.std() > 0
+
+
+def test_ranking_loss_by_hand():
+    loss = ranking_loss(torch.tensor([0.0, 3.0]), torch.tensor([0.0, 1.0]))
+    assert np.allclose(loss, [np.log(2), np.log(1 + np.exp(2))], rtol=1e-5)
+
+
+def test_every_class_has_the_same_share_of_a_batch(pools):
+    # One class with many pools must not crowd out one with a single pool.
+    crowd = [dataclasses.replace(pools[0]) for _ in range(20)]
+    rare = dataclasses.replace(pools[1], text_anomaly=torch.full_like(pools[1].text_anomaly, -1.0))
+    evidence, _ = draw_batch([*crowd, rare], 200, 2, np.random.default_rng(0))
+    assert 0.4 < (evidence.text_anomaly == -1.0).float().mean() < 0.6
 
 
 def test_evidence_of_an_episode_is_what_the_detector_computes():

@@ -113,8 +113,8 @@ def draw_batch(
 ) -> tuple[Evidence, Tensor]:
     """A balanced batch of single-query episodes.
 
-    Every source has the same share, and every pool within a source; every second query is
-    anomalous.
+    Every class has the same share, since with many images of few classes a head learns the classes;
+    every second query is anomalous.
 
     Args:
         pools: To draw from, each with more than ``shots`` references.
@@ -125,11 +125,13 @@ def draw_batch(
     Returns:
         Evidence of B queries, and their labels, float32 [B].
     """
-    sources = sorted({pool.source for pool in pools})
-    by_source = {name: [pool for pool in pools if pool.source == name] for name in sources}
+    classes: dict[tuple[str, str], list[Pool]] = {}
+    for pool in pools:
+        classes.setdefault((pool.source, pool.name), []).append(pool)
+    groups = [group for _, group in sorted(classes.items())]
     parts, labels = [], []
     for position in range(size):
-        group = by_source[sources[int(rng.integers(len(sources)))]]
+        group = groups[int(rng.integers(len(groups)))]
         pool = group[int(rng.integers(len(group)))]
         anomalous = position % 2 == 1
         candidates = np.flatnonzero(pool.anomalous.numpy() == anomalous)

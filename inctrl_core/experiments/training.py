@@ -15,7 +15,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from ..calibrated import BankStatistics, CalibratedHeads, query_statistics
+from ..calibrated import BankStatistics, CalibratedHeads, fuse_logits, query_statistics
 from ..config import BackboneConfig, HeadsConfig
 from ..errors import InctrlError
 from ..evidence import Fusion
@@ -26,6 +26,7 @@ from .episodes import Pool, bank_episode, draw_batch
 VALIDATION_SHARE = 0.15
 FALSE_ALARMS = 0.05
 LEARNING_RATE = 1e-3
+RANKING_WEIGHT = 4.0  # Beside the paper's loss, for the calibrated form.
 BANK_DRAWS = 2  # Banks of each size that are drawn from a pool for the calibrated form.
 CHECKPOINT_FILE = "checkpoint.pt"
 
@@ -47,8 +48,8 @@ class TrainingOptions:
     form: str = "calibrated"
     shots: tuple[int, ...] = (1, 2, 4, 8)
     epochs: int = 20
-    steps: int = 100
-    batch: int = 48
+    steps: int = 150
+    batch: int = 128
     weight_decay: float = 1e-2
     seed: int = 0
 
@@ -90,6 +91,19 @@ def fusion_loss(fusion: Fusion, label: Tensor) -> Tensor:
         [B]; the loss of a batch is its mean.
     """
     return focal_loss(fusion.fused, label) + focal_loss(fusion.image_residual, label)
+
+
+def ranking_loss(good: Tensor, bad: Tensor) -> Tensor:
+    """Logistic loss of pairs: small where the anomalous query's logit is clearly the larger.
+
+    Args:
+        good: [N], logits of good queries.
+        bad: [N], of anomalous queries against the same bank.
+
+    Returns:
+        [N].
+    """
+    return torch.nn.functional.softplus(good - bad)
 
 
 def split_classes(pools: Sequence[Pool], seed: int) -> tuple[list[Pool], list[Pool]]:
@@ -206,7 +220,7 @@ def train_heads(
     heads = build_heads(config, backbone)
     if isinstance(heads, CalibratedHeads):
         heads.population.fit(population_banks(training, options))
-    run = _Run(heads, _sampler(heads, training, options), validation, options)
+    run = _Run(heads, _objective(heads, training, options), validation, options)
     place = None if folder is None else folder / CHECKPOINT_FILE
     mark = _fingerprint(pools, backbone, options)
     if place is not None and place.is_file():
@@ -236,57 +250,60 @@ def population_banks(pools: Sequence[Pool], options: TrainingOptions) -> list[Ba
     return banks
 
 
-Sampler = Callable[[np.random.Generator], tuple[Fusion, Tensor]]
+Objective = Callable[[np.random.Generator], Tensor]
 
 
-def _sampler(heads: nn.Module, pools: Sequence[Pool], options: TrainingOptions) -> Sampler:
-    # Draws a balanced batch and runs the heads on it.
+def _objective(heads: nn.Module, pools: Sequence[Pool], options: TrainingOptions) -> Objective:
+    # Draws a balanced batch and gives its loss, a scalar.
     if isinstance(heads, CalibratedHeads):
-        return _DescriptorSampler(heads, pools, options)
+        return _CalibratedObjective(heads, pools, options)
 
-    def draw(rng: np.random.Generator) -> tuple[Fusion, Tensor]:
+    def loss(rng: np.random.Generator) -> Tensor:
         shots = int(rng.choice(options.shots))
         usable = [pool for pool in pools if pool.references > shots]
         evidence, labels = draw_batch(usable, options.batch, shots, rng)
-        return heads(evidence), labels
+        return fusion_loss(heads(evidence), labels).mean()
 
-    return draw
+    return loss
 
 
-class _DescriptorSampler:
-    """Batches for the calibrated form, whose descriptors do not change while it is trained.
+class _CalibratedObjective:
+    """Loss of the calibrated form, whose descriptors do not change while it is trained.
 
-    Every source has the same share, and good and bad queries have.
+    Every class has the same share, and every bank within a class. A batch is made of pairs, a
+    good and an anomalous query of one bank each; beside the paper's loss of all of them, the
+    holistic logit is to rank the two of a pair. That teaches what tells queries of one bank apart,
+    and not which classes are difficult.
     """
 
     def __init__(
         self, heads: CalibratedHeads, pools: Sequence[Pool], options: TrainingOptions
     ) -> None:
-        self._heads, self._batch = heads, options.batch
-        groups: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self._heads, self._pairs = heads, options.batch // 2
+        groups: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
         with torch.no_grad():
             for number, pool in enumerate(pools):
+                banks = groups.setdefault((pool.source, pool.name), [])
                 for k in options.shots:
-                    if k >= pool.references:
-                        continue
-                    for draw in range(BANK_DRAWS):
+                    for draw in range(BANK_DRAWS if k < pool.references else 0):
                         rng = np.random.default_rng((options.seed, 2, number, k, draw))
                         evidence, labels = bank_episode(pool, k, rng)
-                        described = heads.describe(evidence), labels
-                        groups.setdefault(pool.source, []).append(described)
-        # By source, then by label: the rows to draw from.
-        self._rows: list[tuple[Tensor, Tensor]] = []
-        for _, group in sorted(groups.items()):
-            described, labels = (torch.cat(part) for part in zip(*group, strict=True))
-            self._rows.append((described[labels < 0.5], described[labels > 0.5]))
+                        rows = heads.describe(evidence)
+                        banks.append((rows[labels < 0.5], rows[labels > 0.5]))
+        self._banks = [banks for _, banks in sorted(groups.items()) if banks]
 
-    def __call__(self, rng: np.random.Generator) -> tuple[Fusion, Tensor]:
-        rows = []
-        for position, source in enumerate(rng.integers(len(self._rows), size=self._batch)):
-            candidates = self._rows[source][position % 2]
-            rows.append(candidates[int(rng.integers(len(candidates)))])
-        labels = torch.arange(self._batch) % 2
-        return self._heads.decide(torch.stack(rows)), labels.float()
+    def __call__(self, rng: np.random.Generator) -> Tensor:
+        good, bad = [], []
+        for chosen in rng.integers(len(self._banks), size=self._pairs):
+            banks = self._banks[chosen]
+            normals, anomalies = banks[int(rng.integers(len(banks)))]
+            good.append(normals[int(rng.integers(len(normals)))])
+            bad.append(anomalies[int(rng.integers(len(anomalies)))])
+        logits = self._heads.logits(torch.stack(good + bad))
+        labels = torch.arange(2 * self._pairs) >= self._pairs
+        loss = fusion_loss(fuse_logits(logits), labels.float()).mean()
+        holistic = logits.members.mean(dim=0)
+        return loss + RANKING_WEIGHT * ranking_loss(holistic[~labels], holistic[labels]).mean()
 
 
 class _Run:
@@ -295,14 +312,14 @@ class _Run:
     def __init__(
         self,
         heads: nn.Module,
-        sampler: Sampler,
+        objective: Objective,
         validation: Sequence[Pool],
         options: TrainingOptions,
     ) -> None:
         self.heads, self.options = heads, options
         self.history: list[dict[str, Any]] = []
         self.best = _copy(heads)
-        self._sampler, self._validation = sampler, validation
+        self._objective, self._validation = objective, validation
         self._optimizer = torch.optim.AdamW(
             heads.parameters(), lr=LEARNING_RATE, weight_decay=options.weight_decay
         )
@@ -319,8 +336,7 @@ class _Run:
         self.heads.train()
         losses = []
         for _ in range(self.options.steps):
-            fusion, labels = self._sampler(rng)
-            loss = fusion_loss(fusion, labels).mean()
+            loss = self._objective(rng)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
