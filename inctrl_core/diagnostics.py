@@ -7,6 +7,7 @@ same fusion that made the score.
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .detector import Detector, EncodedImages
 from .errors import PromptError
 from .evidence import Evidence
 from .prompt_bank import PromptBank
-from .residuals import global_distance, layer_residuals
+from .residuals import global_distance, layer_residuals, text_anomaly
 from .score import Score
 
 # Top of the heatmap's scale where a single normal gives no range of its own: a quarter of the way
@@ -26,6 +27,8 @@ from .score import Score
 UNCALIBRATED_HIGH = 0.25
 # The scale never gets narrower than this, so that identical normals do not magnify rounding.
 NARROWEST_SCALE = 0.02
+# What the text signal multiplies cosines by; CLIP's trained logit scale.
+TEXT_SCALE = 100.0
 # With normals that vary this far, twice their largest distance; the middle of the scale is it.
 SCALE_OVER_NORMAL = 2.0
 
@@ -191,10 +194,17 @@ def fusion_ledger(detector: Detector, bank: PromptBank, encoded: EncodedImages) 
 
 @dataclass(frozen=True)
 class PhraseMatch:
-    """A prompt and its cosine with the query's global embedding, in [-1, 1]."""
+    """A prompt against the query.
+
+    Attributes:
+        phrase: The prompt.
+        cosine: With the query's global embedding, in [-1, 1].
+        weight: Its softmax weight relative to the closest prompt of all, in [0, 1].
+    """
 
     phrase: str
     cosine: float
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -202,12 +212,17 @@ class TextEvidence:
     """What the prompts say of one query.
 
     Attributes:
+        share: Softmax share of the anomaly prompts, the query's ``text_anomaly``.
+        normal_shares: The same of each normal. Where the query's lies among them, the words say
+            nothing against it, however large it is.
         normal_cosine: Cosine with the prototype of the normal prompts.
         anomaly_cosine: Cosine with the prototype of the anomaly prompts.
         normal: The closest normal prompts, closest first.
         anomaly: The closest anomaly prompts, closest first.
     """
 
+    share: float
+    normal_shares: tuple[float, ...]
     normal_cosine: float
     anomaly_cosine: float
     normal: tuple[PhraseMatch, ...]
@@ -215,7 +230,7 @@ class TextEvidence:
 
 
 def text_evidence(bank: PromptBank, encoded: EncodedImages, top: int = 3) -> TextEvidence:
-    """Compares one query with every prompt.
+    """Compares one query, and the normals, with the prompts.
 
     Args:
         bank: Holds the prompts.
@@ -224,19 +239,27 @@ def text_evidence(bank: PromptBank, encoded: EncodedImages, top: int = 3) -> Tex
     """
     text = bank.text
     image = F.normalize(encoded.features.embeddings[0], dim=-1)
+    cosines = text.normal @ image, text.anomaly @ image
+    largest = float(torch.cat(cosines).max())
 
-    def closest(embeddings: torch.Tensor, phrases: Sequence[str]) -> tuple[PhraseMatch, ...]:
-        cosines, order = (embeddings @ image).topk(min(top, len(phrases)))
+    def closest(group: torch.Tensor, phrases: Sequence[str]) -> tuple[PhraseMatch, ...]:
+        values, order = group.topk(min(top, len(phrases)))
         return tuple(
-            PhraseMatch(phrases[i], cosine)
-            for i, cosine in zip(order.tolist(), cosines.tolist(), strict=True)
+            PhraseMatch(phrases[i], cosine, math.exp(TEXT_SCALE * (cosine - largest)))
+            for i, cosine in zip(order.tolist(), values.tolist(), strict=True)
         )
 
+    def shares(embeddings: torch.Tensor) -> tuple[float, ...]:
+        prototypes = text.normal_prototype, text.anomaly_prototype
+        return tuple(text_anomaly(embeddings, *prototypes, scale=TEXT_SCALE).tolist())
+
     return TextEvidence(
+        share=shares(encoded.features.embeddings)[0],
+        normal_shares=shares(bank.features.embeddings),
         normal_cosine=float(text.normal_prototype @ image),
         anomaly_cosine=float(text.anomaly_prototype @ image),
-        normal=closest(text.normal, text.prompts.normal),
-        anomaly=closest(text.anomaly, text.prompts.anomaly),
+        normal=closest(cosines[0], text.prompts.normal),
+        anomaly=closest(cosines[1], text.prompts.anomaly),
     )
 
 

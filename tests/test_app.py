@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from PIL import Image
 
 import app
 from inctrl_core import load_detector
+from inctrl_core.config import HeadsConfig
 from inctrl_core.detector import DEFAULT_MODEL
 from inctrl_core.diagnostics import NormalRange
 from inctrl_core.errors import InctrlError, ModelError
@@ -274,6 +276,30 @@ class TestRendering:
         for markup in (render.text_html(result), render.verdict_html(result)):
             assert "<img" not in markup
         assert "<script>" not in render.error_html("<script>")
+
+    @pytest.mark.parametrize(
+        ("heads", "says"),
+        [
+            (HeadsConfig(training_free={"patch_max": 1.0}), "image and text are shown below and"),
+            (
+                HeadsConfig(training_free={"patch_max": 1.0, "image": 1.0, "text": 2.0}),
+                "the largest patch difference, the image and the text",
+            ),
+            (HeadsConfig(), "the largest patch difference and the text"),
+            (HeadsConfig("calibrated"), "trained on other objects"),
+        ],
+    )
+    def test_it_names_the_signals_that_count_and_no_others(self, scored, heads, says):
+        config = dataclasses.replace(scored.config, heads=heads)
+        assert says in render.verdict_html(dataclasses.replace(scored, config=config))
+
+    @pytest.mark.parametrize(
+        ("share", "says"), [(0.7, "more than any"), (0.4, "like the"), (0.2, "less than any")]
+    )
+    def test_the_words_are_judged_beside_those_of_the_normals(self, scored, share, says):
+        text = dataclasses.replace(scored.text, share=share, normal_shares=(0.3, 0.6))
+        markup = charts.text_bars(text)
+        assert says in markup and "30% to 60%" in markup
 
     def test_the_strip_places_the_marker_on_a_fixed_axis(self):
         strip = charts.range_strip(0.25, NormalRange((0.1, 0.2), (0.0, 0.0)))

@@ -128,7 +128,23 @@ def test_text_evidence_ranks_the_phrases():
     assert [match.phrase for match in evidence.normal] == ["c", "b"]
     assert evidence.normal[0].cosine == pytest.approx(math.cos(math.radians(5)), abs=1e-6)
     assert [match.phrase for match in evidence.anomaly] == ["d"]
+    # The closest of all is 5 degrees away, and the next of its group 15.
+    gap = math.cos(math.radians(5)) - math.cos(math.radians(15))
+    assert [match.weight for match in evidence.normal] == pytest.approx(
+        [1.0, math.exp(-100 * gap)], rel=1e-3
+    )
     assert evidence.anomaly_cosine == pytest.approx(math.cos(math.radians(45)), abs=1e-6)
+
+
+def test_text_evidence_gives_the_share_of_query_and_normals():
+    evidence = diagnostics.text_evidence(bank(45, 46), encoded(44))
+
+    def share(degrees: float) -> float:
+        angle = math.radians(degrees)
+        return 1 / (1 + math.exp(100 * (math.cos(angle) - math.sin(angle))))
+
+    assert evidence.share == pytest.approx(share(44), abs=1e-5)
+    assert evidence.normal_shares == pytest.approx((share(45), share(46)), abs=1e-5)
 
 
 def test_patch_matches_name_the_closest_normal(detector):

@@ -67,32 +67,31 @@ def colour_bar(scale: PatchScale, colour_map: str) -> str:
     )
 
 
-def text_bars(text: TextEvidence, share: float) -> str:
-    """The two groups of prompts against each other, then the closest single prompts of each.
-
-    Args:
-        text: Cosines.
-        share: Of the anomaly group, in [0, 1].
-    """
-    groups = _bar("Normal wording", 1 - share, f"{100 * (1 - share):.0f}%", "ic-fill-quiet") + _bar(
-        "Damage wording", share, f"{100 * share:.0f}%", "ic-fill"
-    )
-    everything = (*text.normal, *text.anomaly)
-    top = max([match.cosine for match in everything], default=0.0)
-    low = min([0.0, *(match.cosine for match in everything)])
+def text_bars(text: TextEvidence) -> str:
+    """The share of the damage wording, with the normals' own; then the closest single prompts."""
+    low, high = min(text.normal_shares), max(text.normal_shares)
+    span = f"{100 * low:.0f}%" if low == high else f"{100 * low:.0f}% to {100 * high:.0f}%"
+    if text.share > high:
+        says = "more than any normal: the words speak against this image"
+    elif text.share < low:
+        says = "less than any normal: the words speak for this image"
+    else:
+        says = "like the normals: the words say nothing against this image"
     columns = "".join(
-        f'<div><p class="ic-label">{heading}</p>{_phrases(matches, low, top, fill)}</div>'
+        f'<div><p class="ic-label">{heading}</p>{_phrases(matches, fill)}</div>'
         for heading, matches, fill in (
             ("Closest normal phrases", text.normal, "ic-fill-quiet"),
             ("Closest damage phrases", text.anomaly, "ic-fill"),
         )
     )
     return (
-        f'<div class="ic-text">{groups}'
-        '<p class="ic-small">How the model divides its belief between the two groups of phrases '
-        f"(similarity {text.normal_cosine:.3f} against {text.anomaly_cosine:.3f}; small gaps "
-        "count, because they are multiplied by 100).</p>"
-        f'<div class="ic-columns">{columns}</div></div>'
+        f'<div class="ic-text">{_bar("Normal wording", 1 - text.share, "ic-fill-quiet")}'
+        f"{_bar('Damage wording', text.share, 'ic-fill', (low, high))}"
+        f'<p class="ic-small">Your normals give the damage wording {span} (the bracket under its '
+        f"bar); this image {100 * text.share:.0f}%, {says}.</p>"
+        f'<div class="ic-columns">{columns}</div>'
+        '<p class="ic-small">Numbers are similarities of image and phrase; bars are weights beside '
+        "the closest phrase, for which small gaps count.</p></div>"
     )
 
 
@@ -137,19 +136,31 @@ def axis_top(value: float) -> float:
     return min(1.0, math.ceil(round(value * 1.08 / 0.05, 6)) * 0.05) if value > 0 else 0.05
 
 
-def _phrases(matches: Sequence[PhraseMatch], low: float, top: float, fill: str) -> str:
-    span = max(top - low, 1e-9)
+def _phrases(matches: Sequence[PhraseMatch], fill: str) -> str:
     return "".join(
-        _bar(match.phrase, (match.cosine - low) / span, f"{match.cosine:.3f}", fill)
-        for match in matches
+        _bar(match.phrase, match.weight, fill, value=f"{match.cosine:.3f}") for match in matches
     )
 
 
-def _bar(label: str, share: float, value: str, fill: str) -> str:
+def _bar(
+    label: str,
+    share: float,
+    fill: str,
+    bracket: tuple[float, float] | None = None,
+    value: str | None = None,
+) -> str:
+    width = 100 * min(max(share, 0.0), 1.0)
+    mark = ""
+    if bracket is not None:
+        left, right = (100 * edge for edge in bracket)
+        mark = (
+            f'<u class="ic-bracket" style="margin-left:{left:.1f}%;'
+            f'width:{max(right - left, 0.5):.1f}%"></u>'
+        )
     return (
-        f'<div class="ic-row"><span>{html.escape(label)}</span><em>{value}</em>'
-        f'<div class="ic-line"><i class="{fill}" '
-        f'style="width:{100 * min(max(share, 0), 1):.1f}%"></i></div></div>'
+        f'<div class="ic-row"><span>{html.escape(label)}</span>'
+        f"<em>{f'{width:.0f}%' if value is None else value}</em>"
+        f'<div class="ic-line"><i class="{fill}" style="width:{width:.1f}%"></i></div>{mark}</div>'
     )
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..config import ModelConfig
+from ..config import HeadsConfig, ModelConfig
 from ..diagnostics import PatchMatch, PatchScale, patch_matches
 from ..errors import InctrlError
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
+from ..heads import TrainingFreeFusion
 from .charts import colour_bar, ledger_table, range_strip, text_bars
 from .examples import jpeg_uri
 from .session import Picture, Session
@@ -102,7 +103,7 @@ def text_html(session: Session) -> str:
     count = len(session.bank.text.prompts.normal), len(session.bank.text.prompts.anomaly)
     return (
         f'<p class="ic-lead">{count[0]} phrases for an undamaged <q>{name}</q> against {count[1]} '
-        f"for a damaged one.</p>{text_bars(session.text, session.score.text_anomaly)}"
+        f"for a damaged one.</p>{text_bars(session.text)}"
         f"{_about_words(session.config)}"
     )
 
@@ -186,25 +187,44 @@ def _patches_above(session: Session) -> str:
 
 
 def _meaning(session: Session) -> str:
-    how = (
-        "by heads trained on other objects"
-        if session.score.fusion == "trained"
-        else "by a fixed formula, without training (training-free fusion)"
-    )
     return (
-        "0 is as normal as can be, 1 as anomalous. The score joins patches, whole image and text "
-        f"{how}. It is a range to compare with, not a probability. "
-        f"Model: {html.escape(session.model)}."
+        f"0 is as normal as can be, 1 as anomalous. {_how(session.config.heads)} Compare it with "
+        f"the normals; it is not a probability. Model: {html.escape(session.model)}."
+    )
+
+
+def _how(heads: HeadsConfig) -> str:
+    if heads.form != "training-free":
+        return "The score is joined from the signals below by heads trained on other objects."
+    weights = heads.training_free or TrainingFreeFusion.DEFAULT_WEIGHTS
+    parts = ["the largest patch difference"]
+    names = {"patch_mean": "the mean patch difference", "image": "the image", "text": "the text"}
+    parts += [name for key, name in names.items() if weights.get(key, 0) > 0]
+    if len(parts) == 1:
+        return (
+            "The score is the largest patch difference (training-free fusion: a fixed formula, "
+            "nothing learnt); image and text are shown below and do not count."
+        )
+    return (
+        f"The score is an average of {', '.join(parts[:-1])} and {parts[-1]} (training-free "
+        "fusion: a fixed formula, nothing learnt)."
     )
 
 
 def _change(session: Session) -> str:
     if session.before is None:
         return ""
-    before, after = session.before.fused, session.score.fused
+    before, after = session.before, session.score
+    words = ""
+    if before.text_anomaly != after.text_anomaly:
+        words = (
+            f"damage wording {100 * before.text_anomaly:.0f}% → "
+            f"<strong>{100 * after.text_anomaly:.0f}%</strong>, "
+        )
     return (
-        f'<p class="ic-changed" role="status">{html.escape(session.change)}: '
-        f"{before:.3f} → <strong>{after:.3f}</strong> ({after - before:+.3f}).</p>"
+        f'<p class="ic-changed" role="status">{html.escape(session.change)}: {words}score '
+        f"{before.fused:.3f} → <strong>{after.fused:.3f}</strong> "
+        f"({after.fused - before.fused:+.3f}).</p>"
     )
 
 

@@ -141,7 +141,9 @@ def test_own_phrases_and_a_query_as_normal_change_the_score(page: Page):
     page.get_by_label("Describe it when damaged").fill("a lawn with a coin\nlitter on grass")
     page.locator("#apply-phrases").click()
     changed = page.locator("#verdict .ic-changed")
-    expect(changed).to_contain_text("With 2 of your own phrases", timeout=TIMEOUT)
+    expect(changed).to_contain_text(
+        re.compile(r"With 2 of your own phrases: damage wording \d+% → \d+%"), timeout=TIMEOUT
+    )
     page.locator("#add-normal").click()
     expect(changed).to_contain_text("Now normal number 7", timeout=TIMEOUT)
     expect(page.locator("#verdict h2")).to_have_text("Looks like the normals")
