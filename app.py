@@ -32,7 +32,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR_OR_REPO",
         help="heads for the models that have none (default: INCTRL_HEADS)",
     )
-    parser.add_argument("--mcp", action="store_true", help="serve the API to language models too")
     return parser
 
 
@@ -62,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         server_name=arguments.host,
         server_port=arguments.port,
         share=arguments.share,
-        mcp_server=arguments.mcp,
         prevent_thread_lock=True,
         **launch_options(),
     )

@@ -320,4 +320,4 @@ class TestCommandLine:
     def test_options_have_their_defaults(self):
         arguments = app.build_parser().parse_args([])
         assert (arguments.host, arguments.port, arguments.share) == (None, None, False)
-        assert arguments.model == [] and arguments.mcp is False
+        assert arguments.model == []
