@@ -161,9 +161,7 @@ def _path(
     return [start, *zip(x.tolist(), y.tolist(), strict=True)]
 
 
-def _lines(
-    rng: np.random.Generator, count: int, turn: float, branched: bool
-) -> Array:
+def _lines(rng: np.random.Generator, count: int, turn: float, branched: bool) -> Array:
     """Antialiased lines as a mask, 0 to 1."""
     mask = Image.new("L", (2 * SIDE, 2 * SIDE))
     draw = ImageDraw.Draw(mask)
@@ -259,5 +257,13 @@ def _specks(pixels: Array, rng: np.random.Generator) -> Array:
 
 
 DEFECTS: tuple[Callable[[Array, np.random.Generator], Array], ...] = (
-    _crack, _scratch, _stain, _hole, _smear, _misplaced, _missing, _dent, _specks,
+    _crack,
+    _scratch,
+    _stain,
+    _hole,
+    _smear,
+    _misplaced,
+    _missing,
+    _dent,
+    _specks,
 )

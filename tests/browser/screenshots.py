@@ -21,10 +21,10 @@ def take(browser: Browser, address: str, name: str) -> None:
     """Clicks an example and keeps what the window shows, in 256 colours."""
     viewport, theme = SHOTS[name]
     page = browser.new_page(viewport=viewport)
-    page.goto(f"{address}/?__theme={theme}")
-    page.get_by_text("Circuit board").first.click()
-    page.get_by_text("Above every normal").wait_for()
-    page.wait_for_load_state("networkidle")
+    page.goto(f"{address.rstrip('/')}/?__theme={theme}")
+    page.locator("#examples button[data-set=circuit-board]").click()
+    page.locator("#heatmap img").wait_for()
+    page.wait_for_timeout(3000)  # The page keeps a stream open, so it never falls idle.
     page.screenshot(path=FOLDER / name)
     page.close()
     with Image.open(FOLDER / name) as picture:
