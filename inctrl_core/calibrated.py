@@ -13,7 +13,7 @@ values of the bank then give an estimate of m that is shrunk towards the populat
 much as banks of that size are wrong. With a single normal there are none, and m is the population's
 level: K = 1 is the end of the same rule, and a flag tells the network.
 
-What else was tried, and what each part contributes, is in docs/training.md.
+How it fares, and where it does not, is in the README.
 """
 
 from __future__ import annotations
