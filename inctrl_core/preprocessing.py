@@ -25,6 +25,8 @@ MAX_ASPECT = 32  # Longer over shorter side, up to which the whole strip is resi
 
 # Raster formats only: Pillow hands some of the others (EPS, for one) to external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+# How their files are named, for those who look for images in a folder.
+IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split())
 
 ImageSource = str | os.PathLike | bytes | BinaryIO | Image.Image
 CropBox = tuple[float, float, float, float]

@@ -11,8 +11,7 @@ from pathlib import Path
 from ..detector import DEFAULT_MODEL, load_detector
 from ..devices import PRECISION_VARIABLE, PRECISIONS
 from ..errors import ImageError
-
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split())
+from ..preprocessing import IMAGE_SUFFIXES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 from ..errors import InctrlError
+from ..preprocessing import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split())
 ONE_VS_ALL = "one-vs-all"
 MULTI_CLASS = "multi-class"
 SETTINGS = (ONE_VS_ALL, MULTI_CLASS)
