@@ -9,8 +9,9 @@ Sample Prompts", CVPR 2024, arXiv 2403.06495.
     >>> detector.score(["query.png"], bank)[0].fused  # doctest: +SKIP
 """
 
-from .detector import Detector, load_detector
+from .detector import Detector
 from .errors import ImageError, InctrlError, ModelError, PromptError
+from .loading import load_detector
 from .prompt_bank import PromptBank
 from .score import Score
 

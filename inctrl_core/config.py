@@ -102,6 +102,12 @@ class ModelConfig:
     training: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
+    @property
+    def title(self) -> str:
+        """The name, and with it the Hub repository of the backbone, which says which weights."""
+        repo = self.backbone.hub_repo
+        return self.name if repo is None else f"{self.name} ({repo})"
+
 
 def config_to_json(config: ModelConfig) -> str:
     """Serialises ``config`` as indented JSON text."""

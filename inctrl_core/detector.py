@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone, ImageFeatures
-from .config import CONFIG_FILE, ModelConfig, read_config
-from .devices import pick_device, pick_precision
-from .errors import InctrlError, ModelError
+from .config import ModelConfig
+from .errors import InctrlError
 from .evidence import Evidence
 from .heads import build_heads
-from .hub import Progress, is_repo_id
 from .preprocessing import CropBox, ImageSource, open_image, preprocess
 from .prompt_bank import (
     PromptBank,
@@ -30,11 +26,7 @@ from .prompt_bank import (
 from .residuals import layer_residuals, text_anomaly
 from .score import Score
 from .text_prompts import PromptSet, build_prompts, clean_object_name
-from .weights import fetch_directory, load_model
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-DEFAULT_MODEL = "inctrl-lite"
-HEADS_VARIABLE = "INCTRL_HEADS"
 TEXT_CACHE_SIZE = 64
 SCORE_BATCH = 16
 
@@ -54,6 +46,10 @@ class EncodedImages:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.crop_boxes)
+
+    def to(self, device: torch.device | str) -> EncodedImages:
+        """The same features on another device."""
+        return EncodedImages(self.features.to(device), self.crop_boxes)
 
 
 class Detector:
@@ -238,80 +234,6 @@ class Detector:
         embeddings = self.backbone.encode_text(prompts.normal + prompts.anomaly)
         count = len(prompts.normal)
         return build_text_features(prompts, embeddings[:count], embeddings[count:])
-
-
-def load_detector(
-    name: str | Path = DEFAULT_MODEL,
-    device: str = "auto",
-    *,
-    precision: str | None = None,
-    revision: str | None = None,
-    heads: str | Path | None = None,
-    on_progress: Progress | None = None,
-) -> Detector:
-    """Loads a model, fetching from the Hugging Face Hub what is not on this computer yet.
-
-    Args:
-        name: A model of ``assets/``, a model directory, or a Hub repository USER/REPO.
-        device: "auto" (CUDA, then MPS, then CPU) or a torch device.
-        precision: "float32", "bfloat16", "float16" or "auto", see
-            :func:`inctrl_core.devices.pick_precision`; None for ``INCTRL_PRECISION`` or float32.
-        revision: Branch, tag or commit of the repository; None for its main branch.
-        heads: A model directory or Hub repository whose heads replace those of ``name``; None for
-            the model's own, or ``INCTRL_HEADS`` where it is set and the model has none.
-        on_progress: Told of a download: bytes that arrived, bytes in all where known.
-
-    Raises:
-        ModelError: The model cannot be found or fetched, or does not load.
-        InctrlError: The device or precision cannot be used.
-    """
-    picked = pick_device(device)
-    dtype = pick_precision(precision, picked)
-    directory = find_model(name, revision=revision, on_progress=on_progress)
-    if heads is None and read_config(directory).heads.form == "training-free":
-        heads = os.environ.get(HEADS_VARIABLE) or None
-    heads_directory = None if heads is None else find_model(heads, on_progress=on_progress)
-    config, clip, head_module = load_model(
-        directory, heads=heads_directory, on_progress=on_progress
-    )
-    try:
-        return Detector(config, Backbone(clip, config.backbone, picked, dtype), head_module)
-    except torch.OutOfMemoryError:
-        raise InctrlError(
-            f"{config.name} does not fit into the memory of {picked}; close what else runs on it, "
-            "or use the device cpu."
-        ) from None
-
-
-def find_model(
-    name: str | Path, *, revision: str | None = None, on_progress: Progress | None = None
-) -> Path:
-    """The directory of a model: embedded, by path, or fetched from the Hub.
-
-    Args:
-        name: Its directory under ``assets/``, a path, or USER/REPO.
-        revision: Branch, tag or commit of the repository.
-        on_progress: Told of a download.
-
-    Raises:
-        ModelError: It is none of the three, or cannot be fetched.
-    """
-    if str(name) in embedded_models():
-        return ASSETS / str(name)
-    if Path(name).is_dir():
-        return Path(name)
-    if isinstance(name, str) and is_repo_id(name):
-        return fetch_directory(name, revision, on_progress)
-    raise ModelError(
-        f"'{name}' is neither a model directory nor a Hub repository USER/REPO; "
-        f"the embedded models are {', '.join(embedded_models())}."
-    )
-
-
-def embedded_models() -> tuple[str, ...]:
-    """Names of the models under ``assets/``, the default first."""
-    names = (path.parent.name for path in ASSETS.glob(f"*/{CONFIG_FILE}"))
-    return tuple(sorted(names, key=lambda name: (name != DEFAULT_MODEL, name)))
 
 
 def _places(nearest: Tensor, grid: int) -> Tensor:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from open_clip.model import CLIP, CLIPVisionCfg
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, isfinite, nn
 
@@ -20,7 +19,8 @@ from .backbone import build_clip
 from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
 from .errors import ModelError
 from .heads import build_heads
-from .hub import PICKLE_SUFFIXES, Progress, discard, fetch_file, fetch_model
+from .hub import Progress, discard, fetch_file, fetch_model
+from .tensor_files import PrefixedTensors, TensorFile
 
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_PREFIX = "backbone."
@@ -28,76 +28,6 @@ HEADS_PREFIX = "heads."
 
 # Trained with the backbone but used by nothing here: the text signal has its own fixed scale.
 UNUSED_BACKBONE_KEYS = frozenset({"logit_scale", "logit_bias"})
-
-# How a zip archive (torch.save) and a bare pickle of protocol 2 or later begin.
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
-
-
-class TensorFile(Mapping[str, Tensor]):
-    """The tensors of a safetensors file, each read from disk when it is asked for.
-
-    A model is filled from it tensor by tensor, so that its weights are never in memory twice.
-
-    Args:
-        path: The file; its header is read and checked at once.
-
-    Raises:
-        ModelError: The file is missing, truncated, a pickle, or not safetensors.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with safe_open(path, framework="pt") as file:
-                self._keys = tuple(file.keys())
-        except FileNotFoundError:
-            raise _missing_error(path) from None
-        except (SafetensorError, OSError):
-            raise _damaged_error(path) from None
-
-    def __getitem__(self, key: str) -> Tensor:
-        """The tensor of that name; the file stays open only as long as the tensor lives."""
-        if key not in self._keys:
-            raise KeyError(key)
-        with safe_open(self.path, framework="pt") as file:
-            return file.get_tensor(key)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names, in the order of the file."""
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        """Number of tensors."""
-        return len(self._keys)
-
-
-class PrefixedTensors(Mapping[str, Tensor]):
-    """The part of ``tensors`` whose names begin with ``prefix``, under the rest of the name."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        self._tensors, self._prefix = tensors, prefix
-        self._keys = tuple(k[len(prefix) :] for k in tensors if k.startswith(prefix))
-
-    def __getitem__(self, key: str) -> Tensor:
-        """The tensor of that name."""
-        return self._tensors[self._prefix + key]
-
-    def __iter__(self) -> Iterator[str]:
-        """The names without the prefix."""
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        """Number of tensors."""
-        return len(self._keys)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file as a whole.
-
-    Raises:
-        ModelError: As :class:`TensorFile`.
-    """
-    return dict(TensorFile(path))
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -173,9 +103,9 @@ def load_model(
         float32, on the CPU, in evaluation mode.
 
     Raises:
-        ModelError: See :func:`inctrl_core.config.read_config`, :class:`TensorFile`,
-            :func:`load_strict` and :func:`inctrl_core.hub.fetch_file`; or ``heads`` were made for
-            another backbone.
+        ModelError: See :func:`inctrl_core.config.read_config`,
+            :class:`inctrl_core.tensor_files.TensorFile`, :func:`load_strict` and
+            :func:`inctrl_core.hub.fetch_file`; or ``heads`` were made for another backbone.
     """
     config = read_config(directory)
     path = directory / WEIGHTS_FILE
@@ -307,29 +237,6 @@ def _refuse_strays(config: ModelConfig, tensors: Mapping[str, Tensor], path: Pat
     stray = [key for key in sorted(tensors) if not key.startswith(known)]
     if stray:
         raise ModelError(f"{path} has unexpected {_list(stray)}; it is another model.")
-
-
-def _missing_error(path: Path) -> ModelError:
-    pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLE_SUFFIXES)
-    if pickles:
-        return ModelError(
-            f"{path} is missing, and {pickles[0]} beside it is a pickle, which could run code and "
-            "is refused; use weights in safetensors format."
-        )
-    return ModelError(f"{path} is missing; fetch or convert the model again.")
-
-
-def _damaged_error(path: Path) -> ModelError:
-    if path.is_file():
-        with path.open("rb") as stream:
-            if stream.read(4).startswith(_PICKLE_STARTS):
-                return ModelError(
-                    f"{path} is a pickle, which could run code, and is refused; "
-                    "use weights in safetensors format."
-                )
-    return ModelError(
-        f"{path} is damaged or is not a safetensors file; fetch or convert the model again."
-    )
 
 
 def _list(keys: list[str]) -> str:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from inctrl_core.detector import DEFAULT_MODEL
+from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui.examples import load_examples
 from inctrl_core.ui.models import ModelRegistry
 from inctrl_core.ui.page import build_page, launch_options

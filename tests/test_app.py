@@ -17,9 +17,9 @@ from PIL import Image
 import app
 from inctrl_core import load_detector
 from inctrl_core.config import HeadsConfig
-from inctrl_core.detector import DEFAULT_MODEL
 from inctrl_core.diagnostics import NormalRange
 from inctrl_core.errors import InctrlError, ModelError
+from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui import charts, models, render, session
 from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
 from inctrl_core.ui.form import check_form, file_path, gallery_paths
@@ -131,7 +131,7 @@ class TestRegistry:
     def test_it_loads_once_and_keeps_the_last_two(self, monkeypatch):
         loads = []
 
-        def load(source: str, device: str) -> object:
+        def load(source: str, device: str, on_progress: object = None) -> object:
             loads.append(source)
             return object()
 

@@ -12,9 +12,8 @@ from PIL import Image
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.__main__ import main
-from inctrl_core.experiments import benchmark
+from inctrl_core.experiments import benchmark, timing
 from inctrl_core.experiments.benchmark import (
-    Task,
     compare_precision,
     load_for_benchmark,
     make_photo,
@@ -22,6 +21,7 @@ from inctrl_core.experiments.benchmark import (
     run_benchmark,
     save_curve,
 )
+from inctrl_core.experiments.timing import Task
 
 
 class Clock:
@@ -47,13 +47,13 @@ def test_ratio_is_the_median_of_the_rounds_and_the_first_round_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(benchmark.time, "perf_counter", clock)
+    monkeypatch.setattr(timing.time, "perf_counter", clock)
     tasks = [
         Task("bare", clock.spend(100, 1, 2, 4)),
         Task("bank", clock.spend(500, 4, 12, 16), passes=4),
         Task("alone", clock.spend(0, 3, 1, 2), passes=None),
     ]
-    bare, bank, alone = benchmark._time_tasks(tasks, torch.device("cpu"), 3)
+    bare, bank, alone = timing.time_tasks(tasks, torch.device("cpu"), 3)
     assert (bare.seconds, bare.fastest, bare.ratio) == (2, 1, 1)
     assert (bank.seconds, bank.ratio) == (12, 1.0)  # 4/4, 12/8 and 16/16.
     assert (alone.seconds, alone.ratio) == (2, None)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from inctrl_core.backbone import Backbone
 from inctrl_core.config import HeadsConfig
-from inctrl_core.detector import ASSETS
 from inctrl_core.errors import ModelError
 from inctrl_core.experiments import embedded_model
 from inctrl_core.experiments.damage_direction import Views, fit_damage_direction
@@ -19,8 +18,10 @@ from inctrl_core.experiments.embedded_figures import NOUNS
 from inctrl_core.experiments.image_tower import read_image_tower
 from inctrl_core.experiments.noun_targets import build_noun_targets, centred_unit_rows
 from inctrl_core.heads import build_heads
+from inctrl_core.loading import ASSETS
 from inctrl_core.preprocessing import open_image, preprocess
 from inctrl_core.residuals import text_prototype
+from inctrl_core.tensor_files import read_tensors
 from inctrl_core.text_prompts import build_prompts
 from inctrl_core.weights import (
     BACKBONE_PREFIX,
@@ -28,7 +29,6 @@ from inctrl_core.weights import (
     WEIGHTS_FILE,
     add_prefix,
     load_model,
-    read_tensors,
     save_model,
     split_prefix,
 )

@@ -16,7 +16,7 @@ import torch
 from huggingface_hub import constants, file_download
 from safetensors.torch import load_file, save, save_file
 
-from inctrl_core import Detector, ModelError, detector, load_detector
+from inctrl_core import Detector, ModelError, load_detector, loading
 from inctrl_core.__main__ import main
 from inctrl_core.config import HeadsConfig, config_to_json, read_config
 from inctrl_core.weights import HEADS_PREFIX, WEIGHTS_FILE, add_prefix, split_prefix
@@ -298,7 +298,7 @@ def test_heads_that_do_not_fit(hub: Hub, published: Repo, split: Path) -> None:
 def test_unknown_name_lists_the_embedded_models(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "config.json").write_text("{}")
-    monkeypatch.setattr(detector, "ASSETS", tmp_path)
+    monkeypatch.setattr(loading, "ASSETS", tmp_path)
     with pytest.raises(ModelError, match="embedded models are one"):
         load_detector("other", "cpu")
 
@@ -335,7 +335,7 @@ def test_push_of_a_broken_model_sends_nothing(hub: Hub, split: Path, capsys) -> 
 @pytest.fixture
 def embedded(split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The split model's backbone under an embedded name."""
-    monkeypatch.setattr(detector, "ASSETS", tmp_path)
+    monkeypatch.setattr(loading, "ASSETS", tmp_path)
     return split.name
 
 

@@ -11,7 +11,6 @@ from PIL import Image
 from inctrl_core.__main__ import main
 from inctrl_core.backbone import build_clip
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, PreprocessConfig
-from inctrl_core.detector import load_detector
 from inctrl_core.errors import InctrlError
 from inctrl_core.experiments.datasets import DataError
 from inctrl_core.experiments.episodes import (
@@ -32,8 +31,10 @@ from inctrl_core.experiments.training import (
     validate,
 )
 from inctrl_core.heads import build_heads
+from inctrl_core.loading import load_detector
 from inctrl_core.residuals import layer_residuals
-from inctrl_core.weights import add_prefix, read_tensors, save_model
+from inctrl_core.tensor_files import read_tensors
+from inctrl_core.weights import add_prefix, save_model
 
 WIDTH, GRID = 16, 4
 BACKBONE = BackboneConfig({"embed_dim": WIDTH, "vision_cfg": {}, "text_cfg": {}}, (0, 1), GRID)

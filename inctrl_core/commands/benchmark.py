@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-from ..detector import DEFAULT_MODEL
 from ..devices import PRECISIONS
 from ..experiments.benchmark import (
     BenchmarkReport,
@@ -17,6 +16,7 @@ from ..experiments.benchmark import (
     run_benchmark,
     save_curve,
 )
+from ..loading import DEFAULT_MODEL
 from ..prompt_bank import check_shots
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..config import ModelConfig, read_config
 from ..conversion import HubBackbone, convert_checkpoint, find_architecture
-from ..detector import embedded_models, find_model
 from ..errors import ModelError
+from ..loading import embedded_models, find_model
 from ..weights import fetch_backbone
 
 

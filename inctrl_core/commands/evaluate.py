@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..detector import DEFAULT_MODEL, Detector, load_detector
+from ..detector import Detector
 from ..errors import InctrlError
 from ..experiments.datasets import (
     DATASETS,
@@ -26,6 +26,7 @@ from ..experiments.evaluation import ShotResult, SubsetScores, measure, score_su
 from ..experiments.features import FeatureStore, default_cache
 from ..experiments.plots import save_plots
 from ..experiments.report import to_csv, to_document, to_draws, to_markdown
+from ..loading import DEFAULT_MODEL, load_detector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

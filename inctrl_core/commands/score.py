@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..detector import DEFAULT_MODEL, load_detector
 from ..devices import PRECISION_VARIABLE, PRECISIONS
 from ..errors import ImageError
+from ..loading import DEFAULT_MODEL, load_detector
 from ..preprocessing import IMAGE_SUFFIXES
 
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         }
         sys.stdout.write(json.dumps(document) + "\n")
         return
-    sys.stdout.write(f"{detector.name}, {detector.fusion} fusion, {bank.shots} normals\n")
+    sys.stdout.write(f"{detector.config.title}, {detector.fusion} fusion, {bank.shots} normals\n")
     for query, score in sorted(zip(queries, scores, strict=True), key=lambda p: -p[1].fused):
         sys.stdout.write(
             f"{score.fused:.4f}  patch {score.patch_max:.4f}  image {score.image_residual:.4f}  "

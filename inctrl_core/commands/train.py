@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import ModelConfig
-from ..detector import DEFAULT_MODEL, Detector, find_model, load_detector
+from ..detector import Detector
 from ..errors import InctrlError
 from ..experiments.curves import save_curves
 from ..experiments.datasets import DataError, Subset, load_folders, load_textile
@@ -25,7 +25,9 @@ from ..experiments.training import (
     check_pools,
     train_heads,
 )
-from ..weights import HEADS_PREFIX, WEIGHTS_FILE, add_prefix, read_tensors, save_model
+from ..loading import DEFAULT_MODEL, find_model, load_detector
+from ..tensor_files import read_tensors
+from ..weights import HEADS_PREFIX, WEIGHTS_FILE, add_prefix, save_model
 from .evaluate import split_paths
 
 CURVES_FILE = "training.png"

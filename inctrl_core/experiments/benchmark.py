@@ -1,15 +1,8 @@
-"""What a model costs on this computer, against one bare pass of its backbone.
-
-All rows are timed in turn, round after round, so that whatever else the computer does in a round
-falls on all of them alike; a ratio is the median of the rounds' ratios.
-"""
+"""What a model costs on this computer, against one bare pass of its backbone."""
 
 from __future__ import annotations
 
 import io
-import statistics
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -22,50 +15,22 @@ from PIL import Image
 
 from ..backbone import Backbone, build_clip
 from ..config import ModelConfig, read_config
-from ..detector import Detector, find_model, load_detector
+from ..detector import Detector
 from ..devices import pick_device, pick_precision
 from ..figures import OverlayStyle, overlay
 from ..heads import build_heads
 from ..hub import is_cached
+from ..loading import find_model, load_detector
 from ..preprocessing import open_image, preprocess
 from ..prompt_bank import PromptBank
 from ..text_prompts import build_prompts
+from .timing import Row, Task, peak_memory, time_tasks
 
 MANY = 32
 PHOTO_SIZE = (1152, 896)  # About a megapixel, as a photograph has it.
 CROP_SIZE = (320, 240)  # Hardly any work before the backbone.
 CURVE_SHOTS = (1, 2, 4, 8, 16)
 CURVE_BATCHES = (1, 2, 4, 8, 16, 32)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One thing that was timed.
-
-    Attributes:
-        name: What.
-        seconds: Median over the rounds.
-        fastest: Least over the rounds, seconds.
-        ratio: Against as many bare passes as there are images in it, or one for the text; median
-            over the rounds; None where there is nothing to compare.
-        target: What the ratio should not exceed; None where none is set.
-    """
-
-    name: str
-    seconds: float
-    fastest: float
-    ratio: float | None = None
-    target: float | None = None
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something to time: what it is, how many bare passes it is compared with, and its target."""
-
-    name: str
-    run: Callable[[], object]
-    passes: int | None = 1
-    target: float | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +130,7 @@ def run_benchmark(
     """
     photos = [make_photo(seed) for seed in range(max(shots, 4))]
     bank = detector.build_bank(photos[:shots], "metal nut")
-    rows = _time_tasks(_tasks(detector, bank, photos, shots), detector.backbone.device, rounds)
+    rows = time_tasks(_tasks(detector, bank, photos, shots), detector.backbone.device, rounds)
     return BenchmarkReport(
         model=detector.name,
         weights="real" if real_weights else "random",
@@ -194,7 +159,7 @@ def compare_precision(
         Task("bare", _bare_pass(detector, photos[0])),
         Task("it", _bare_pass(other, photos[0])),
     ]
-    rows = _time_tasks(tasks, detector.backbone.device, rounds)
+    rows = time_tasks(tasks, detector.backbone.device, rounds)
     ours, theirs = (
         one.score(photos, one.build_bank(photos[:shots], "metal nut")) for one in (detector, other)
     )
@@ -219,7 +184,7 @@ def measure_curve(detector: Detector, rounds: int = 5) -> dict[str, dict[int, fl
     tasks = [
         Task("", lambda bank=bank: detector.score(photos[:1], bank), None) for bank in banks
     ] + [Task("", lambda batch=batch: detector.score(batch, banks[2]), None) for batch in batches]
-    seconds = [row.seconds for row in _time_tasks(tasks, detector.backbone.device, rounds)]
+    seconds = [row.seconds for row in time_tasks(tasks, detector.backbone.device, rounds)]
     per_query = zip(CURVE_BATCHES, seconds[len(CURVE_SHOTS) :], strict=True)
     return {
         "shots": dict(zip(CURVE_SHOTS, seconds, strict=False)),
@@ -243,16 +208,6 @@ def save_curve(curve: dict[str, dict[int, float]], title: str, path: Path) -> No
     figure.axes[0].set_ylabel("ms per query")
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
-
-
-def peak_memory() -> int | None:
-    """Most resident memory of this process so far, bytes; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows.
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _tasks(
@@ -305,34 +260,3 @@ def _bare_pass(detector: Detector, photo: Image.Image) -> Callable[[], object]:
 def _new_names() -> Iterator[str]:
     """Object names that no cache has seen, each of as many tokens as the others."""
     return (f"metal nut {10_000 + number}" for number in count())
-
-
-def _time_tasks(tasks: Sequence[Task], device: torch.device, rounds: int) -> tuple[Row, ...]:
-    """Times the tasks in turn; the first is what the others are compared with."""
-    times: list[list[float]] = [[] for _ in tasks]
-    for number in range(rounds + 1):
-        for task, taken in zip(tasks, times, strict=True):
-            _wait_for(device)
-            start = time.perf_counter()
-            task.run()
-            _wait_for(device)
-            if number > 0:
-                taken.append(time.perf_counter() - start)
-    rows = []
-    for task, taken in zip(tasks, times, strict=True):
-        ratio = None
-        if task.passes is not None:
-            ratio = statistics.median(
-                seconds / (task.passes * bare)
-                for seconds, bare in zip(taken, times[0], strict=True)
-            )
-        rows.append(Row(task.name, statistics.median(taken), min(taken), ratio, task.target))
-    return tuple(rows)
-
-
-def _wait_for(device: torch.device) -> None:
-    """Waits until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from ..diagnostics import patch_scale
+from ..detector import Detector
+from ..diagnostics import PatchScale, patch_scale
 from ..errors import InctrlError
 from ..figures import OverlayStyle, overlay
 from ..preprocessing import open_image
 from ..prompt_bank import check_shots
+from ..score import Score
 from .form import MODEL_QUEUE, UploadedFile, file_path
 from .models import ModelRegistry
+from .runner import ModelRunner
 
 
 class ScoreApi:
@@ -27,6 +31,7 @@ class ScoreApi:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self.registry = registry
+        self.run = ModelRunner(registry)
 
     def build(self) -> None:
         """Registers the endpoint."""
@@ -74,14 +79,26 @@ class ScoreApi:
             if not file_path(query):
                 raise InctrlError("Add the image to check.")
             image = open_image(file_path(query))
-            detector = self.registry.get(model)
-            bank = detector.build_bank(files, object_name)
-            score = detector.score([image], bank)[0]
+            bank_name, scale, score = self.run(score_files, model, files, image, object_name)
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        scale = patch_scale(bank)
         picture = overlay(
             image, score.patch_map, score.crop_box, OverlayStyle(scale.low, scale.high)
         )
-        about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
+        about = {"model": model, "object_name": bank_name, "shots": len(files)}
         return about | score.to_dict(), picture
+
+
+def score_files(
+    detector: Detector, files: Sequence[str], query: Image.Image, object_name: str
+) -> tuple[str, PatchScale, Score]:
+    """Scores one query; nothing of the result lies on the model's device.
+
+    Returns:
+        The object's name as it went into the prompts, the heatmap's scale, and the score.
+
+    Raises:
+        InctrlError: Anything in the input cannot be used.
+    """
+    bank = detector.build_bank(files, object_name)
+    return bank.object_name, patch_scale(bank), detector.score([query], bank)[0]

@@ -82,7 +82,7 @@ def build_form(registry: ModelRegistry) -> Form:
         elem_id="object-name",
     )
     model = gr.Dropdown(
-        registry.names,
+        registry.choices,
         value=registry.default,
         label="Model",
         visible=len(registry.names) > 1,

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import InctrlError
+from ..hub import Progress
 from ..preprocessing import patch_at
 from .examples import ExampleSet, pick_query, queries_html
 from .form import UploadedFile, UploadedGallery, file_path, gallery_paths
@@ -22,9 +23,21 @@ from .render import (
     text_html,
     verdict_html,
 )
+from .runner import ModelRunner
 from .session import Session, start_session, with_phrases, with_query_as_normal
 
 GRID = 15
+
+
+def download_progress(progress: gr.Progress) -> Progress:
+    """Shows a download in the page's progress bar."""
+
+    def show(arrived: int, expected: int | None) -> None:
+        megabytes = f"{arrived / 1e6:.0f}" + (f" of {expected / 1e6:.0f}" if expected else "")
+        share = arrived / expected if expected else None
+        progress(share, desc=f"Downloading the model, {megabytes} MB, once")
+
+    return show
 
 
 class InspectHandlers:
@@ -36,7 +49,7 @@ class InspectHandlers:
     """
 
     def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
-        self.registry = registry
+        self.run = ModelRunner(registry)
         self.examples = examples
 
     def open_example(self, event: gr.EventData) -> tuple[list[str], str, str, str]:
@@ -68,11 +81,17 @@ class InspectHandlers:
             and the column of the strongest patch.
         """
         try:
-            progress(0.1, desc="Loading the model")
-            detector = self.registry.get(model)
-            progress(0.4, desc="Comparing with the normals")
+            progress(0.1, desc="Comparing with the normals")
             files = gallery_paths(normals), file_path(query)
-            session = start_session(detector, model, files, object_name or "", session)
+            session = self.run(
+                start_session,
+                model,
+                model,
+                files,
+                object_name or "",
+                session,
+                on_progress=download_progress(progress),
+            )
         except InctrlError as error:
             return None, error_html(str(error)), 1, 1
         return session, "", *strongest_patch(session)
@@ -136,9 +155,8 @@ class InspectHandlers:
         try:
             if session is None:
                 raise InctrlError("Score an image first.")
-            detector = self.registry.get(session.model)
             lines = (normal or "").splitlines(), (anomaly or "").splitlines()
-            return with_phrases(detector, session, *lines), "", gr.skip()
+            return self.run(with_phrases, session.model, session, *lines), "", gr.skip()
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
 
@@ -149,9 +167,8 @@ class InspectHandlers:
         try:
             if session is None:
                 raise InctrlError("Score an image first.")
-            detector = self.registry.get(session.model)
             path = file_path(query)
-            larger = with_query_as_normal(detector, session, path)
+            larger = self.run(with_query_as_normal, session.model, session, path)
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
         return larger, "", [*gallery_paths(normals), path]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..config import CONFIG_FILE
-from ..detector import ASSETS, DEFAULT_MODEL, Detector, load_detector
+from ..config import CONFIG_FILE, read_config
+from ..detector import Detector
 from ..errors import InctrlError, ModelError
+from ..hub import Progress
+from ..loading import ASSETS, DEFAULT_MODEL, load_detector
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +53,17 @@ class ModelRegistry:
         """The model chosen at first."""
         return self.names[0]
 
-    def get(self, name: str) -> Detector:
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """What to show for each name, and the name: which weights it stands for, where it says."""
+        return [(_title(name, source), name) for name, source in self._sources.items()]
+
+    def get(self, name: str, on_progress: Progress | None = None) -> Detector:
         """The detector of that name, loaded if need be.
+
+        Args:
+            name: One of :attr:`names`.
+            on_progress: Told of a download.
 
         Raises:
             ModelError: The name is not on the list, or the model does not load.
@@ -61,7 +73,9 @@ class ModelRegistry:
         with self._lock:
             if name not in self._loaded:
                 # Loaded before another is let go: a failed download leaves the models in place.
-                self._loaded[name] = load_detector(self._sources[name], self._device)
+                self._loaded[name] = load_detector(
+                    self._sources[name], self._device, on_progress=on_progress
+                )
                 while len(self._loaded) > self._capacity:
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end(name)
@@ -79,6 +93,16 @@ class ModelRegistry:
         except InctrlError as error:
             # The visitor who asks for the model is told as well.
             logger.warning("%s", error)
+
+
+def _title(name: str, source: str | Path) -> str:
+    """The name, with the repository of the backbone where the configuration at hand names one."""
+    embedded = ASSETS / source
+    try:
+        config = read_config(embedded if embedded.is_dir() else Path(source))
+    except ModelError:
+        return name  # Not on this computer yet, or broken: loading it says so.
+    return dataclasses.replace(config, name=name).title
 
 
 def find_sources(given: Iterable[str] = (), assets: Path = ASSETS) -> dict[str, str | Path]:

@@ -189,7 +189,7 @@ def _patches_above(session: Session) -> str:
 def _meaning(session: Session) -> str:
     return (
         f"0 is as normal as can be, 1 as anomalous. {_how(session.config.heads)} Compare it with "
-        f"the normals; it is not a probability. Model: {html.escape(session.model)}."
+        f"the normals; it is not a probability. Model: {html.escape(session.config.title)}."
     )
 
 

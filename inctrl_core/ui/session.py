@@ -93,6 +93,10 @@ class Session:
     before: Score | None = None
     change: str = ""
 
+    def to(self, device: torch.device | str) -> Session:
+        """The same session with its tensors on another device."""
+        return dataclasses.replace(self, bank=self.bank.to(device), encoded=self.encoded.to(device))
+
 
 def start_session(
     detector: Detector,
