@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from inctrl_core import diagnostics
+from inctrl_core import diagnostics, explanations
 from inctrl_core.backbone import ImageFeatures
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
 from inctrl_core.detector import Detector, EncodedImages
@@ -89,7 +89,7 @@ def test_identical_normals_do_not_shrink_the_scale_to_nothing():
 
 
 def test_the_ledger_puts_the_closest_normal_in_the_query_s_place(detector):
-    ledger = diagnostics.fusion_ledger(detector, bank(0, 10, 40), encoded(100))
+    ledger = explanations.fusion_ledger(detector, bank(0, 10, 40), encoded(100))
     patches, image, text = ledger.entries
     assert ledger.closest == 2
     assert ledger.fused == pytest.approx(distance(60), abs=1e-6)
@@ -109,7 +109,7 @@ def test_the_ledger_puts_the_closest_normal_in_the_query_s_place(detector):
 
 def test_the_ledger_of_the_text(detector):
     detector.heads = TrainingFreeFusion({"text": 1.0})
-    ledger = diagnostics.fusion_ledger(detector, bank(10), encoded(45))
+    ledger = explanations.fusion_ledger(detector, bank(10), encoded(45))
     patches, image, text = ledger.entries
     normal_share = 1 / (
         1 + math.exp(100 * (math.cos(math.radians(10)) - math.sin(math.radians(10))))
@@ -124,7 +124,7 @@ def test_the_ledger_of_the_text(detector):
 
 def test_text_evidence_ranks_the_phrases():
     text = build_text_features(PromptSet(("a", "b", "c"), ("d",)), at(80, 30, 50), at(90))
-    evidence = diagnostics.text_evidence(bank(0).with_text("thing", text), encoded(45), top=2)
+    evidence = explanations.text_evidence(bank(0).with_text("thing", text), encoded(45), top=2)
     assert [match.phrase for match in evidence.normal] == ["c", "b"]
     assert evidence.normal[0].cosine == pytest.approx(math.cos(math.radians(5)), abs=1e-6)
     assert [match.phrase for match in evidence.anomaly] == ["d"]
@@ -137,7 +137,7 @@ def test_text_evidence_ranks_the_phrases():
 
 
 def test_text_evidence_gives_the_share_of_query_and_normals():
-    evidence = diagnostics.text_evidence(bank(45, 46), encoded(44))
+    evidence = explanations.text_evidence(bank(45, 46), encoded(44))
 
     def share(degrees: float) -> float:
         angle = math.radians(degrees)
@@ -149,11 +149,11 @@ def test_text_evidence_gives_the_share_of_query_and_normals():
 
 def test_patch_matches_name_the_closest_normal(detector):
     score = detector.score_encoded(encoded(35), bank(0, 10, 40))[0]
-    (match,) = diagnostics.patch_matches(score, 0, 0)
+    (match,) = explanations.patch_matches(score, 0, 0)
     assert (match.depth, match.normal, match.row, match.column) == (0, 2, 0, 0)
     assert match.distance == pytest.approx(distance(5), abs=1e-6)
     with pytest.raises(PromptError, match="between 1 and 1"):
-        diagnostics.patch_matches(score, 0, 1)
+        explanations.patch_matches(score, 0, 1)
 
 
 def test_drop_one_finds_the_normal_that_carries_the_result(detector):

@@ -35,6 +35,7 @@ FLOORS = {
     "inctrl_core.loading": 3,
     "inctrl_core": 3,
     "inctrl_core.diagnostics": 4,
+    "inctrl_core.explanations": 4,
     "inctrl_core.experiments": 4,
     "inctrl_core.commands": 5,
     "inctrl_core.__main__": 5,

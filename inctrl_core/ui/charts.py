@@ -10,7 +10,8 @@ import html
 import math
 from collections.abc import Sequence
 
-from ..diagnostics import Ledger, NormalRange, PatchScale, PhraseMatch, TextEvidence
+from ..diagnostics import NormalRange, PatchScale
+from ..explanations import Ledger, PhraseMatch, TextEvidence
 from ..figures import colour_table
 
 _STOPS = 16

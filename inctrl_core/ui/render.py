@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..config import HeadsConfig, ModelConfig
-from ..diagnostics import PatchMatch, PatchScale, patch_matches
+from ..diagnostics import PatchScale
 from ..errors import InctrlError
+from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
 from ..heads import TrainingFreeFusion
 from .charts import colour_bar, ledger_table, range_strip, text_bars

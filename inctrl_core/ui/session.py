@@ -16,17 +16,9 @@ from PIL import Image
 from ..backbone import ImageFeatures
 from ..config import ModelConfig
 from ..detector import Detector, EncodedImages
-from ..diagnostics import (
-    Ledger,
-    NormalRange,
-    PatchScale,
-    TextEvidence,
-    fusion_ledger,
-    normal_range,
-    patch_scale,
-    text_evidence,
-)
+from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
 from ..errors import InctrlError
+from ..explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from ..figures import resize_for_screen, scale_box
 from ..preprocessing import CropBox, open_image
 from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
