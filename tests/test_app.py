@@ -247,9 +247,35 @@ class TestRendering:
     def test_the_verdict_follows_the_normals_range(self, scored):
         text = render.verdict_html(scored)
         above = scored.score.fused > scored.ranges.highest
-        assert ("Above every normal" in text) is above
+        assert ("Looks like the normals" in text) is not above
         assert f"{scored.score.fused:.3f}" in text
         assert scored.score.fusion in ("trained", "training-free")
+
+    @pytest.mark.parametrize(
+        ("fused", "says"),
+        [
+            (0.2, "Looks like the normals"),
+            (
+                0.2004,
+                "Barely above the normals</h2><p>The 4 normals score 0.100 to 0.200 when "
+                "each is compared with the others; this image lies above them by less than 0.001.",
+            ),
+            (0.219, "Barely above the normals"),
+            (0.221, "Above every normal"),
+        ],
+    )
+    def test_a_slight_excess_is_called_slight(self, scored, fused, says):
+        ranges = NormalRange((0.1, 0.12, 0.15, 0.16, 0.2), (0.0,) * 5)
+        score = dataclasses.replace(scored.score, fused=fused)
+        assert says in render.verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
+
+    def test_it_says_where_the_words_do_not_count(self, scored):
+        assert "they do not count" in render.text_html(scored)
+        heads = HeadsConfig(training_free={"patch_max": 1.0, "text": 1.0})
+        counted = dataclasses.replace(
+            scored, config=dataclasses.replace(scored.config, heads=heads)
+        )
+        assert "they do not count" not in render.text_html(counted)
 
     def test_display_options_change_the_picture_and_not_the_session(self, scored):
         plain = render.Display()

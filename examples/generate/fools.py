@@ -85,7 +85,7 @@ def fools_board() -> ExampleSet:
     )
     return ExampleSet(
         name="fools-board",
-        title="Circuit board that fools it",
+        title="Board that fools it",
         object_name="printed circuit board",
         family="industrial",
         caption="The normals all lie the same way in one light, so harmless changes look alarming.",

@@ -33,9 +33,10 @@ def range_strip(fused: float, ranges: NormalRange) -> str:
         f'<div class="ic-track"><b class="ic-band" style="left:{low:.2f}%;'
         f'width:{max(high - low, 0.5):.2f}%"></b>{dots}'
         f'<b class="ic-marker" style="left:{_percent(fused, top):.2f}%"></b></div>'
-        f'<div class="ic-ends"><span>0</span><span>{top:g}</span></div>'
+        '<div class="ic-ends"><span>0</span>'
         '<p class="ic-key"><span><i class="ic-dot"></i> each normal, against the others</span>'
-        '<span><b class="ic-marker"></b> this image</span></p></div>'
+        '<span><b class="ic-marker"></b> this image</span></p>'
+        f"<span>{top:g}</span></div></div>"
     )
 
 

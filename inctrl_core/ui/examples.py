@@ -134,12 +134,12 @@ def queries_html(example: ExampleSet, active: int) -> str:
     truth = "anomalous" if query.anomalous else "normal"
     fails = f'<p class="ic-fails">{html.escape(example.fails)}</p>' if example.fails else ""
     return (
-        f'<div class="ic-set"><p class="ic-label">More of this example: '
-        f"{html.escape(example.caption)}</p>"
+        f'<div class="ic-set"><h3>{html.escape(example.title)}: try its other images</h3>'
         f'<div class="ic-queries">{"".join(buttons)}</div>'
         f"<p>Shown: {html.escape(query.note)} In truth {truth}.</p>{fails}"
-        f'<p class="ic-small">Source: {html.escape(example.source)} '
-        f"Licence: {html.escape(example.licence)}</p></div>"
+        f'<details class="ic-small"><summary>About this example</summary>'
+        f"{html.escape(example.caption)} Source: {html.escape(example.source)} "
+        f"Licence: {html.escape(example.licence)}</details></div>"
     )
 
 

@@ -77,7 +77,7 @@ def build_form(registry: ModelRegistry) -> Form:
     object_name = gr.Textbox(
         label="3. What is it?",
         placeholder="for example: metal nut",
-        info="A common noun works best. It goes into the text prompts.",
+        info="A common noun works best: it goes into phrases like “a photo of a damaged …”.",
         max_length=MAX_OBJECT_NAME,
         elem_id="object-name",
     )
@@ -85,6 +85,7 @@ def build_form(registry: ModelRegistry) -> Form:
         registry.choices,
         value=registry.default,
         label="Model",
+        info="A model that is not on this computer yet is downloaded when first used.",
         visible=len(registry.names) > 1,
         elem_id="model",
     )

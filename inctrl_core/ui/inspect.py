@@ -20,12 +20,13 @@ WELCOME = (
     "</div>"
 )
 # The picture gets its alternative text, which gr.Image has no argument for; and on a narrow page,
-# where the result lies below the form, it is brought into view.
+# where the result lies below the form, it is brought into view, or what stands in its place.
 SHOWN = """() => {
   const picture = document.querySelector('#heatmap img');
   if (picture) picture.alt = 'Heatmap over the image to check; its patches can be examined below';
-  if (window.innerWidth < 800)
-    document.querySelector('#result')?.scrollIntoView({behavior: 'smooth'});
+  if (window.innerWidth >= 800) return;
+  const places = document.querySelectorAll('#result, #notice .ic-error');
+  [...places].find(place => place.offsetHeight)?.scrollIntoView({behavior: 'smooth'});
 }"""
 
 
@@ -47,10 +48,10 @@ class InspectTab:
         self.notice = gr.HTML(WELCOME, elem_id="notice")
         with gr.Column(visible=False, elem_id="result") as self.result:
             self.verdict = gr.HTML(elem_id="verdict")
+            self._build_map()
             self.add_normal = gr.Button(
                 "False alarm? Add this image to the normals", size="sm", elem_id="add-normal"
             )
-            self._build_map()
             self._build_provenance()
             gr.Markdown("### What do the words say?", elem_classes="ic-heading")
             self.text = gr.HTML(elem_id="text")
@@ -143,6 +144,9 @@ class InspectTab:
             self.handlers.use_as_normal,
             [self.session, form.normals, form.query],
         )
+        self._wire_display()
+
+    def _wire_display(self) -> None:
         gr.on(
             [
                 self.opacity.input,

@@ -49,8 +49,9 @@ def build_page(registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> g
         gallery_place = gr.Column(elem_id="gallery-place")
         with gr.Row(elem_id="main"):
             with gr.Column(scale=4, min_width=300, elem_id="form"):
+                # Above the form: to compare the images of an example is the next thing to try.
+                queries_place = gr.Column(elem_id="queries-place")
                 form = build_form(registry)
-                queries_place = gr.Column()
             with gr.Column(scale=9, min_width=300, elem_id="tabs"):
                 inspect = InspectTab(Shared(registry, examples, form, session))
                 inspect.build()

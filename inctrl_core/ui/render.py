@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..config import HeadsConfig, ModelConfig
-from ..diagnostics import PatchScale
+from ..diagnostics import NormalRange, PatchScale
 from ..errors import InctrlError
 from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
@@ -85,16 +85,16 @@ def verdict_html(session: Session) -> str:
         )
         strip = ""
     else:
-        above = score.fused > ranges.highest
-        words = "Above every normal" if above else "Looks like the normals"
-        tone = "ic-above" if above else "ic-inside"
+        words = _verdict(score.fused, ranges)
+        tone = "ic-above" if score.fused > ranges.highest else "ic-inside"
         text = _compare(session) + _patches_above(session)
         strip = range_strip(score.fused, ranges)
     return (
         f'<div class="ic-verdict {tone}"><div class="ic-headline">'
-        f'<div><p class="ic-label">Anomaly score</p><p class="ic-score">{score.fused:.3f}</p></div>'
+        f'<div><p class="ic-label">Anomaly score{_untrained(session.config.heads)}</p>'
+        f'<p class="ic-score">{score.fused:.3f}</p></div>'
         f"<div><h2>{words}</h2><p>{text}</p></div></div>{_change(session)}{strip}"
-        f'<p class="ic-small">{_meaning(session)}</p></div>'
+        f"{_meaning(session)}</div>"
     )
 
 
@@ -104,7 +104,7 @@ def text_html(session: Session) -> str:
     count = len(session.bank.text.prompts.normal), len(session.bank.text.prompts.anomaly)
     return (
         f'<p class="ic-lead">{count[0]} phrases for an undamaged <q>{name}</q> against {count[1]} '
-        f"for a damaged one.</p>{text_bars(session.text)}"
+        f"for a damaged one.{_words_count(session.config.heads)}</p>{text_bars(session.text)}"
         f"{_about_words(session.config)}"
     )
 
@@ -167,14 +167,28 @@ def _place(number: float | None, session: Session) -> int:
     return int(number) - 1
 
 
+def _verdict(fused: float, ranges: NormalRange) -> str:
+    excess = fused - ranges.highest
+    if excess <= 0:
+        return "Looks like the normals"
+    # As little as the next normal might add to the range.
+    slight = (ranges.highest - ranges.lowest) / len(ranges.fused)
+    return "Barely above the normals" if excess < slight else "Above every normal"
+
+
 def _compare(session: Session) -> str:
     fused, ranges = session.score.fused, session.ranges
-    span = f"The {session.bank.shots} normals score {ranges.lowest:.3f} to {ranges.highest:.3f}"
+    span = (
+        f"The {session.bank.shots} normals score {ranges.lowest:.3f} to {ranges.highest:.3f} when "
+        "each is compared with the others"
+    )
     if fused > ranges.highest:
-        return f"{span} when each is compared with the others; this image lies beyond them. "
+        beyond = fused - ranges.highest
+        excess = "by less than 0.001" if beyond < 0.001 else f"by {beyond:.3f}"
+        return f"{span}; this image lies above them {excess}. "
     if fused < ranges.lowest:
-        return f"{span} when each is compared with the others; this image scores lower still. "
-    return f"{span} when each is compared with the others; this image lies among them. "
+        return f"{span}; this image scores lower still. "
+    return f"{span}; this image lies among them. "
 
 
 def _patches_above(session: Session) -> str:
@@ -182,22 +196,37 @@ def _patches_above(session: Session) -> str:
     count = int((session.score.patch_map > high).sum())
     if count == 0:
         return "No patch differs more than the normals do among themselves."
-    patches = "1 patch differs" if count == 1 else f"{count} patches differ"
     total = session.score.patch_map.size
-    return f"{patches} more than the normals do among themselves (of {total})."
+    differ = f"1 of {total} patches differs" if count == 1 else f"{count} of {total} patches differ"
+    return f"{differ} more than the normals do among themselves."
 
 
 def _meaning(session: Session) -> str:
     return (
-        f"0 is as normal as can be, 1 as anomalous. {_how(session.config.heads)} Compare it with "
-        f"the normals; it is not a probability. Model: {html.escape(session.config.title)}."
+        '<details class="ic-small"><summary>0 is as normal as can be, 1 as anomalous; it is not a '
+        f"probability</summary>{_how(session.config.heads)} What counts is how it compares with "
+        f"the normals. Model: {html.escape(session.config.title)}.</details>"
     )
+
+
+def _weights(heads: HeadsConfig) -> Mapping[str, float]:
+    return heads.training_free or TrainingFreeFusion.DEFAULT_WEIGHTS
+
+
+def _untrained(heads: HeadsConfig) -> str:
+    return ", training-free" if heads.form == "training-free" else ""
+
+
+def _words_count(heads: HeadsConfig) -> str:
+    if heads.form == "training-free" and not _weights(heads).get("text", 0) > 0:
+        return " With this model they do not count in the score."
+    return ""
 
 
 def _how(heads: HeadsConfig) -> str:
     if heads.form != "training-free":
         return "The score is joined from the signals below by heads trained on other objects."
-    weights = heads.training_free or TrainingFreeFusion.DEFAULT_WEIGHTS
+    weights = _weights(heads)
     parts = ["the largest patch difference"]
     names = {"patch_mean": "the mean patch difference", "image": "the image", "text": "the text"}
     parts += [name for key, name in names.items() if weights.get(key, 0) > 0]

@@ -117,24 +117,13 @@ def start_session(
     if not query_file:
         raise InctrlError("Add the image to check.")
     query_image = open_image(query_file)
-    same_normals = previous is not None and (
-        (previous.model, previous.normal_files) == (model, normal_files)
-    )
     phrases: Phrases = ((), ())
-    if same_normals:
-        bank, normals = previous.bank, previous.normals
-        if clean_object_name(object_name) == bank.object_name:
+    if previous is not None and (previous.model, previous.normal_files) == (model, normal_files):
+        bank, normals = _renamed(detector, previous.bank, object_name), previous.normals
+        if bank is previous.bank:
             phrases = previous.phrases
-        else:
-            prompts = detector.encode_prompts(build_prompts(object_name))
-            bank = bank.with_text(clean_object_name(object_name), prompts)
     else:
-        images = [open_image(path) for path in normal_files]
-        bank = detector.build_bank(images, object_name)
-        normals = tuple(
-            picture(image, box, NORMAL_PIXELS)
-            for image, box in zip(images, bank.crop_boxes, strict=True)
-        )
+        bank, normals = _new_bank(detector, normal_files, object_name)
     encoded = detector.encode([query_image])
     shown = picture(query_image, encoded.crop_boxes[0], QUERY_PIXELS, QUERY_SIDE)
     return Session(
@@ -148,6 +137,22 @@ def start_session(
         phrases=phrases,
         **_results(detector, bank, encoded),
     )
+
+
+def _new_bank(
+    detector: Detector, files: Sequence[str], object_name: str
+) -> tuple[PromptBank, tuple[Picture, ...]]:
+    images = [open_image(path) for path in files]
+    bank = detector.build_bank(images, object_name)
+    boxes = zip(images, bank.crop_boxes, strict=True)
+    return bank, tuple(picture(image, box, NORMAL_PIXELS) for image, box in boxes)
+
+
+def _renamed(detector: Detector, bank: PromptBank, object_name: str) -> PromptBank:
+    name = clean_object_name(object_name)
+    if name == bank.object_name:
+        return bank
+    return bank.with_text(name, detector.encode_prompts(build_prompts(object_name)))
 
 
 def with_phrases(
