@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -96,13 +96,18 @@ class ModelRegistry:
 
 
 def _title(name: str, source: str | Path) -> str:
-    """The name, with the repository of the backbone where the configuration at hand names one."""
+    """The name, with the weights of the backbone where the configuration at hand names them.
+
+    Only the end of the repository's name, which says which weights: a list has little room, and
+    every result gives the repository in full.
+    """
     embedded = ASSETS / source
     try:
         config = read_config(embedded if embedded.is_dir() else Path(source))
     except ModelError:
         return name  # Not on this computer yet, or broken: loading it says so.
-    return dataclasses.replace(config, name=name).title
+    repo = config.backbone.hub_repo
+    return name if repo is None else f"{name} ({re.split('[/.]', repo)[-1]})"
 
 
 def find_sources(given: Iterable[str] = (), assets: Path = ASSETS) -> dict[str, str | Path]:

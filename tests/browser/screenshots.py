@@ -12,8 +12,8 @@ from tests.browser.conftest import ARGUMENTS, find_chromium
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "screenshots"
 SHOTS = {
-    "page-light.png": ({"width": 1440, "height": 1240}, "light"),
-    "page-narrow-dark.png": ({"width": 390, "height": 1900}, "dark"),
+    "page-light.png": ({"width": 1440, "height": 1100}, "light"),
+    "page-narrow-dark.png": ({"width": 390, "height": 1700}, "dark"),
 }
 
 
