@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +14,9 @@ from PIL import Image
 
 import app
 from inctrl_core import load_detector
-from inctrl_core.config import HeadsConfig
-from inctrl_core.diagnostics import NormalRange
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.ui import charts, models, render, session
+from inctrl_core.ui import models, session
 from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
 from inctrl_core.ui.form import check_form, file_path, gallery_paths
 from inctrl_core.ui.models import ModelRegistry, find_sources
@@ -65,6 +61,7 @@ class TestApi:
         assert result["model"] == DEFAULT_MODEL
         assert (result["object_name"], result["shots"]) == ("grass lawn", 4)
         assert result["fusion"] == expected.fusion
+        assert np.shape(result["patch_map"]) == (15, 15)
         for key in ("fused", "holistic", "patch_max", "image_residual", "text_anomaly"):
             assert result[key] == pytest.approx(getattr(expected, key), abs=1e-5)
         np.testing.assert_allclose(result["patch_map"], expected.patch_map, atol=1e-5)
@@ -110,6 +107,11 @@ class TestApi:
         assert list(named) == ["/score"]
         names = [entry["parameter_name"] for entry in named["/score"]["parameters"]]
         assert names == ["normals", "query", "object_name", "model"]
+        assert named["/score"]["description"].startswith("Scores a query image against 1 to 16")
+        assert [entry["label"] for entry in named["/score"]["returns"]] == [
+            "Score",
+            "Heatmap over the query",
+        ]
 
 
 class TestRegistry:
@@ -241,102 +243,6 @@ class TestSession:
         assert width / height == pytest.approx(3400 / 2720, rel=0.01)
         assert result.score.crop_box[3] == 2720
         assert result.query.crop_box[3] == pytest.approx(height, abs=1)
-
-
-class TestRendering:
-    def test_the_verdict_follows_the_normals_range(self, scored):
-        text = render.verdict_html(scored)
-        above = scored.score.fused > scored.ranges.highest
-        assert ("Looks like the normals" in text) is not above
-        assert f"{scored.score.fused:.3f}" in text
-        assert scored.score.fusion in ("trained", "training-free")
-
-    @pytest.mark.parametrize(
-        ("fused", "says"),
-        [
-            (0.2, "Looks like the normals"),
-            (
-                0.2004,
-                "Barely above the normals</h2><p>The 4 normals score 0.100 to 0.200 when "
-                "each is compared with the others; this image lies above them by less than 0.001.",
-            ),
-            (0.219, "Barely above the normals"),
-            (0.221, "Above every normal"),
-        ],
-    )
-    def test_a_slight_excess_is_called_slight(self, scored, fused, says):
-        ranges = NormalRange((0.1, 0.12, 0.15, 0.16, 0.2), (0.0,) * 5)
-        score = dataclasses.replace(scored.score, fused=fused)
-        assert says in render.verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
-
-    def test_it_says_where_the_words_do_not_count(self, scored):
-        assert "they do not count" in render.text_html(scored)
-        heads = HeadsConfig(training_free={"patch_max": 1.0, "text": 1.0})
-        counted = dataclasses.replace(
-            scored, config=dataclasses.replace(scored.config, heads=heads)
-        )
-        assert "they do not count" not in render.text_html(counted)
-
-    def test_display_options_change_the_picture_and_not_the_session(self, scored):
-        plain = render.Display()
-        first = np.asarray(render.heatmap(scored, plain)[0])
-        start = time.perf_counter()
-        second = np.asarray(render.heatmap(scored, render.Display(opacity=0.1))[0])
-        assert time.perf_counter() - start < 1.0
-        deep = np.asarray(render.heatmap(scored, render.Display(depth="Deep"))[0])
-        assert first.shape == second.shape == (*scored.query.image.size[::-1], 3)
-        assert (first != second).any() and (first != deep).any()
-
-    @pytest.mark.parametrize(
-        "change", [{"depth": "x"}, {"colour_map": "jet"}, {"row": 0}, {"column": 16}, {"row": None}]
-    )
-    def test_options_that_are_not_offered_are_refused(self, scored, change):
-        with pytest.raises(InctrlError, match="Choose"):
-            render.heatmap(scored, render.Display(**change))
-
-    def test_what_a_visitor_types_is_escaped(self, registry):
-        files = [str(path) for path in NORMALS], str(QUERY)
-        result = session.start_session(
-            registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "<img src=x onerror=alert(1)>"
-        )
-        for markup in (render.text_html(result), render.verdict_html(result)):
-            assert "<img" not in markup
-        assert "<script>" not in render.error_html("<script>")
-
-    @pytest.mark.parametrize(
-        ("heads", "says"),
-        [
-            (HeadsConfig(training_free={"patch_max": 1.0}), "image and text are shown below and"),
-            (
-                HeadsConfig(training_free={"patch_max": 1.0, "image": 1.0, "text": 2.0}),
-                "the largest patch difference, the image and the text",
-            ),
-            (HeadsConfig(), "the largest patch difference and the text"),
-            (HeadsConfig("calibrated"), "trained on other objects"),
-        ],
-    )
-    def test_it_names_the_signals_that_count_and_no_others(self, scored, heads, says):
-        config = dataclasses.replace(scored.config, heads=heads)
-        assert says in render.verdict_html(dataclasses.replace(scored, config=config))
-
-    @pytest.mark.parametrize(
-        ("share", "says"), [(0.7, "more than any"), (0.4, "like the"), (0.2, "less than any")]
-    )
-    def test_the_words_are_judged_beside_those_of_the_normals(self, scored, share, says):
-        text = dataclasses.replace(scored.text, share=share, normal_shares=(0.3, 0.6))
-        markup = charts.text_bars(text)
-        assert says in markup and "30% to 60%" in markup
-
-    def test_the_strip_places_the_marker_on_a_fixed_axis(self):
-        strip = charts.range_strip(0.25, NormalRange((0.1, 0.2), (0.0, 0.0)))
-        # The axis ends at 0.3, the first step of 0.05 that leaves room above 0.25.
-        assert "left:83.33%" in strip and "left:33.33%" in strip and "width:33.33%" in strip
-
-    @pytest.mark.parametrize(
-        ("value", "top"), [(0.0, 0.05), (0.05, 0.1), (0.4, 0.45), (0.99, 1.0), (1.0, 1.0)]
-    )
-    def test_the_axis_leaves_room(self, value, top):
-        assert charts.axis_top(value) == pytest.approx(top)
 
 
 class TestCommandLine:
