@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--heads",
         metavar="DIR_OR_REPO",
-        help="heads for the models that have none (default: INCTRL_HEADS)",
+        help="heads for models from the Hub that have none (default: INCTRL_HEADS)",
     )
     return parser
 

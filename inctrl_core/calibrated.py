@@ -70,13 +70,7 @@ def query_statistics(evidence: Evidence) -> tuple[Tensor, Tensor | None]:
         [B, F] and [B or 1, K, F]; the second is None where K is 1.
     """
     maps, normal_maps = evidence.layer_maps, evidence.normal_layer_maps
-    normals = evidence.normal_embeddings.expand(len(maps), -1, -1)
-    distances = torch.cat(
-        [
-            global_distance(query[None], own)
-            for query, own in zip(evidence.embeddings, normals, strict=True)
-        ]
-    )
+    distances = global_distance(evidence.embeddings, evidence.normal_embeddings)
     queries = torch.cat([order_statistics(maps), _distance_statistics(distances)], dim=-1)
     if normal_maps is None:
         return queries, None

@@ -18,11 +18,8 @@ from .detector import Detector, EncodedImages
 from .errors import PromptError
 from .evidence import Evidence
 from .prompt_bank import PromptBank
-from .residuals import global_distance, layer_residuals, text_anomaly
+from .residuals import TEXT_SCALE, global_distance, text_anomaly
 from .score import Score
-
-# What the text signal multiplies cosines by; CLIP's trained logit scale.
-TEXT_SCALE = 100.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,9 @@ class Ledger:
     entries: tuple[LedgerEntry, ...]
 
 
-def fusion_ledger(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> Ledger:
+def fusion_ledger(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, score: Score
+) -> Ledger:
     """Re-fuses a query with one signal at a time replaced by that of its closest normal.
 
     Neutral means, for the patches, the closest normal's own maps against the other normals (all
@@ -70,10 +69,12 @@ def fusion_ledger(detector: Detector, bank: PromptBank, encoded: EncodedImages) 
         detector: Of the bank.
         bank: The normals.
         encoded: One query.
+        score: Its score against the bank.
     """
     embeddings = encoded.features.embeddings
     with torch.inference_mode():
-        layer_maps, nearest = layer_residuals(encoded.features.patches, bank.features.patches)
+        layer_maps = torch.from_numpy(score.layer_maps).to(embeddings.device).flatten(-2)[None]
+        nowhere = torch.full_like(layer_maps, -1, dtype=torch.long)
         closest = int(global_distance(embeddings, bank.features.embeddings)[0].argmin())
         normal = bank.features.embeddings[closest : closest + 1]
         normal_maps = bank.normal_layer_maps
@@ -82,9 +83,9 @@ def fusion_ledger(detector: Detector, bank: PromptBank, encoded: EncodedImages) 
         neutral = detector.evidence(maps, normal, bank)
 
     def fuse(evidence: Evidence) -> Score:
-        return detector.fuse(evidence, nearest, encoded.crop_boxes)[0]
+        return detector.fuse(evidence, nowhere, encoded.crop_boxes)[0]
 
-    score, reference = fuse(query), fuse(neutral)
+    reference = fuse(neutral)
     swaps = {
         "patches": ("layer_maps", "patch_max"),
         "image": ("embeddings", "image_residual"),
@@ -165,7 +166,7 @@ def text_evidence(bank: PromptBank, encoded: EncodedImages, top: int = 3) -> Tex
 
     def shares(embeddings: torch.Tensor) -> tuple[float, ...]:
         prototypes = text.normal_prototype, text.anomaly_prototype
-        return tuple(text_anomaly(embeddings, *prototypes, scale=TEXT_SCALE).tolist())
+        return tuple(text_anomaly(embeddings, *prototypes).tolist())
 
     return TextEvidence(
         share=shares(encoded.features.embeddings)[0],

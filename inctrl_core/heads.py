@@ -50,12 +50,8 @@ class TrainingFreeFusion(nn.Module):
         """See the class."""
         patch_map = evidence.patch_map
         patch_max = patch_map.amax(dim=1)
-        closest = torch.cat(
-            [
-                global_distance(query[None], normals).amin(dim=1)
-                for query, normals in _pairs(evidence)
-            ]
-        )
+        distances = global_distance(evidence.embeddings, evidence.normal_embeddings)
+        closest = distances.amin(dim=1)
         signals = {
             "patch_max": patch_max,
             "patch_mean": patch_map.mean(dim=1),
@@ -140,8 +136,3 @@ def build_heads(config: HeadsConfig, backbone: BackboneConfig) -> nn.Module:
     if config.form == "calibrated":
         return build_calibrated(config.options, len(backbone.depths))
     raise ModelError(f"This program does not know the heads '{config.form}'; update it.")
-
-
-def _pairs(evidence: Evidence) -> list[tuple[Tensor, Tensor]]:
-    normals = evidence.normal_embeddings.expand(len(evidence.embeddings), -1, -1)
-    return list(zip(evidence.embeddings, normals, strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .backbone import Backbone
-from .config import CONFIG_FILE, read_config
+from .config import CONFIG_FILE, ModelConfig, read_config
 from .detector import Detector
 from .devices import pick_device, pick_precision
 from .errors import InctrlError, ModelError
@@ -38,7 +38,8 @@ def load_detector(
             :func:`inctrl_core.devices.pick_precision`; None for ``INCTRL_PRECISION`` or float32.
         revision: Branch, tag or commit of the repository; None for its main branch.
         heads: A model directory or Hub repository whose heads replace those of ``name``; None for
-            the model's own, or ``INCTRL_HEADS`` where it is set and the model has none.
+            the model's own, or those that ``INCTRL_HEADS`` names, for a model that has none and
+            whose backbone comes from the Hub: the embedded model does not depend on a variable.
         on_progress: Told of a download: bytes that arrived, bytes in all where known.
 
     Raises:
@@ -48,7 +49,7 @@ def load_detector(
     picked = pick_device(device)
     dtype = pick_precision(precision, picked)
     directory = find_model(name, revision=revision, on_progress=on_progress)
-    if heads is None and read_config(directory).heads.form == "training-free":
+    if heads is None and _takes_heads(read_config(directory)):
         heads = os.environ.get(HEADS_VARIABLE) or None
     heads_directory = None if heads is None else find_model(heads, on_progress=on_progress)
     config, clip, head_module = load_model(
@@ -86,6 +87,10 @@ def find_model(
         f"'{name}' is neither a model directory nor a Hub repository USER/REPO; "
         f"the embedded models are {', '.join(embedded_models())}."
     )
+
+
+def _takes_heads(config: ModelConfig) -> bool:
+    return config.heads.form == "training-free" and config.backbone.hub_repo is not None
 
 
 def embedded_models() -> tuple[str, ...]:

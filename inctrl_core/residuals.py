@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TEXT_SCALE = 100.0  # Of cosines with prompts; where CLIP's trained logit scale ends.
+
 # Similarities held at once, in elements: 32 MiB of float32, whatever the bank's size.
 _CHUNK_ELEMENTS = 8 * 2**20
 
@@ -162,7 +164,9 @@ def text_prototype(embeddings: Tensor) -> Tensor:
     return F.normalize(F.normalize(embeddings, dim=-1).mean(dim=0), dim=-1)
 
 
-def text_anomaly(image: Tensor, normal: Tensor, anomaly: Tensor, scale: float = 100.0) -> Tensor:
+def text_anomaly(
+    image: Tensor, normal: Tensor, anomaly: Tensor, scale: float = TEXT_SCALE
+) -> Tensor:
     """Softmax share of the anomaly prototype (the paper's text prior).
 
     >>> both = torch.eye(2)
@@ -173,7 +177,7 @@ def text_anomaly(image: Tensor, normal: Tensor, anomaly: Tensor, scale: float = 
         image: [B, E] global embeddings of any length.
         normal: [E], unit length.
         anomaly: [E], unit length.
-        scale: Multiplies the cosines; CLIP's trained logit scale ends at 100.
+        scale: Multiplies the cosines.
 
     Returns:
         [B], in [0, 1].
@@ -187,10 +191,11 @@ def global_distance(query: Tensor, normals: Tensor) -> Tensor:
 
     Args:
         query: [B, E].
-        normals: [K, E].
+        normals: [K, E], or [B or 1, K, E] where queries have normals of their own.
 
     Returns:
         [B, K], in [0, 1].
     """
-    cosine = F.normalize(query, dim=-1) @ F.normalize(normals, dim=-1).T
+    # Sums of products, not a matrix product: the result of a query never depends on its batch.
+    cosine = (F.normalize(query, dim=-1)[:, None] * F.normalize(normals, dim=-1)).sum(dim=-1)
     return (0.5 * (1.0 - cosine)).clamp(0.0, 1.0)

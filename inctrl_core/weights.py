@@ -61,11 +61,6 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
         own[key].detach().copy_(tensors[key])
 
 
-def split_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under ``prefix``, without it."""
-    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-
 def add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors with ``prefix`` before each key."""
     return {prefix + key: value for key, value in tensors.items()}

@@ -89,7 +89,9 @@ def test_identical_normals_do_not_shrink_the_scale_to_nothing():
 
 
 def test_the_ledger_puts_the_closest_normal_in_the_query_s_place(detector):
-    ledger = explanations.fusion_ledger(detector, bank(0, 10, 40), encoded(100))
+    normals, query = bank(0, 10, 40), encoded(100)
+    score = detector.score_encoded(query, normals)[0]
+    ledger = explanations.fusion_ledger(detector, normals, query, score)
     patches, image, text = ledger.entries
     assert ledger.closest == 2
     assert ledger.fused == pytest.approx(distance(60), abs=1e-6)
@@ -109,7 +111,9 @@ def test_the_ledger_puts_the_closest_normal_in_the_query_s_place(detector):
 
 def test_the_ledger_of_the_text(detector):
     detector.heads = TrainingFreeFusion({"text": 1.0})
-    ledger = explanations.fusion_ledger(detector, bank(10), encoded(45))
+    normals, query = bank(10), encoded(45)
+    score = detector.score_encoded(query, normals)[0]
+    ledger = explanations.fusion_ledger(detector, normals, query, score)
     patches, image, text = ledger.entries
     normal_share = 1 / (
         1 + math.exp(100 * (math.cos(math.radians(10)) - math.sin(math.radians(10))))

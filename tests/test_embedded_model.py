@@ -21,7 +21,7 @@ from inctrl_core.heads import build_heads
 from inctrl_core.loading import ASSETS
 from inctrl_core.preprocessing import open_image, preprocess
 from inctrl_core.residuals import text_prototype
-from inctrl_core.tensor_files import read_tensors
+from inctrl_core.tensor_files import PrefixedTensors, read_tensors
 from inctrl_core.text_prompts import build_prompts
 from inctrl_core.weights import (
     BACKBONE_PREFIX,
@@ -30,7 +30,6 @@ from inctrl_core.weights import (
     add_prefix,
     load_model,
     save_model,
-    split_prefix,
 )
 
 DIRECTORY = ASSETS / "inctrl-lite"
@@ -56,7 +55,9 @@ def test_size_leaves_room_for_heads():
 
 def test_image_tower_is_the_packaged_one_up_to_storage():
     package, _ = read_image_tower()
-    stored = split_prefix(read_tensors(DIRECTORY / WEIGHTS_FILE), BACKBONE_PREFIX + "visual.trunk.")
+    stored = PrefixedTensors(
+        read_tensors(DIRECTORY / WEIGHTS_FILE), BACKBONE_PREFIX + "visual.trunk."
+    )
     assert set(stored) == set(package)
     for key, value in package.items():
         assert torch.equal(stored[key], value.to(stored[key].dtype)), key

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save, save_file
 from inctrl_core import Detector, ModelError, load_detector, loading
 from inctrl_core.__main__ import main
 from inctrl_core.config import HeadsConfig, config_to_json, read_config
-from inctrl_core.weights import HEADS_PREFIX, WEIGHTS_FILE, add_prefix, split_prefix
+from inctrl_core.tensor_files import PrefixedTensors
+from inctrl_core.weights import HEADS_PREFIX, WEIGHTS_FILE
 from tests.hub_server import Hub, Repo, running_hub, sha256
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -57,13 +58,13 @@ def split(hub: Hub, golden_model: Path, tmp_path: Path) -> Path:
     """The golden model as a directory with heads only; its backbone is maker/backbone."""
     config = read_config(golden_model)
     tensors = load_file(golden_model / WEIGHTS_FILE)
-    backbone = split_prefix(tensors, "backbone.") | {"logit_scale": torch.tensor(4.6)}
+    backbone = dict(PrefixedTensors(tensors, "backbone.")) | {"logit_scale": torch.tensor(4.6)}
     hub.repos["maker/backbone"] = Repo({BACKBONE_FILE: save(backbone)})
     directory = tmp_path / "split"
     directory.mkdir()
     split_config = replace(config, backbone=replace(config.backbone, hub_repo="maker/backbone"))
     (directory / "config.json").write_text(config_to_json(split_config))
-    heads = add_prefix(split_prefix(tensors, HEADS_PREFIX), HEADS_PREFIX)
+    heads = {key: value for key, value in tensors.items() if key.startswith(HEADS_PREFIX)}
     save_file(heads, directory / WEIGHTS_FILE)
     return directory
 
@@ -285,6 +286,13 @@ def test_heads_of_another_repository(
     assert fused(named) == fused(golden_detector)
     monkeypatch.setenv("INCTRL_HEADS", "someone/golden")
     assert fused(load_detector(bare, "cpu")) == fused(golden_detector)
+
+
+def test_heads_in_the_environment_leave_the_embedded_model_alone(
+    golden_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCTRL_HEADS", str(golden_model))
+    assert load_detector("inctrl-lite", "cpu").fusion == "training-free"
 
 
 def test_heads_that_do_not_fit(hub: Hub, published: Repo, split: Path) -> None:

@@ -117,3 +117,10 @@ def test_text_anomaly_by_hand() -> None:
 def test_global_distance_by_hand() -> None:
     distance = global_distance(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 5.0]]))
     assert distance.tolist() == [[0.0, 0.5]]
+
+
+def test_global_distance_to_normals_of_ones_own() -> None:
+    queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    own = torch.tensor([[[1.0, 0.0]], [[0.0, -1.0]]])
+    assert global_distance(queries, own).tolist() == [[0.0], [1.0]]
+    assert torch.equal(global_distance(queries, own[:1]), global_distance(queries, own[0]))

@@ -21,11 +21,9 @@ from inctrl_core.experiments.episodes import (
     procedural_pool,
     stack_evidence,
 )
+from inctrl_core.experiments.objectives import focal_loss, fusion_loss, ranking_loss
 from inctrl_core.experiments.training import (
     TrainingOptions,
-    focal_loss,
-    fusion_loss,
-    ranking_loss,
     split_classes,
     train_heads,
     validate,

@@ -15,19 +15,17 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from ..calibrated import BankStatistics, CalibratedHeads, fuse_logits, query_statistics
+from ..calibrated import BankStatistics, CalibratedHeads, query_statistics
 from ..config import BackboneConfig, HeadsConfig
 from ..errors import InctrlError
-from ..evidence import Fusion
 from ..heads import build_heads
 from .datasets import DataError
-from .episodes import Pool, bank_episode, draw_batch
+from .episodes import Pool, bank_episode
+from .objectives import Objective, build_objective, fusion_loss
 
 VALIDATION_SHARE = 0.15
 FALSE_ALARMS = 0.05
 LEARNING_RATE = 1e-3
-RANKING_WEIGHT = 4.0  # Beside the paper's loss, for the calibrated form.
-BANK_DRAWS = 2  # Banks of each size that are drawn from a pool for the calibrated form.
 CHECKPOINT_FILE = "checkpoint.pt"
 
 
@@ -67,43 +65,6 @@ class TrainingResult:
     heads: nn.Module
     config: HeadsConfig
     record: dict[str, Any]
-
-
-def focal_loss(probability: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
-    """Binary focal loss of Lin et al. (2017), without class weights, as the paper trains with.
-
-    Args:
-        probability: [B], of being anomalous.
-        label: [B], 1 for anomalous.
-        gamma: How much easy examples are discounted.
-
-    Returns:
-        [B].
-    """
-    right = torch.where(label > 0.5, probability, 1.0 - probability).clamp(1e-6, 1.0)
-    return -((1.0 - right) ** gamma) * right.log()
-
-
-def fusion_loss(fusion: Fusion, label: Tensor) -> Tensor:
-    """The paper's loss of each query: focal on the fused score plus focal on the image residual.
-
-    Returns:
-        [B]; the loss of a batch is its mean.
-    """
-    return focal_loss(fusion.fused, label) + focal_loss(fusion.image_residual, label)
-
-
-def ranking_loss(good: Tensor, bad: Tensor) -> Tensor:
-    """Logistic loss of pairs: small where the anomalous query's logit is clearly the larger.
-
-    Args:
-        good: [N], logits of good queries.
-        bad: [N], of anomalous queries against the same bank.
-
-    Returns:
-        [N].
-    """
-    return torch.nn.functional.softplus(good - bad)
 
 
 def split_classes(pools: Sequence[Pool], seed: int) -> tuple[list[Pool], list[Pool]]:
@@ -220,7 +181,8 @@ def train_heads(
     heads = build_heads(config, backbone)
     if isinstance(heads, CalibratedHeads):
         heads.population.fit(population_banks(training, options))
-    run = _Run(heads, _objective(heads, training, options), validation, options)
+    objective = build_objective(heads, training, options.shots, options.batch, options.seed)
+    run = _Run(heads, objective, validation, options)
     place = None if folder is None else folder / CHECKPOINT_FILE
     mark = _fingerprint(pools, backbone, options)
     if place is not None and place.is_file():
@@ -248,62 +210,6 @@ def population_banks(pools: Sequence[Pool], options: TrainingOptions) -> list[Ba
             good = queries[labels < 0.5]
             banks.append(BankStatistics(good, None if among is None else among[0]))
     return banks
-
-
-Objective = Callable[[np.random.Generator], Tensor]
-
-
-def _objective(heads: nn.Module, pools: Sequence[Pool], options: TrainingOptions) -> Objective:
-    # Draws a balanced batch and gives its loss, a scalar.
-    if isinstance(heads, CalibratedHeads):
-        return _CalibratedObjective(heads, pools, options)
-
-    def loss(rng: np.random.Generator) -> Tensor:
-        shots = int(rng.choice(options.shots))
-        usable = [pool for pool in pools if pool.references > shots]
-        evidence, labels = draw_batch(usable, options.batch, shots, rng)
-        return fusion_loss(heads(evidence), labels).mean()
-
-    return loss
-
-
-class _CalibratedObjective:
-    """Loss of the calibrated form, whose descriptors do not change while it is trained.
-
-    Every class has the same share, and every bank within a class. A batch is made of pairs, a
-    good and an anomalous query of one bank each; beside the paper's loss of all of them, the
-    holistic logit is to rank the two of a pair. That teaches what tells queries of one bank apart,
-    and not which classes are difficult.
-    """
-
-    def __init__(
-        self, heads: CalibratedHeads, pools: Sequence[Pool], options: TrainingOptions
-    ) -> None:
-        self._heads, self._pairs = heads, options.batch // 2
-        groups: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
-        with torch.no_grad():
-            for number, pool in enumerate(pools):
-                banks = groups.setdefault((pool.source, pool.name), [])
-                for k in options.shots:
-                    for draw in range(BANK_DRAWS if k < pool.references else 0):
-                        rng = np.random.default_rng((options.seed, 2, number, k, draw))
-                        evidence, labels = bank_episode(pool, k, rng)
-                        rows = heads.describe(evidence)
-                        banks.append((rows[labels < 0.5], rows[labels > 0.5]))
-        self._banks = [banks for _, banks in sorted(groups.items()) if banks]
-
-    def __call__(self, rng: np.random.Generator) -> Tensor:
-        good, bad = [], []
-        for chosen in rng.integers(len(self._banks), size=self._pairs):
-            banks = self._banks[chosen]
-            normals, anomalies = banks[int(rng.integers(len(banks)))]
-            good.append(normals[int(rng.integers(len(normals)))])
-            bad.append(anomalies[int(rng.integers(len(anomalies)))])
-        logits = self._heads.logits(torch.stack(good + bad))
-        labels = torch.arange(2 * self._pairs) >= self._pairs
-        loss = fusion_loss(fuse_logits(logits), labels.float()).mean()
-        holistic = logits.members.mean(dim=0)
-        return loss + RANKING_WEIGHT * ranking_loss(holistic[~labels], holistic[labels]).mean()
 
 
 class _Run:

@@ -26,8 +26,6 @@ from .render import (
 from .runner import ModelRunner
 from .session import Session, start_session, with_phrases, with_query_as_normal
 
-GRID = 15
-
 
 def download_progress(progress: gr.Progress) -> Progress:
     """Shows a download in the page's progress bar."""
@@ -142,7 +140,8 @@ class InspectHandlers:
         if session is None:
             return gr.skip(), gr.skip()
         x, y = event.index
-        place = patch_at(session.query.crop_box, GRID, x, y)
+        grid = session.score.patch_map.shape[0]
+        place = patch_at(session.query.crop_box, grid, x, y)
         if place is None:
             gr.Info("The model has not seen this part: only the framed square goes in.")
             return gr.skip(), gr.skip()

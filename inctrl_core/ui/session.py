@@ -227,6 +227,6 @@ def _results(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> di
         "score": score,
         "ranges": normal_range(detector, bank),
         "scales": tuple(patch_scale(bank, depth) for depth in depths),
-        "ledger": fusion_ledger(detector, bank, encoded),
+        "ledger": fusion_ledger(detector, bank, encoded, score),
         "text": text_evidence(bank, encoded),
     }

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from .anomalies import KINDS
+from .bodies import BodyClass, random_body
 from .fields import Generator, blend, smooth_noise, to_image
-from .objects import BodyClass, ObjectClass, random_body, random_object
+from .objects import ObjectClass, random_object
 from .textures import TextureClass, random_texture
 from .variation import Variation, random_variation, vary
 
