@@ -45,12 +45,16 @@ class Shared:
         examples: The example sets.
         form: Normals, query, object name and model.
         session: The visitor's :class:`Session`, the only place for anything of a visitor's.
+        page: The page, for what happens when it is opened.
+        tabs: The bar; ``gr.Tabs(selected=ID)`` as an output opens a tab.
     """
 
     registry: ModelRegistry
     examples: Mapping[str, ExampleSet]
     form: Form
     session: gr.State
+    page: gr.Blocks
+    tabs: gr.Tabs
 
 
 def build_form(registry: ModelRegistry) -> Form:
@@ -59,7 +63,7 @@ def build_form(registry: ModelRegistry) -> Form:
         label=f"1. Normal images, 1 to {MAX_SHOTS}",
         file_types=["image"],
         columns=4,
-        height=252,
+        height=216,
         object_fit="cover",
         sources=["upload", "clipboard"],
         buttons=[],
@@ -69,7 +73,7 @@ def build_form(registry: ModelRegistry) -> Form:
         label="2. Image to check",
         type="filepath",
         image_mode=None,
-        height=230,
+        height=190,
         sources=["upload", "clipboard"],
         buttons=[],
         elem_id="query",

@@ -94,6 +94,10 @@ class InspectHandlers:
             return None, error_html(str(error)), 1, 1
         return session, "", *strongest_patch(session)
 
+    def strongest(self, session: Session | None) -> tuple[str, int, int]:
+        """An empty notice, and the row and the column of the strongest patch."""
+        return ("", 1, 1) if session is None else ("", *strongest_patch(session))
+
     def show_map(
         self,
         session: Session | None,

@@ -37,7 +37,11 @@ class InspectTab:
         shared: The form, the session and what all visitors share.
     """
 
+    id = "inspect"
+    title = "Inspect"
+
     def __init__(self, shared: Shared) -> None:
+        self.tabs = shared.tabs
         self.handlers = InspectHandlers(shared.registry, shared.examples)
         self.examples = shared.examples
         self.form = shared.form
@@ -210,6 +214,24 @@ class InspectTab:
             api_visibility="private",
         )
         self._show_after(scored).then(None, js=SHOWN, api_visibility="private")
+
+    def open_after(self, event: Dependency) -> Dependency:
+        """Opens this tab once ``event`` has put another session in place, and shows it.
+
+        For the other tabs: the event's handler must have set the session (and, where the visitor
+        should find them in the form, the query and the normals).
+        """
+        opened = event.success(
+            lambda: gr.Tabs(selected=self.id), None, self.tabs, api_visibility="private"
+        )
+        placed = opened.success(
+            self.handlers.strongest,
+            self.session,
+            [self.notice, self.row, self.column],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        return self._show_after(placed)
 
     def _change_after(self, trigger: Any, handler: Any, inputs: list) -> None:
         changed = trigger(

@@ -13,7 +13,7 @@ from ..config import CONFIG_FILE, read_config
 from ..detector import Detector
 from ..errors import InctrlError, ModelError
 from ..hub import Progress
-from ..loading import ASSETS, DEFAULT_MODEL, load_detector
+from ..loading import ASSETS, DEFAULT_MODEL, fetch_files, load_detector
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,11 @@ class ModelRegistry:
         self._device = device
         self._capacity = capacity
         self._loaded: OrderedDict[str, Detector] = OrderedDict()
-        self._lock = threading.Lock()
+        # Three locks, each for as short as it can be: a download keeps only those waiting who asked
+        # for that model; one model at a time takes memory; the list is held for an instant.
+        self._fetching = {name: threading.Lock() for name in self._sources}
+        self._loading = threading.Lock()
+        self._list = threading.Lock()
 
     @property
     def names(self) -> list[str]:
@@ -70,22 +74,35 @@ class ModelRegistry:
         """
         if not isinstance(name, str) or name not in self._sources:
             raise ModelError("Choose one of the models in the list.")
-        with self._lock:
-            if name not in self._loaded:
-                # Loaded before another is let go: a failed download leaves the models in place.
-                self._loaded[name] = load_detector(
-                    self._sources[name], self._device, on_progress=on_progress
-                )
-                while len(self._loaded) > self._capacity:
-                    self._loaded.popitem(last=False)
-            self._loaded.move_to_end(name)
-            return self._loaded[name]
+        detector = self._recall(name)
+        if detector is None:
+            with self._fetching[name]:
+                detector = self._recall(name) or self._load(name, on_progress)
+        return detector
 
     def warm_up(self) -> threading.Thread:
         """Loads the default model in the background, so that the first visitor need not wait."""
         thread = threading.Thread(target=self._load_default, name="warm-up", daemon=True)
         thread.start()
         return thread
+
+    def _recall(self, name: str) -> Detector | None:
+        with self._list:
+            if name in self._loaded:
+                self._loaded.move_to_end(name)
+            return self._loaded.get(name)
+
+    def _load(self, name: str, on_progress: Progress | None) -> Detector:
+        source = self._sources[name]
+        fetch_files(source, on_progress)
+        with self._loading:
+            # Before another is let go: a model that does not load leaves the others in place.
+            detector = load_detector(source, self._device, on_progress=on_progress)
+            with self._list:
+                self._loaded[name] = detector
+                while len(self._loaded) > self._capacity:
+                    self._loaded.popitem(last=False)
+        return detector
 
     def _load_default(self) -> None:
         try:

@@ -15,7 +15,8 @@ from .examples import EXAMPLES, ExampleSet
 from .form import Shared, build_form
 from .inspect import InspectTab
 from .models import ModelRegistry
-from .theme import CSS, build_theme
+from .tabs import build_tabs
+from .theme import build_theme, read_css
 
 TITLE = "InCTRL: find the odd one out from a few normal images"
 HEADER = """
@@ -46,20 +47,20 @@ def build_page(registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> g
     ) as page:
         session = gr.State(None, time_to_live=SESSION_SECONDS)
         gr.HTML(HEADER)
-        gallery_place = gr.Column(elem_id="gallery-place")
-        with gr.Row(elem_id="main"):
-            with gr.Column(scale=4, min_width=300, elem_id="form"):
+        with gr.Column(elem_id="main"):
+            gallery_place = gr.Column(elem_id="gallery-place")
+            with gr.Column(min_width=300, elem_id="form"):
                 # Above the form: to compare the images of an example is the next thing to try.
                 queries_place = gr.Column(elem_id="queries-place")
                 form = build_form(registry)
-            with gr.Column(scale=9, min_width=300, elem_id="tabs"):
-                inspect = InspectTab(Shared(registry, examples, form, session))
-                inspect.build()
+            tabs = gr.Tabs(elem_id="tabs", overflow_behavior="wrap")
+        shared = Shared(registry, examples, form, session, page, tabs)
+        inspect = InspectTab(shared)
         with gallery_place:
             inspect.build_gallery()
         with queries_place:
             inspect.build_queries()
-        inspect.wire()
+        build_tabs(page, tabs, [inspect])
         ScoreApi(registry).build()
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     return page
@@ -73,7 +74,7 @@ def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
     """
     return {
         "theme": build_theme(),
-        "css": CSS,
+        "css": read_css(),
         "allowed_paths": [os.fspath(examples)],
         "max_file_size": MAX_BYTES,
         "footer_links": ["api", "settings"],

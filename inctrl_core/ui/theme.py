@@ -9,7 +9,13 @@ import gradio as gr
 _SANS = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
-CSS = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+STYLES = Path(__file__).parent / "styles"
+
+
+def read_css() -> str:
+    """The style of the page, then that of each tab."""
+    paths = sorted(STYLES.glob("*.css"), key=lambda path: (path.name != "page.css", path.name))
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 def build_theme() -> gr.themes.Base:

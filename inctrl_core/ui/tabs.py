@@ -1,0 +1,81 @@
+"""The bar of tabs: what a tab is, and links that open the page at one of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+import gradio as gr
+
+# The address follows the tab, so that it can be shared. On Spaces the page lies in a frame, and
+# the frame's parent is told, as Spaces documents it.
+_FOLLOW = """() => {
+  const address = new URL(window.location), named = address.searchParams;
+  if ((named.get('tab') ?? FIRST) === TAB || (named.has('case') && TAB === 'failures')) return;
+  named.delete('case');
+  TAB === FIRST ? named.delete('tab') : named.set('tab', TAB);
+  window.history.replaceState(null, '', address);
+  if (window.parent !== window) {
+    const message = {queryString: address.searchParams.toString()};
+    window.parent.postMessage(message, 'https://huggingface.co');
+  }
+}"""
+
+
+class Tab(Protocol):
+    """One tab of the page, in a file of its own.
+
+    Attributes:
+        id: Its name in a link, ``?tab=ID``, and the ``elem_id`` of its panel.
+        title: What the bar shows.
+    """
+
+    id: str
+    title: str
+
+    def build(self) -> None:
+        """Lays out the components; called once, inside the tab's panel."""
+
+    def wire(self) -> None:
+        """Connects the events; called once all tabs are built."""
+
+
+def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
+    """Fills the bar, connects all tabs, and opens the one that a link names.
+
+    Args:
+        page: The page, being composed.
+        tabs: The bar, empty, in its place.
+        contents: The tabs in their order.
+    """
+    panels = []
+    with tabs:
+        for content in contents:
+            with gr.Tab(content.title, id=content.id, elem_id=content.id) as panel:
+                content.build()
+            panels.append(panel)
+    for content, panel in zip(contents, panels, strict=True):
+        content.wire()
+        follow = _FOLLOW.replace("TAB", json.dumps(content.id))
+        follow = follow.replace("FIRST", json.dumps(contents[0].id))
+        panel.select(None, js=follow, api_visibility="private")
+    known = [content.id for content in contents]
+
+    def open_link(request: gr.Request) -> object:
+        """Opens the tab that the address names."""
+        named = linked_tab(dict(request.query_params), known)
+        return gr.skip() if named is None else gr.Tabs(selected=named)
+
+    page.load(open_link, None, tabs, show_progress="hidden", api_visibility="private")
+
+
+def linked_tab(query: dict[str, str], known: Sequence[str]) -> str | None:
+    """The tab that a link names: by ``tab``, or ``failures`` by a ``case``; None where it does not.
+
+    Args:
+        query: The parameters of the address.
+        known: Names of the tabs.
+    """
+    named = query.get("tab") or ("failures" if query.get("case") else "")
+    return named if named in known else None
