@@ -13,7 +13,7 @@ from .detector import Detector
 from .devices import pick_device, pick_precision
 from .errors import InctrlError, ModelError
 from .hub import Progress, is_repo_id
-from .weights import fetch_directory, load_model
+from .weights import fetch_backbone, fetch_directory, load_model
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "inctrl-lite"
@@ -87,6 +87,21 @@ def find_model(
         f"'{name}' is neither a model directory nor a Hub repository USER/REPO; "
         f"the embedded models are {', '.join(embedded_models())}."
     )
+
+
+def fetch_files(name: str | Path, on_progress: Progress | None = None) -> None:
+    """Fetches from the Hub what a model needs and this computer lacks; puts nothing into memory.
+
+    Args:
+        name: As for :func:`find_model`.
+        on_progress: Told of a download.
+
+    Raises:
+        ModelError: The model cannot be found or fetched.
+    """
+    config = read_config(find_model(name, on_progress=on_progress))
+    if config.backbone.hub_repo is not None:
+        fetch_backbone(config, on_progress)
 
 
 def _takes_heads(config: ModelConfig) -> bool:

@@ -137,6 +137,7 @@ class TestRegistry:
             loads.append(source)
             return object()
 
+        monkeypatch.setattr(models, "fetch_files", lambda source, on_progress: None)
         monkeypatch.setattr(models, "load_detector", load)
         registry = ModelRegistry({"a": "a", "b": "b", "c": "c"})
         first = registry.get("a")

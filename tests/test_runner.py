@@ -31,6 +31,7 @@ def registry(golden_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> Mode
             on_progress(5_000_000, 20_000_000)
         return golden_detector
 
+    monkeypatch.setattr(models, "fetch_files", lambda source, on_progress: None)
     monkeypatch.setattr(models, "load_detector", load)
     return ModelRegistry({"golden": "golden"}, "cpu")
 
