@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 # The page works without a network, and says nothing to anyone.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -36,18 +38,35 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Composes the page and serves it until interrupted.
+    """Composes the page and serves it until interrupted (Ctrl-C) or told to end (SIGTERM).
 
     Returns:
         Exit status.
     """
     arguments = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return serve(arguments)
+    except KeyboardInterrupt:
+        return 0  # Before the page was up; from then on Gradio closes the server itself.
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Loads, composes and launches.
+
+    Args:
+        arguments: Of :func:`build_parser`.
+
+    Returns:
+        Exit status.
+    """
     if arguments.heads:
         os.environ["INCTRL_HEADS"] = arguments.heads
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Imported here, so that --help does not wait for them.
     from inctrl_core.errors import InctrlError
     from inctrl_core.ui.examples import load_examples
+    from inctrl_core.ui.guard import guard
     from inctrl_core.ui.models import ModelRegistry, find_sources
     from inctrl_core.ui.page import build_page, launch_options
 
@@ -63,10 +82,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         share=arguments.share,
         prevent_thread_lock=True,
         **launch_options(),
+        **guard(page),
     )
     registry.warm_up()
     page.block_thread()
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui.examples import load_examples
+from inctrl_core.ui.guard import guard
 from inctrl_core.ui.models import ModelRegistry
 from inctrl_core.ui.page import build_page, launch_options
 
@@ -30,6 +31,7 @@ def running_app() -> Iterator[str]:
         prevent_thread_lock=True,
         quiet=True,
         **launch_options(),
+        **guard(page),
     )
     registry.warm_up()
     try:
