@@ -42,6 +42,11 @@ def count_statistics(depths: int) -> int:
     return (depths + 1) * len(TOP_COUNTS) + GLOBAL_STATISTICS
 
 
+def top_counts(patches: int) -> list[int]:
+    """``TOP_COUNTS`` for a map of any size: the same shares of it as of 225 patches."""
+    return [max(1, round(count / TOP_COUNTS[-1] * patches)) for count in TOP_COUNTS]
+
+
 def order_statistics(maps: Tensor) -> Tensor:
     """Logarithm of the mean of the largest values of each map and of the mean map.
 
@@ -52,10 +57,8 @@ def order_statistics(maps: Tensor) -> Tensor:
         [..., (D + 1) * len(TOP_COUNTS)], the mean map's first.
     """
     maps = torch.cat([maps.mean(dim=-2, keepdim=True), maps], dim=-2)
-    patches = maps.shape[-1]
     means = maps.sort(dim=-1, descending=True).values.cumsum(dim=-1)
-    # The counts are of a grid of 225 patches, and stand for the same share of any other.
-    counts = [max(1, round(count / TOP_COUNTS[-1] * patches)) for count in TOP_COUNTS]
+    counts = top_counts(maps.shape[-1])
     chosen = torch.stack([means[..., count - 1] / count for count in counts], dim=-1)
     return chosen.clamp_min(FLOOR).log().flatten(-2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 import torch
 
 from inctrl_core import Detector, load_detector
+from inctrl_core.calibrated import BankStatistics, CalibratedHeads, query_statistics
+from inctrl_core.config import HeadsConfig
 from inctrl_core.conversion import convert_checkpoint
+from inctrl_core.residuals import layer_residuals
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -50,3 +54,24 @@ def golden_model(
 def golden_detector(golden_model: Path) -> Detector:
     """The converted checkpoint, loaded on the CPU."""
     return load_detector(golden_model, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def calibrated_detector(golden_detector: Detector) -> Detector:
+    """The golden backbone under heads of the calibrated form, fitted to the golden images.
+
+    The networks keep their random weights, so that no two numbers agree by chance.
+    """
+    torch.manual_seed(0)
+    heads = CalibratedHeads(len(golden_detector.config.backbone.depths)).eval()
+    full = golden_detector.build_bank([GOLDEN / f"prompt_{i}.png" for i in range(4)], "brick")
+    images = golden_detector.encode([GOLDEN / f"query_{i}.png" for i in range(3)]).features
+    fitted = []
+    for kept in ([0], [1], [2], [0, 1, 2], [1, 2, 3], [0, 2, 3]):
+        bank = full.subset(kept)
+        maps, _ = layer_residuals(images.patches, bank.features.patches)
+        queries, among = query_statistics(golden_detector.evidence(maps, images.embeddings, bank))
+        fitted.append(BankStatistics(queries, None if among is None else among[0]))
+    heads.population.fit(fitted)
+    config = dataclasses.replace(golden_detector.config, heads=HeadsConfig("calibrated"))
+    return Detector(config, golden_detector.backbone, heads.requires_grad_(False))

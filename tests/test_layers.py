@@ -36,6 +36,7 @@ FLOORS = {
     "inctrl_core": 3,
     "inctrl_core.diagnostics": 4,
     "inctrl_core.explanations": 4,
+    "inctrl_core.walkthrough": 4,
     "inctrl_core.experiments": 4,
     "inctrl_core.commands": 5,
     "inctrl_core.__main__": 5,
