@@ -158,7 +158,7 @@ def test_generator_gives_the_same_bytes_twice_and_what_is_kept_here(tmp_path):
     kept = EXAMPLES / CHEAP_SET
     assert names == sorted(path.relative_to(kept) for path in kept.rglob("*") if path.is_file())
     assert described(first) == described(kept)
-    for name in (name for name in names if name.suffix == ".png"):
-        # Decoded pixels, since another version of the encoder may pack the same ones differently.
+    for name in (name for name in names if name.suffix == ".jpg"):
+        # Decoded pixels, since another version of the encoder may round the same ones differently.
         made, stored = (np.asarray(opened(root / name), dtype=int) for root in (first, kept))
-        assert np.abs(made - stored).max() <= 2
+        assert np.abs(made - stored).mean() <= 0.5

@@ -204,5 +204,4 @@ def brain_phantom() -> ExampleSet:
         licence=DRAWN_LICENCE,
         normals=normals,
         queries=queries,
-        suffix="png",
     )

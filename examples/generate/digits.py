@@ -76,5 +76,4 @@ def digits() -> ExampleSet:
         licence="CC BY 4.0 (the UCI repository's terms); the paper is the project's own work.",
         normals=zeros[:8],
         queries=queries,
-        suffix="png",
     )

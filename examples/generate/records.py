@@ -53,7 +53,6 @@ class ExampleSet:
         normals: The normal images that the form is filled with, 4 to 8.
         queries: The images to ask about.
         fails: Why the method goes wrong here, or None where it should work.
-        suffix: "jpg" for what looks like a photograph, "png" for drawings and scans.
         texts: Further text files of the folder, such as a licence, by file name.
     """
 
@@ -67,7 +66,6 @@ class ExampleSet:
     normals: list[Image.Image]
     queries: list[Query]
     fails: str | None = None
-    suffix: str = "jpg"
     texts: dict[str, str] = field(default_factory=dict)
 
 
@@ -99,9 +97,9 @@ def write_set(example: ExampleSet, root: Path) -> Path:
         shutil.rmtree(folder)
     for part in ("normals", "queries", "masks"):
         (folder / part).mkdir(parents=True)
-    normals = [f"normal_{i}.{example.suffix}" for i in range(1, len(example.normals) + 1)]
+    normals = [f"normal_{i}.jpg" for i in range(1, len(example.normals) + 1)]
     for file, image in zip(normals, example.normals, strict=True):
-        _save(image, folder / "normals" / file)
+        save_jpeg(image, folder / "normals" / file)
     description = {
         "title": example.title,
         "object_name": example.object_name,
@@ -110,7 +108,7 @@ def write_set(example: ExampleSet, root: Path) -> Path:
         "source": example.source,
         "licence": example.licence,
         "normals": normals,
-        "queries": [_write_query(query, folder, example.suffix) for query in example.queries],
+        "queries": [_write_query(query, folder) for query in example.queries],
         "fails": example.fails,
     }
     if not any((folder / "masks").iterdir()):
@@ -122,10 +120,10 @@ def write_set(example: ExampleSet, root: Path) -> Path:
     return folder
 
 
-def _write_query(query: Query, folder: Path, suffix: str) -> dict[str, str | None]:
+def _write_query(query: Query, folder: Path) -> dict[str, str | None]:
     """Write one query and its mask; return its entry of the description."""
-    file = f"{query.stem}.{suffix}"
-    _save(query.image, folder / "queries" / file)
+    file = f"{query.stem}.jpg"
+    save_jpeg(query.image, folder / "queries" / file)
     mask_file = None
     if query.mask is not None:
         if query.mask.shape != (query.image.height, query.image.width):
@@ -136,9 +134,6 @@ def _write_query(query: Query, folder: Path, suffix: str) -> dict[str, str | Non
     return {"file": file, "label": query.label, "note": query.note, "mask": mask_file}
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def save_jpeg(image: Image.Image, path: Path, quality: int = JPEG_QUALITY) -> None:
     """Write an image with fixed encoder settings and no metadata."""
-    if path.suffix == ".jpg":
-        image.save(path, quality=JPEG_QUALITY, subsampling=0, optimize=True)
-    else:
-        image.save(path, optimize=True)
+    image.save(path, quality=quality, subsampling=0, optimize=True)
