@@ -67,6 +67,7 @@ def build_form(registry: ModelRegistry) -> Form:
         object_fit="cover",
         sources=["upload", "clipboard"],
         buttons=[],
+        format="png",  # For frames of the tab Live: as they were scored.
         elem_id="normals",
     )
     query = gr.Image(

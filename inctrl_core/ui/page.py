@@ -14,7 +14,9 @@ from .api import ScoreApi
 from .examples import EXAMPLES, ExampleSet
 from .form import Shared, build_form
 from .inspect import InspectTab
+from .live import LiveTab
 from .models import ModelRegistry
+from .session import SESSION_SECONDS
 from .tabs import build_tabs
 from .theme import build_theme, read_css
 
@@ -27,7 +29,6 @@ HEADER = """
   and a map of where the image departs. Nothing is trained on your images.</p>
 </header>
 """
-SESSION_SECONDS = 3600
 QUEUE_SIZE = 64
 
 
@@ -60,7 +61,7 @@ def build_page(registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> g
             inspect.build_gallery()
         with queries_place:
             inspect.build_queries()
-        build_tabs(page, tabs, [inspect])
+        build_tabs(page, tabs, [inspect, LiveTab(shared)])
         ScoreApi(registry).build()
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     return page

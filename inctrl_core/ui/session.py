@@ -30,6 +30,8 @@ from ..text_prompts import build_prompts, clean_object_name, clean_phrases, exte
 QUERY_PIXELS = 1_500_000
 QUERY_SIDE = 800
 NORMAL_PIXELS = 120_000
+# How long an idle visitor's images and results are kept.
+SESSION_SECONDS = 3600
 
 Phrases = tuple[tuple[str, ...], tuple[str, ...]]
 

@@ -9,8 +9,11 @@ from typing import Protocol
 import gradio as gr
 
 # The address follows the tab, so that it can be shared. On Spaces the page lies in a frame, and
-# the frame's parent is told, as Spaces documents it.
+# the frame's parent is told, as Spaces documents it. A page selects its first tab by itself before
+# it has read the link that it was opened with, so nothing follows until then.
+_READ = "() => { document.body.dataset.linkRead = 'yes'; }"
 _FOLLOW = """() => {
+  if (!document.body.dataset.linkRead) return;
   const address = new URL(window.location), named = address.searchParams;
   if ((named.get('tab') ?? FIRST) === TAB || (named.has('case') && TAB === 'failures')) return;
   named.delete('case');
@@ -67,7 +70,8 @@ def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
         named = linked_tab(dict(request.query_params), known)
         return gr.skip() if named is None else gr.Tabs(selected=named)
 
-    page.load(open_link, None, tabs, show_progress="hidden", api_visibility="private")
+    opened = page.load(open_link, None, tabs, show_progress="hidden", api_visibility="private")
+    opened.then(None, js=_READ, api_visibility="private")
 
 
 def linked_tab(query: dict[str, str], known: Sequence[str]) -> str | None:

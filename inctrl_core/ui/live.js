@@ -1,0 +1,201 @@
+// The page's side of the tab Live. Gradio gives: element, props, trigger, watch.
+// One frame is under way at a time; the next is taken when its answer is here.
+const find = selector => element.querySelector(selector);
+const video = find('video'), picture = find('.ic-live-picture'), line = find('.ic-live-line');
+const says = find('.ic-live-says'), stage = find('.ic-live-stage');
+const SIDE = 480, KEPT = 240, PATIENCE = 5000, CLIP_SECONDS = 2.5;
+const shot = document.createElement('canvas'), heat = document.createElement('canvas');
+shot.width = shot.height = SIDE;
+
+let source = null;      // 'camera', 'video' or 'example'; null when stopped.
+let clip = [];          // Images of the example.
+let pending = null;     // {id, at, frame} of the frame under way.
+let frames = 0, seen = 0, scores = [], times = [];
+
+const say = text => { says.textContent = text; };
+const button = name => find(`[data-do=${name}]`);
+
+function draw(context, image, width, height, shift = 0) {
+  const side = Math.min(width, height) * (1 - Math.abs(shift));
+  const left = (width - side) / 2 * (1 + shift), top = (height - side) / 2;
+  context.drawImage(image, left, top, side, side, 0, 0, SIDE, SIDE);
+}
+
+// The centre square of what the source shows now, on the canvas `shot`; false where there is none.
+function grab() {
+  const context = shot.getContext('2d');
+  if (source === 'example' && clip.length) {
+    const now = performance.now() / 1000, image = clip[Math.floor(now / CLIP_SECONDS) % clip.length];
+    draw(context, image, image.naturalWidth, image.naturalHeight, 0.01 * Math.sin(now * 2));
+    return true;
+  }
+  if (!source || source === 'example' || video.readyState < 2) return false;
+  draw(context, video, video.videoWidth, video.videoHeight);
+  return true;
+}
+
+const encode = () => shot.toDataURL('image/jpeg', 0.92);
+
+function send() {
+  // A tab that is not shown asks for nothing.
+  if (!source || pending || !element.isConnected || !stage.offsetParent || !grab()) return;
+  const frame = document.createElement('canvas');
+  frame.width = frame.height = SIDE;
+  frame.getContext('2d').drawImage(shot, 0, 0);
+  pending = {id: ++frames, at: performance.now(), frame};
+  trigger('frame', {id: pending.id, image: encode()});
+}
+
+// Looks often enough for a source that has just started, and past an answer that never came.
+setInterval(() => {
+  if (pending && performance.now() - pending.at > PATIENCE) pending = null;
+  send();
+}, 250);
+
+function paint(frame, map) {
+  const context = picture.getContext('2d');
+  context.drawImage(frame, 0, 0);
+  if (!map) return;
+  const grid = map.length, pixels = new ImageData(grid, grid);
+  map.flat().forEach((share, i) => {
+    const colour = props.palette[Math.round(255 * share)];
+    // As the overlay of Inspect: faint below half of the scale, which the normals reach themselves.
+    pixels.data.set([...colour, 178 * Math.min(1, Math.max(0.2, 2 * share))], 4 * i);
+  });
+  heat.width = heat.height = grid;
+  heat.getContext('2d').putImageData(pixels, 0, 0);
+  context.drawImage(heat, 0, 0, SIDE, SIDE);
+}
+
+function chart(low, high) {
+  const ratio = window.devicePixelRatio || 1, context = line.getContext('2d');
+  const width = line.width = line.clientWidth * ratio, height = line.height = line.clientHeight * ratio;
+  const style = getComputedStyle(element), colour = name => style.getPropertyValue(name);
+  const top = 1.1 * Math.max(0.05, high ?? 0, ...scores), y = value => height * (1 - value / top);
+  if (high !== null) {
+    context.fillStyle = colour('--ic-band');
+    context.fillRect(0, y(high), width, Math.max(ratio, y(low) - y(high)));
+  }
+  context.strokeStyle = colour('--ic-accent');
+  context.lineWidth = 2 * ratio;
+  context.beginPath();
+  scores.forEach((value, i) => context.lineTo(width * (i + KEPT - scores.length) / (KEPT - 1), y(value)));
+  context.stroke();
+  const words = scores.length ? `Scores of the last ${scores.length} frames, between ` +
+    `${Math.min(...scores).toFixed(3)} and ${Math.max(...scores).toFixed(3)}` : 'No scores yet';
+  line.setAttribute('aria-label', words);
+}
+
+function pace() {
+  const now = performance.now();
+  times = [...times.filter(time => now - time < 3000), now];
+  const rate = times.length > 1 ? (times.length - 1) / ((now - times[0]) / 1000) : 0;
+  const dropped = seen > frames ? `; ${seen - frames} of ${seen} frames were left out to keep up` : '';
+  find('.ic-live-pace').textContent = `${rate.toFixed(1)} frames a second${dropped}.`;
+  stage.dataset.rate = rate.toFixed(2);
+  stage.dataset.scored = Number(stage.dataset.scored || 0) + 1;
+}
+
+function show(answer, frame) {
+  paint(frame, answer.map);
+  if (answer.waiting) return say('Take this frame as a normal when it shows what is sound; two or more are best.');
+  scores = [...scores, answer.fused].slice(-KEPT);
+  find('.ic-score').textContent = answer.fused.toFixed(3);
+  const above = answer.high !== null && answer.fused > answer.high;
+  find('.ic-live-side').classList.toggle('ic-above', above);
+  find('.ic-live-verdict').textContent = answer.high === null
+    ? 'One normal gives no range: take a second one.'
+    : above ? `Above all ${answer.shots} normals` : `Like the ${answer.shots} normals`;
+  say(answer.shots < 2 ? 'Take another frame as a normal: two or more give a range.'
+    : 'Compared with the normals in the form; take more frames where a sound one scores high.');
+  chart(answer.low, answer.high);
+  pace();
+}
+
+watch('value', () => {
+  const answer = JSON.parse(props.value || '{}');
+  if (answer.example) return play(answer.example);
+  if (answer.taken) return say(`Frame taken as normal number ${answer.taken}.`);
+  const mine = pending && pending.id === answer.id ? pending : null;
+  if (mine) pending = null;
+  if (answer.error) return say(answer.error);
+  if (!source || !mine) return;
+  show(answer, mine.frame);
+  // Without normals there is nothing to hurry for.
+  setTimeout(send, answer.waiting ? 200 : 0);
+});
+
+function count() {
+  if (!source || !video.requestVideoFrameCallback) return;
+  seen += 1;
+  video.requestVideoFrameCallback(count);
+}
+
+function begin(kind) {
+  source = kind;
+  frames = seen = 0;
+  scores = [];
+  times = [];
+  pending = null;
+  stage.hidden = false;
+  stage.dataset.scored = 0;
+  button('normal').disabled = button('stop').disabled = false;
+  if (video.requestVideoFrameCallback && kind !== 'example') video.requestVideoFrameCallback(count);
+  say('Starting.');
+  send();
+}
+
+function stop() {
+  source = null;
+  pending = null;
+  video.pause();
+  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+  if (video.src) URL.revokeObjectURL(video.src);
+  video.srcObject = null;
+  video.removeAttribute('src');
+  button('normal').disabled = button('stop').disabled = true;
+}
+
+async function camera() {
+  stop();
+  if (!navigator.mediaDevices) return say('The browser gives the camera only to pages over https, or on this computer.');
+  try {
+    video.srcObject = await navigator.mediaDevices.getUserMedia({video: {width: {ideal: 640}}, audio: false});
+    await video.play();
+    begin('camera');
+  } catch (error) {
+    say(error.name === 'NotAllowedError' ? 'The browser was not allowed to use the camera; allow it and try again.'
+      : 'There is no camera that the browser can use; open a video instead.');
+  }
+}
+
+async function openVideo(file) {
+  stop();
+  video.src = URL.createObjectURL(file);
+  try {
+    await video.play();
+    begin('video');
+  } catch (error) {
+    stop();
+    say('The browser cannot play this video; use MP4 (H.264) or WebM.');
+  }
+}
+
+async function play(addresses) {
+  stop();
+  clip = addresses.map(address => Object.assign(new Image(), {src: address}));
+  await Promise.all(clip.map(image => image.decode()));
+  begin('example');
+}
+
+const chooser = find('input[type=file]');
+chooser.addEventListener('change', () => { if (chooser.files[0]) openVideo(chooser.files[0]); chooser.value = ''; });
+find('label').addEventListener('keydown', event => {
+  if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); chooser.click(); }
+});
+button('camera').addEventListener('click', camera);
+button('example').addEventListener('click', () => trigger('example', {}));
+button('stop').addEventListener('click', () => { stop(); say('Stopped.'); });
+button('normal').addEventListener('click', () => {
+  if (grab()) trigger('normal', {id: 0, image: encode()});
+});

@@ -1,0 +1,98 @@
+"""Scoring the frames of a camera or a video: one bank for many frames. No Gradio here."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from ..detector import Detector
+from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
+from ..errors import ImageError
+from ..preprocessing import open_image
+from ..prompt_bank import PromptBank, check_shots
+
+# A square of twice the model's input, as JPEG, has some 60 KB.
+MAX_FRAME_CHARACTERS = 2_000_000
+_PREFIX = "data:image/jpeg;base64,"
+
+
+@dataclass(frozen=True, eq=False)
+class LiveBank:
+    """The normals that frames are compared with.
+
+    Attributes:
+        source: Model, files and object name that it was built from, to know when they change.
+        bank: On the CPU.
+        ranges: The normals against each other; None where there is one.
+        scale: Of the heatmap.
+    """
+
+    source: tuple[str, tuple[str, ...], str]
+    bank: PromptBank
+    ranges: NormalRange | None
+    scale: PatchScale
+
+
+def build_live_bank(
+    detector: Detector, model: str, files: Sequence[str], object_name: str
+) -> LiveBank:
+    """Encodes the normals, once until they change.
+
+    Args:
+        detector: The model.
+        model: Its name in the list.
+        files: Paths of 1 to 16 normals.
+        object_name: What they show.
+
+    Raises:
+        InctrlError: A file or the name cannot be used.
+    """
+    check_shots(len(files))
+    bank = detector.build_bank(files, object_name)
+    ranges, scale = normal_range(detector, bank), patch_scale(bank)
+    return LiveBank((model, tuple(files), object_name), bank.to("cpu"), ranges, scale)
+
+
+def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[str, Any]:
+    """Scores one frame, and says it in what the page draws.
+
+    Args:
+        detector: Of the bank.
+        live: The normals.
+        frame: Square RGB image.
+
+    Returns:
+        ``fused``; ``low`` and ``high`` of the normals' range, None where there is one normal;
+        ``map``, G x G rows of shares of the heatmap's scale in [0, 1]; ``shots``.
+    """
+    score = detector.score([frame], live.bank)[0]
+    shares = (score.patch_map - live.scale.low) / (live.scale.high - live.scale.low)
+    ranges = live.ranges
+    return {
+        "fused": round(score.fused, 4),
+        "low": None if ranges is None else round(ranges.lowest, 4),
+        "high": None if ranges is None else round(ranges.highest, 4),
+        "map": shares.clip(0, 1).round(3).tolist(),
+        "shots": live.bank.shots,
+    }
+
+
+def open_frame(data: object) -> Image.Image:
+    """The image of a JPEG data URI, as the page sends frames.
+
+    Raises:
+        ImageError: It is anything else, or too large.
+    """
+    if not isinstance(data, str) or not data.startswith(_PREFIX):
+        raise ImageError("The frame is not a JPEG image; start the camera again.")
+    if len(data) > MAX_FRAME_CHARACTERS:
+        raise ImageError("The frame is too large; start the camera again.")
+    try:
+        return open_image(base64.b64decode(data[len(_PREFIX) :], validate=True))
+    except binascii.Error:
+        raise ImageError("The frame is damaged; start the camera again.") from None

@@ -1,0 +1,137 @@
+"""Frames of a camera against the normals of the form."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from inctrl_core.errors import ImageError
+from inctrl_core.loading import DEFAULT_MODEL
+from inctrl_core.ui.examples import load_examples
+from inctrl_core.ui.live import LiveHandlers
+from inctrl_core.ui.live_frames import (
+    MAX_FRAME_CHARACTERS,
+    build_live_bank,
+    open_frame,
+    score_frame,
+)
+from inctrl_core.ui.models import ModelRegistry
+
+
+def jpeg(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=95)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def sent(number: int, image: Image.Image | str) -> SimpleNamespace:
+    data = image if isinstance(image, str) else jpeg(image)
+    return SimpleNamespace(_data={"id": number, "image": data})
+
+
+def uploaded(paths) -> list[dict]:
+    return [{"image": {"path": str(path)}, "caption": None} for path in paths]
+
+
+@pytest.fixture(scope="module")
+def registry() -> ModelRegistry:
+    return ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def handlers(registry) -> LiveHandlers:
+    return LiveHandlers(registry, load_examples())
+
+
+@pytest.fixture(scope="module")
+def washer():
+    return load_examples()["washer"]
+
+
+@pytest.fixture
+def frame(washer) -> Image.Image:
+    return Image.open(washer.queries[washer.cover].path).convert("RGB").crop((30, 0, 310, 280))
+
+
+def test_a_frame_scores_as_any_image_does(registry, washer, frame):
+    detector = registry.get(DEFAULT_MODEL)
+    paths = [str(path) for path in washer.normals]
+    live = build_live_bank(detector, DEFAULT_MODEL, paths, "metal washer")
+    answer = score_frame(detector, live, frame)
+    score = detector.score([frame], detector.build_bank(paths, "metal washer"))[0]
+    assert answer["fused"] == pytest.approx(score.fused, abs=6e-5)
+    assert answer["low"] < answer["high"] < answer["fused"]
+    # The scale ends at twice what the normals show among themselves.
+    top = 2 * live.ranges.highest
+    assert max(map(max, answer["map"])) == pytest.approx(min(1, score.patch_max / top), abs=1e-3)
+    assert json.loads(json.dumps(answer)) == answer
+
+
+def test_a_single_normal_gives_no_range(registry, washer, frame):
+    detector = registry.get(DEFAULT_MODEL)
+    live = build_live_bank(detector, DEFAULT_MODEL, [str(washer.normals[0])], "washer")
+    answer = score_frame(detector, live, frame)
+    assert answer["low"] is None and answer["high"] is None and answer["shots"] == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (None, "not a JPEG"),
+        ({"a": 1}, "not a JPEG"),
+        ("data:image/png;base64,AAAA", "not a JPEG"),
+        ("data:image/jpeg;base64,", "empty"),
+        ("data:image/jpeg;base64,###", "damaged"),
+        ("data:image/jpeg;base64," + "A" * 400, "not an image"),
+        ("data:image/jpeg;base64," + "A" * MAX_FRAME_CHARACTERS, "too large"),
+    ],
+)
+def test_what_is_no_frame_is_refused(data, says):
+    with pytest.raises(ImageError, match=says):
+        open_frame(data)
+
+
+def test_without_normals_the_page_waits(handlers, frame):
+    bank, answer = handlers.score([], "washer", DEFAULT_MODEL, None, sent(3, frame))
+    assert bank is None
+    assert json.loads(answer) == {"id": 3, "waiting": True}
+
+
+def test_the_bank_is_built_again_only_when_the_form_changes(handlers, washer, frame):
+    normals = uploaded(washer.normals[:2])
+    live, first = handlers.score(normals, "washer", DEFAULT_MODEL, None, sent(1, frame))
+    kept, second = handlers.score(normals, "washer", DEFAULT_MODEL, live, sent(2, frame))
+    assert json.loads(first)["fused"] == json.loads(second)["fused"]
+    assert kept == {"__type__": "update"}  # Left as it is.
+    more = uploaded(washer.normals[:3])
+    changed, third = handlers.score(more, "washer", DEFAULT_MODEL, live, sent(3, frame))
+    assert changed.bank.shots == json.loads(third)["shots"] == 3
+
+
+def test_an_unreadable_normal_is_told_and_the_bank_stays(handlers, tmp_path, frame):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    kept, answer = handlers.score(uploaded([broken]), "x", DEFAULT_MODEL, None, sent(4, frame))
+    assert kept == {"__type__": "update"}
+    assert "broken.png" in json.loads(answer)["error"]
+
+
+def test_a_frame_becomes_a_normal_until_there_is_no_room(handlers, washer, frame):
+    normals, answer = handlers.take_normal(uploaded(washer.normals[:2]), sent(0, frame))
+    assert len(normals) == json.loads(answer)["taken"] == 3
+    assert normals[2].size == frame.size
+    full = uploaded([washer.normals[0]] * 16)
+    kept, answer = handlers.take_normal(full, sent(0, frame))
+    assert kept == {"__type__": "update"}
+    assert "remove one" in json.loads(answer)["error"]
+
+
+def test_the_example_shows_all_its_queries(handlers, washer):
+    normals, name, answer = handlers.open_example()
+    assert len(normals) == len(washer.normals) and name == washer.object_name
+    assert len(json.loads(answer)["example"]) == len(washer.queries)
