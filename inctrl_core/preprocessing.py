@@ -7,26 +7,39 @@ images so wide or tall that the resized strip itself would be a danger.
 from __future__ import annotations
 
 import io
+import math
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from .config import PreprocessConfig
 from .errors import ImageError
 
 MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 50_000_000
+# Small files can be slow to decode: each scan of a JPEG is a pass over all its pixels (cameras and
+# programs write 1 to 20), and Pillow reads a few rare kinds of PPM and BMP in plain Python.
+MAX_SCANS = 64
+MAX_SLOW_PIXELS = 2_000_000
 MAX_ASPECT = 32  # Longer over shorter side, up to which the whole strip is resized.
+
+_BAND = 256  # Rows that are scaled at once.
 
 # Raster formats only: Pillow hands some of the others (EPS, for one) to external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
 # How their files are named, for those who look for images in a folder.
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split())
+
+# Of a JPEG: a marker (not what is stuffed into or restarts coded data), and three kinds of it.
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_JPEG_BARE, _JPEG_END, _JPEG_SCAN = 0x01, 0xD9, 0xDA
 
 ImageSource = str | os.PathLike | bytes | BinaryIO | Image.Image
 CropBox = tuple[float, float, float, float]
@@ -52,12 +65,7 @@ def open_image(source: ImageSource) -> Image.Image:
     name = _display_name(source)
     try:
         image = source if isinstance(source, Image.Image) else _open_checked(source, name)
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(
-                f"{name} has {width} x {height} pixels; "
-                f"use at most {MAX_PIXELS // 10**6} megapixels."
-            )
+        _check_pixels(*image.size, name)
         return _to_rgb(ImageOps.exif_transpose(image), name)
     except ImageError:
         raise
@@ -150,7 +158,8 @@ def patch_at(crop_box: CropBox, grid: int, x: float, y: float) -> tuple[int, int
 
 def _display_name(source: ImageSource) -> str:
     if isinstance(source, str | os.PathLike):
-        return f"'{Path(source).name[:80]}'"
+        name = Path(source).name[:80]
+        return f"'{''.join(c if c.isprintable() else '?' for c in name)}'"
     return "The image"
 
 
@@ -171,8 +180,50 @@ def _open_checked(source: str | os.PathLike | bytes | BinaryIO, name: str) -> Im
     if size > MAX_BYTES:
         raise ImageError(f"{name} has {size / 2**20:.0f} MB; use at most {MAX_BYTES >> 20} MB.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pixel counts are checked by the caller, more strictly.
-        return Image.open(stream, formats=FORMATS)
+        warnings.simplefilter("ignore")  # Pixel counts are checked below, more strictly.
+        image = Image.open(stream, formats=FORMATS)
+    _check_cost(image, name)
+    return image
+
+
+def _check_pixels(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels; use at most {MAX_PIXELS // 10**6} megapixels."
+        )
+
+
+def _check_cost(image: ImageFile.ImageFile, name: str) -> None:
+    """Raises ImageError where decoding would take far more memory or time than the size says."""
+    _check_pixels(*image.size, name)
+    if image.format == "TIFF":
+        # A tile is decoded whole, even where the image ends inside it.
+        tags = image.tag_v2
+        _check_pixels(int(tags.get(TILEWIDTH, 0)), int(tags.get(TILELENGTH, 0)), name)
+    slow = any(part.codec_name in Image.DECODERS for part in image.tile)
+    if slow and image.width * image.height > MAX_SLOW_PIXELS:
+        raise ImageError(f"{name} is stored in a way that is slow to read; save it as PNG.")
+    if image.format in ("JPEG", "MPO") and _jpeg_scans(image.fp) > MAX_SCANS:
+        raise ImageError(f"{name} has more than {MAX_SCANS} scans; save it again as PNG or JPEG.")
+
+
+def _jpeg_scans(stream: BinaryIO) -> int:
+    """Number of scans of a JPEG stream's first image; leaves the stream where it was."""
+    before = stream.tell()
+    stream.seek(0)
+    data = stream.read()
+    stream.seek(before)
+    scans, place = 0, 2
+    while marker := _JPEG_MARKER.search(data, place):
+        place = marker.end()
+        kind = data[place - 1]
+        if kind == _JPEG_END:
+            break
+        scans += kind == _JPEG_SCAN
+        if kind != _JPEG_BARE:
+            # Skipped, for what lies in a segment, as a thumbnail does, is not decoded.
+            place += int.from_bytes(data[place : place + 2], "big")
+    return scans
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -189,13 +240,17 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _scale_to_8_bit(image: Image.Image, name: str) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())  # Not a number where any value is none.
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ImageError(f"{name} has values that are not numbers; save it as an 8-bit image.")
-    low, high = values.min(), values.max()
     limit = 65535.0 if image.mode != "F" else (1.0 if high <= 1.0 else 255.0)
     if low < 0 or high > limit:
         raise ImageError(
             f"{name} has values from {low:g} to {high:g}; save it as an 8-bit or 16-bit image."
         )
-    return Image.fromarray(np.rint(values * (255.0 / limit)).astype(np.uint8))
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _BAND):  # All rows at once would take 1 GB and more.
+        band = values[start : start + _BAND]
+        scaled[start : start + _BAND] = np.rint(band.astype(np.float64) * (255.0 / limit))
+    return Image.fromarray(scaled)
