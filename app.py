@@ -34,6 +34,16 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR_OR_REPO",
         help="heads for models from the Hub that have none (default: INCTRL_HEADS)",
     )
+    parser.add_argument(
+        "--precision",
+        help="float32, bfloat16, float16 or auto (default: INCTRL_PRECISION, else float32)",
+    )
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        default=os.environ.get("GRADIO_MCP_SERVER", "").lower() in ("1", "true"),
+        help="offer the scoring to language models as well, at /gradio_api/mcp/",
+    )
     return parser
 
 
@@ -62,6 +72,8 @@ def serve(arguments: argparse.Namespace) -> int:
     """
     if arguments.heads:
         os.environ["INCTRL_HEADS"] = arguments.heads
+    if arguments.precision:
+        os.environ["INCTRL_PRECISION"] = arguments.precision
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Imported here, so that --help does not wait for them.
     from inctrl_core.errors import InctrlError
@@ -75,11 +87,12 @@ def serve(arguments: argparse.Namespace) -> int:
     except InctrlError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    page = build_page(registry, load_examples())
+    page = build_page(registry, load_examples(), tools=arguments.mcp)
     page.launch(
         server_name=arguments.host,
         server_port=arguments.port,
         share=arguments.share,
+        mcp_server=arguments.mcp,
         prevent_thread_lock=True,
         **launch_options(),
         **guard(page),

@@ -21,15 +21,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_app() -> Iterator[str]:
-    """Serves the page with the embedded model; yields its address."""
+def running_app(tools: bool = False) -> Iterator[str]:
+    """Serves the page with the embedded model, and its MCP tools; yields its address."""
     registry = ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
-    page = build_page(registry, load_examples())
+    page = build_page(registry, load_examples(), tools)
     _, url, _ = page.launch(
         server_name="127.0.0.1",
         server_port=free_port(),
         prevent_thread_lock=True,
         quiet=True,
+        mcp_server=tools,
         **launch_options(),
         **guard(page),
     )

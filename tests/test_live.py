@@ -97,26 +97,26 @@ def test_what_is_no_frame_is_refused(data, says):
 
 
 def test_without_normals_the_page_waits(handlers, frame):
-    bank, answer = handlers.score([], "washer", DEFAULT_MODEL, None, sent(3, frame))
+    bank, answer = handlers.score_frame([], "washer", DEFAULT_MODEL, None, sent(3, frame))
     assert bank is None
     assert json.loads(answer) == {"id": 3, "waiting": True}
 
 
 def test_the_bank_is_built_again_only_when_the_form_changes(handlers, washer, frame):
     normals = uploaded(washer.normals[:2])
-    live, first = handlers.score(normals, "washer", DEFAULT_MODEL, None, sent(1, frame))
-    kept, second = handlers.score(normals, "washer", DEFAULT_MODEL, live, sent(2, frame))
+    live, first = handlers.score_frame(normals, "washer", DEFAULT_MODEL, None, sent(1, frame))
+    kept, second = handlers.score_frame(normals, "washer", DEFAULT_MODEL, live, sent(2, frame))
     assert json.loads(first)["fused"] == json.loads(second)["fused"]
     assert kept == {"__type__": "update"}  # Left as it is.
     more = uploaded(washer.normals[:3])
-    changed, third = handlers.score(more, "washer", DEFAULT_MODEL, live, sent(3, frame))
+    changed, third = handlers.score_frame(more, "washer", DEFAULT_MODEL, live, sent(3, frame))
     assert changed.bank.shots == json.loads(third)["shots"] == 3
 
 
 def test_an_unreadable_normal_is_told_and_the_bank_stays(handlers, tmp_path, frame):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    kept, answer = handlers.score(uploaded([broken]), "x", DEFAULT_MODEL, None, sent(4, frame))
+    kept, answer = handlers.score_frame(uploaded([broken]), "x", DEFAULT_MODEL, None, sent(4, frame))
     assert kept == {"__type__": "update"}
     assert "broken.png" in json.loads(answer)["error"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from PIL import Image
@@ -33,8 +33,12 @@ class ScoreApi:
         self.registry = registry
         self.run = ModelRunner(registry)
 
-    def build(self) -> None:
-        """Registers the endpoint."""
+    def build(self, visibility: Literal["public", "undocumented"] = "public") -> None:
+        """Registers the endpoint.
+
+        Args:
+            visibility: "undocumented" keeps it out of the list that the page shows.
+        """
         with gr.Group(visible=False):
             normals = gr.File(label="Normal images", file_count="multiple")
             query = gr.File(label="Query image")
@@ -51,6 +55,7 @@ class ScoreApi:
             concurrency_id=MODEL_QUEUE,
             concurrency_limit=1,
             api_name="score",
+            api_visibility=visibility,
         )
 
     def score(

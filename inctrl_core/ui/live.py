@@ -16,9 +16,10 @@ import gradio as gr
 from ..errors import InctrlError
 from ..figures import COLOUR_MAPS, colour_table
 from ..prompt_bank import MAX_SHOTS
+from . import live_frames
 from .examples import ExampleSet, thumbnail
 from .form import MODEL_QUEUE, Shared, UploadedGallery, gallery_paths
-from .live_frames import LiveBank, build_live_bank, open_frame, score_frame
+from .live_frames import LiveBank, build_live_bank, open_frame
 from .models import ModelRegistry
 from .runner import ModelRunner
 from .session import SESSION_SECONDS
@@ -69,7 +70,7 @@ class LiveHandlers:
         self.run = ModelRunner(registry)
         self.examples = examples
 
-    def score(
+    def score_frame(
         self,
         normals: UploadedGallery,
         object_name: str | None,
@@ -92,7 +93,7 @@ class LiveHandlers:
             if live is None or live.source != (model, files, object_name or ""):
                 live = self.run(build_live_bank, model, model, files, object_name or "")
                 kept = live
-            return kept, _answer(frame_id, **self.run(score_frame, model, live, frame))
+            return kept, _answer(frame_id, **self.run(live_frames.score_frame, model, live, frame))
         except InctrlError as error:
             return gr.skip(), _answer(frame_id, error=str(error))
 
@@ -153,7 +154,7 @@ class LiveTab:
             "api_visibility": "private",
         }
         self.stage.frame(
-            self.handlers.score,
+            self.handlers.score_frame,
             [form.normals, form.object_name, form.model, self.bank],
             [self.bank, self.stage],
             concurrency_id=MODEL_QUEUE,

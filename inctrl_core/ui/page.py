@@ -15,6 +15,7 @@ from .examples import EXAMPLES, ExampleSet
 from .form import Shared, build_form
 from .inspect import InspectTab
 from .live import LiveTab
+from .mcp_tools import McpTools
 from .models import ModelRegistry
 from .session import SESSION_SECONDS
 from .tabs import build_tabs
@@ -32,12 +33,15 @@ HEADER = """
 QUEUE_SIZE = 64
 
 
-def build_page(registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> gr.Blocks:
+def build_page(
+    registry: ModelRegistry, examples: Mapping[str, ExampleSet], tools: bool = False
+) -> gr.Blocks:
     """Composes the application.
 
     Args:
         registry: The models on offer.
         examples: The example sets.
+        tools: Offer the scoring to language models as well, for a launch with ``mcp_server=True``.
     """
     # Uploads and pictures go with the visitor's session: looked for hourly, gone after two hours.
     with gr.Blocks(
@@ -62,7 +66,10 @@ def build_page(registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> g
         with queries_place:
             inspect.build_queries()
         build_tabs(page, tabs, [inspect, LiveTab(shared)])
-        ScoreApi(registry).build()
+        api = ScoreApi(registry)
+        api.build("undocumented" if tools else "public")
+        if tools:
+            McpTools(registry, api).build()
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     return page
 
