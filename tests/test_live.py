@@ -116,7 +116,9 @@ def test_the_bank_is_built_again_only_when_the_form_changes(handlers, washer, fr
 def test_an_unreadable_normal_is_told_and_the_bank_stays(handlers, tmp_path, frame):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    kept, answer = handlers.score_frame(uploaded([broken]), "x", DEFAULT_MODEL, None, sent(4, frame))
+    kept, answer = handlers.score_frame(
+        uploaded([broken]), "x", DEFAULT_MODEL, None, sent(4, frame)
+    )
     assert kept == {"__type__": "update"}
     assert "broken.png" in json.loads(answer)["error"]
 

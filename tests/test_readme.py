@@ -1,0 +1,59 @@
+"""The README's own snippets and figures, run as they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from inctrl_core.ui.examples import load_examples
+from tests.app_server import running_app
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def snippet(word: str) -> str:
+    (found,) = [text for text in SNIPPETS if word in text]
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with the images that the snippets name."""
+    example = load_examples()["washer"]
+    Image.open(example.normals[0]).save(tmp_path / "good1.png")
+    Image.open(example.normals[1]).save(tmp_path / "good2.png")
+    Image.open(example.queries[example.cover].path).save(tmp_path / "query.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_library_snippet_runs(folder):
+    names: dict = {}
+    exec(snippet("import load_detector"), names)
+    assert 0.0 < names["score"].fused < 1.0
+
+
+def test_the_client_snippet_runs(folder):
+    with running_app() as address:
+        names: dict = {}
+        exec(snippet("gradio_client").replace("http://127.0.0.1:7860", address), names)
+    assert names["result"]["shots"] == 2
+    assert Path(names["overlay"]).is_file()
+
+
+def test_the_space_runs_the_pinned_gradio():
+    pinned = re.search(r"^gradio\S*==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
+    assert re.search(r"^sdk_version: (\S+)", README, re.M)[1] == pinned
+
+
+def test_every_file_that_it_names_is_there():
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert linked
+    for path in linked:
+        assert (ROOT / path).exists(), path
