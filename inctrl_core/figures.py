@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from .preprocessing import CropBox, patch_box
 
 # Of even lightness from end to end, so that colour-blind people and grey prints keep the order.
 COLOUR_MAPS = ("cividis", "viridis", "magma")
+# Around what is truly anomalous: far in hue from all three, and lighter than a dark rim around it.
+OUTLINE = (255, 92, 200)
 
 _LEVELS = 256
 _OUTSIDE = 0.45  # Brightness kept outside the crop, which the model never saw.
@@ -115,6 +117,26 @@ def mark_patch(
     return result
 
 
+def outline(image: Image.Image, mask: np.ndarray) -> Image.Image:
+    """A copy of an image with a line around the areas of a mask, which stay uncovered.
+
+    The line is bright with a dark rim, and of a hue that no colour map has.
+
+    Args:
+        image: RGB.
+        mask: bool [H, W], of the same picture at any size.
+    """
+    width = max(1, round(max(image.size) / 260))
+    area = Image.fromarray(np.asarray(mask, dtype=np.uint8) * 255)
+    area = area.resize(image.size, Image.Resampling.NEAREST)
+    line = _grown(area, width)
+    result = image.copy()
+    result.paste((20, 20, 20), mask=_grown(line, max(1, width // 2)))
+    result.paste(OUTLINE, mask=line)
+    result.paste(image, mask=area)
+    return result
+
+
 def resize_for_screen(image: Image.Image, most_pixels: int, least_side: int = 1) -> Image.Image:
     """The image at a size for a screen, its aspect ratio kept; itself where it has one.
 
@@ -150,6 +172,12 @@ def _levels(patch_map: np.ndarray, style: OverlayStyle, size: tuple[int, int]) -
 def _alpha(opacity: float) -> list[int]:
     ramp = np.clip(np.arange(_LEVELS) / (_LEVELS / 2), _FAINTEST, 1.0)
     return np.rint(255 * min(max(opacity, 0.0), 1.0) * ramp).astype(int).tolist()
+
+
+def _grown(area: Image.Image, steps: int) -> Image.Image:
+    for _ in range(steps):
+        area = area.filter(ImageFilter.MaxFilter(3))
+    return area
 
 
 def _frame(image: Image.Image, box: CropBox, thin: bool = False) -> None:

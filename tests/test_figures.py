@@ -8,9 +8,11 @@ from PIL import Image
 
 from inctrl_core.figures import (
     COLOUR_MAPS,
+    OUTLINE,
     OverlayStyle,
     colour_table,
     mark_patch,
+    outline,
     overlay,
     resize_for_screen,
     scale_box,
@@ -135,3 +137,24 @@ def test_an_opacity_out_of_range_is_brought_into_it():
     np.testing.assert_array_equal(
         np.asarray(high), np.asarray(overlay(grey(), patch_map, WHOLE, style()))
     )
+
+
+def test_an_outline_runs_around_the_mask_and_covers_nothing_of_it():
+    mask = np.zeros((30, 30), dtype=bool)
+    mask[10:20, 12:18] = True
+    image = grey()
+    drawn = np.asarray(outline(image, mask))
+    assert np.all(drawn[mask] == GREY)
+    assert np.all(drawn[9, 11:19] == OUTLINE) and np.all(drawn[9:21, 11] == OUTLINE)
+    assert np.all(drawn[8, 10:20] == 20)  # The dark rim.
+    assert np.all(drawn[:8] == GREY) and np.all(drawn[:, :10] == GREY)
+    assert np.all(np.asarray(image) == GREY)
+
+
+def test_an_outline_fits_a_picture_of_another_size_and_no_mask_draws_nothing():
+    mask = np.zeros((10, 20), dtype=bool)
+    mask[5:, :10] = True  # The lower left quarter.
+    drawn = np.asarray(outline(grey(60, 30), mask))
+    assert np.all(drawn[15:, :30] == GREY)
+    assert np.all(drawn[14, :31] == OUTLINE) and np.all(drawn[14:, 30] == OUTLINE)
+    assert np.all(np.asarray(outline(grey(), np.zeros((30, 30), dtype=bool))) == GREY)
