@@ -11,6 +11,7 @@ import gradio as gr
 
 from ..preprocessing import MAX_BYTES
 from .api import ScoreApi
+from .batch import BatchTab
 from .examples import EXAMPLES, ExampleSet
 from .form import Shared, build_form
 from .inspect import InspectTab
@@ -65,7 +66,7 @@ def build_page(
             inspect.build_gallery()
         with queries_place:
             inspect.build_queries()
-        build_tabs(page, tabs, [inspect, LiveTab(shared)])
+        build_tabs(page, tabs, [inspect, BatchTab(shared, inspect), LiveTab(shared)])
         api = ScoreApi(registry)
         api.build("undocumented" if tools else "public")
         if tools:

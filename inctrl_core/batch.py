@@ -1,0 +1,210 @@
+"""Many queries against one bank: rows of results that hold no image, and what they say together.
+
+A batch may be two hundred photographs. Each is decoded once, alone, and let go; what stays is its
+score, a thumbnail of a few kilobytes, and the path to open it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .detector import Detector, EncodedImages
+from .diagnostics import NormalRange, PatchScale
+from .errors import ImageError
+from .preprocessing import CropBox, open_image, preprocess
+from .prompt_bank import PromptBank
+from .score import Score
+
+# What one call scores at most, so that nobody waits long for a turn at the model: so many images,
+# or as many as could be opened in so many seconds.
+CHUNK = 8
+CHUNK_SECONDS = 1.0
+THUMBNAIL = (112, 84)
+
+STANDINGS = ABOVE, BARELY_ABOVE, INSIDE, BELOW = "above", "barely above", "inside", "below"
+
+
+@dataclass(frozen=True)
+class QueryFile:
+    """An image to check.
+
+    Attributes:
+        path: Where it lies.
+        name: What its owner calls it; any text at all.
+        anomalous: What it truly is, None where nobody knows.
+    """
+
+    path: str
+    name: str
+    anomalous: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BatchRow:
+    """What one file of a batch got.
+
+    Attributes:
+        file: The file.
+        score: Without its ``layer_maps`` and ``nearest``, of which no depth is left; None where
+            the file cannot be read.
+        thumbnail: A JPEG no larger than ``THUMBNAIL``; empty where the file cannot be read.
+        error: Why it cannot be read, in one sentence; empty where it can.
+    """
+
+    file: QueryFile
+    score: Score | None
+    thumbnail: bytes = b""
+    error: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Results of many queries against the same normals.
+
+    Attributes:
+        model: Name of the model.
+        object_name: What the images show, as it went into the prompts.
+        shots: Number of normals.
+        ranges: The normals against each other; None where there is one.
+        scale: Of every heatmap.
+        rows: In the order of the files.
+    """
+
+    model: str
+    object_name: str
+    shots: int
+    ranges: NormalRange | None
+    scale: PatchScale
+    rows: tuple[BatchRow, ...] = ()
+
+    @property
+    def ranked(self) -> tuple[BatchRow, ...]:
+        """The rows, highest score first, those without one last."""
+        return tuple(sorted(self.rows, key=lambda row: -row.score.fused if row.score else np.inf))
+
+    @property
+    def scored(self) -> tuple[BatchRow, ...]:
+        """The rows that have a score, in the order of the files."""
+        return tuple(row for row in self.rows if row.score is not None)
+
+    def standing(self, row: BatchRow) -> str:
+        """Where a row's score lies: one of ``STANDINGS``, or "" where there is no range or score.
+
+        It is barely above where it exceeds the range by less than one more normal might widen it:
+        the K-th part of its width.
+        """
+        ranges = self.ranges
+        if ranges is None or row.score is None:
+            return ""
+        excess = row.score.fused - ranges.highest
+        if excess > 0:
+            slight = (ranges.highest - ranges.lowest) / len(ranges.fused)
+            return BARELY_ABOVE if excess < slight else ABOVE
+        return BELOW if row.score.fused < ranges.lowest else INSIDE
+
+    def above(self, row: BatchRow) -> bool | None:
+        """Whether a row scores higher than every normal, barely or not; None where nothing says."""
+        return self.standing(row) in (ABOVE, BARELY_ABOVE) if self.standing(row) else None
+
+    @property
+    def truths(self) -> tuple[tuple[bool, float], ...]:
+        """(anomalous, fused) of each row with a score, or nothing unless all are known."""
+        known = tuple((row.file.anomalous, row.score.fused) for row in self.scored)
+        return () if any(anomalous is None for anomalous, _ in known) else known
+
+
+def score_chunk(
+    detector: Detector, bank: PromptBank, files: Sequence[QueryFile]
+) -> tuple[BatchRow, ...]:
+    """Scores the first of ``files``: at most ``CHUNK``, fewer where they take long to open.
+
+    One image is decoded at a time. What a row says does not depend on its neighbours.
+
+    Args:
+        detector: Of the bank.
+        bank: The normals.
+        files: At least one.
+
+    Returns:
+        Rows of the first files, at least one.
+    """
+    deadline = time.monotonic() + CHUNK_SECONDS
+    rows: list[BatchRow] = []
+    inputs: list[torch.Tensor] = []
+    boxes: list[CropBox] = []
+    for file in files[:CHUNK]:
+        try:
+            image = open_image(file.path)
+        except ImageError as error:
+            rows.append(BatchRow(file, None, error=str(error)))
+        else:
+            pixels, box = preprocess(image, detector.config.preprocess)
+            inputs.append(pixels)
+            boxes.append(box)
+            rows.append(BatchRow(file, None, _thumbnail(image)))
+        if time.monotonic() > deadline:
+            break
+    scores = iter(_scores(detector, bank, inputs, boxes))
+    return tuple(row if row.error else dataclasses.replace(row, score=next(scores)) for row in rows)
+
+
+def auroc(truths: Sequence[tuple[bool, float]]) -> float | None:
+    """Share of the pairs of an anomalous and a normal image in which the former scores higher.
+
+    A tie counts half. This is the area under the ROC curve, by ranks instead of by the curve.
+
+    Args:
+        truths: (anomalous, score) of each image.
+
+    Returns:
+        In [0, 1]; None where all are of one kind.
+    """
+    anomalous = np.array([score for truth, score in truths if truth])
+    normal = np.array([score for truth, score in truths if not truth])
+    if not len(anomalous) or not len(normal):
+        return None
+    return float((1 + np.sign(anomalous[:, None] - normal[None, :]).mean()) / 2)
+
+
+def _scores(
+    detector: Detector,
+    bank: PromptBank,
+    inputs: Sequence[torch.Tensor],
+    boxes: Sequence[CropBox],
+) -> list[Score]:
+    if not inputs:
+        return []
+    features = detector.backbone.encode_images(torch.stack(list(inputs)))
+    scores = detector.score_encoded(EncodedImages(features, tuple(boxes)), bank)
+    return [
+        # Copies: a view of one image's map would keep those of all its neighbours in memory.
+        dataclasses.replace(
+            score,
+            patch_map=score.patch_map.copy(),
+            layer_maps=score.layer_maps[:0].copy(),
+            nearest=score.nearest[:0].copy(),
+        )
+        for score in scores
+    ]
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    small = (
+        image.copy()
+        if max(image.size) <= 2 * max(THUMBNAIL)
+        else image.reduce(
+            max(1, min(image.width // (2 * THUMBNAIL[0]), image.height // (2 * THUMBNAIL[1])))
+        )
+    )
+    small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=80)
+    return stream.getvalue()

@@ -1,0 +1,275 @@
+"""What the events of the tab Batch do; all that belongs to a visitor comes in as an argument."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from ..batch import QueryFile, score_chunk
+from ..batch_export import batch_csv, batch_json, plain_name, write_zip
+from ..errors import InctrlError
+from ..prompt_bank import MAX_SHOTS
+from .batch_job import BatchJob, files_problem, match_example, start_job
+from .batch_table import histogram_html, progress_html, summary_html, table_html
+from .examples import ExampleSet, pick_query, queries_html
+from .form import UploadedGallery, gallery_paths
+from .handlers import download_progress
+from .models import ModelRegistry
+from .render import error_html
+from .runner import ModelRunner
+from .session import Session, start_session
+
+UploadedFiles = list[dict[str, Any]] | None
+
+GONE = "These results are no longer here; score the images again."
+
+
+class BatchHandlers:
+    """Handlers over what all visitors share.
+
+    Args:
+        registry: The models.
+        examples: The example sets.
+    """
+
+    def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
+        self.run = ModelRunner(registry)
+        self.examples = examples
+
+    def fill_example(self, event: gr.EventData) -> tuple[list[str], str, list[str]]:
+        """Fills in the normals, the name and all queries of the example that was chosen."""
+        try:
+            example, _ = pick_query(self.examples, event._data)
+        except InctrlError as error:
+            raise gr.Error(str(error)) from None
+        return (
+            [str(path) for path in example.normals],
+            example.object_name,
+            [str(query.path) for query in example.queries],
+        )
+
+    def start(
+        self,
+        normals: UploadedGallery,
+        files: UploadedFiles,
+        object_name: str | None,
+        model: str,
+        session: Session | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> tuple[Any, ...]:
+        """Makes the bank and the job; the rows come in the turns that follow.
+
+        Returns:
+            The job, a turn that differs from the last, and what to show (see ``_view``).
+        """
+        try:
+            progress(0.1, desc="Looking at the normals")
+            queries, example = self._queries(files)
+            job = self.run(
+                start_job,
+                model,
+                secrets.token_hex(8),
+                model,
+                gallery_paths(normals),
+                queries,
+                object_name or "",
+                session,
+                on_progress=download_progress(progress),
+            )
+        except InctrlError as error:
+            return None, gr.skip(), *_view(None, error_html(str(error)))
+        job = dataclasses.replace(job, example=example)
+        return job, secrets.token_hex(8), *_view(job)
+
+    def advance(self, job: BatchJob | None, stop: str) -> tuple[Any, ...]:
+        """Scores the next few files, then waits for another turn, as others may be waiting too.
+
+        Args:
+            job: The visitor's.
+            stop: Key of a job that is to go no further.
+
+        Returns:
+            As :meth:`start`; the turn stays the same once the job is finished.
+        """
+        if job is None or job.finished:
+            return (gr.skip(),) * 9
+        if stop == job.key:
+            job = job.stop()
+            return job, gr.skip(), *_view(job)
+        begun = time.monotonic()
+        try:
+            rows = self.run(score_chunk, job.model, job.bank, job.waiting)
+        except InctrlError as error:
+            job = job.stop()
+            return job, gr.skip(), *_view(job, error_html(str(error)))
+        job = job.with_rows(rows, time.monotonic() - begun)
+        turn = gr.skip() if job.finished else secrets.token_hex(8)
+        return job, turn, *_view(job)
+
+    def ask_to_stop(self, job: BatchJob | None) -> tuple[str, Any]:
+        """Names the job that its next turn shall end."""
+        return "" if job is None else job.key, gr.Button("Stopping …", interactive=False)
+
+    def give_up(self, job: BatchJob | None) -> tuple[Any, ...]:
+        """Shows what there is after an error that nobody foresaw, and lets the visitor go on."""
+        says = error_html("Something went wrong while scoring; try again, or use fewer images.")
+        stopped = None if job is None else job.stop()
+        return stopped, gr.skip(), *_view(stopped, says)
+
+    def open_row(
+        self, job: BatchJob | None, session: Session | None, event: gr.EventData
+    ) -> tuple[Any, ...]:
+        """Scores the image of a row for Inspect, against the normals of the batch.
+
+        Returns:
+            The session, then the form: normals, query, name, model, and the example's queries.
+        """
+        try:
+            row = _row(job, event._data)
+            files = job.normal_files, row.file.path
+            opened = self.run(
+                start_session, job.model, job.model, files, job.batch.object_name, session
+            )
+        except InctrlError as error:
+            # The place of the result is in another tab, which is not to open.
+            raise gr.Error(str(error), print_exception=False) from None
+        queries = ""
+        if job.example:
+            example = self.examples[job.example]
+            _, places = match_example([row.file.path], {job.example: example})
+            queries = queries_html(example, places[0]) if places else ""
+        return (
+            opened,
+            list(job.normal_files),
+            row.file.path,
+            job.batch.object_name,
+            job.model,
+            queries,
+        )
+
+    def export_csv(self, job: BatchJob | None) -> tuple[str | None, str]:
+        """Writes the table."""
+        if job is None:
+            return None, error_html(GONE)
+        path = _new_file("inctrl-batch.csv")
+        path.write_text(batch_csv(job.batch), encoding="utf-8-sig", newline="")
+        return str(path), ""
+
+    def export_json(self, job: BatchJob | None) -> tuple[str | None, str]:
+        """Writes everything but the pictures."""
+        if job is None:
+            return None, error_html(GONE)
+        path = _new_file("inctrl-batch.json")
+        path.write_text(batch_json(job.batch), encoding="utf-8")
+        return str(path), ""
+
+    def export_zip(
+        self,
+        job: BatchJob | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> tuple[str | None, str]:
+        """Writes the archive of overlays and raw maps."""
+        if job is None:
+            return None, error_html(GONE)
+
+        def show(done: int, total: int) -> None:
+            progress((done, total), desc="Drawing", unit="images")
+
+        path = _new_file("inctrl-batch.zip")
+        left_out = write_zip(path, job.batch, show)
+        if not left_out:
+            return str(path), ""
+        return str(path), (
+            f'<p class="ic-small">The ZIP has no room for the overlays of {left_out} large images '
+            "with lower scores; their raw maps are in it.</p>"
+        )
+
+    def _queries(self, files: UploadedFiles) -> tuple[tuple[QueryFile, ...], str]:
+        given = query_files(files)
+        name, places = match_example([file.path for file in given], self.examples)
+        if not name:
+            return given, ""
+        queries = self.examples[name].queries
+        told = (
+            dataclasses.replace(file, anomalous=queries[place].anomalous)
+            for file, place in zip(given, places, strict=True)
+        )
+        return tuple(told), name
+
+
+def query_files(files: UploadedFiles) -> tuple[QueryFile, ...]:
+    """The uploaded files under the names their owner gave them."""
+    return tuple(
+        QueryFile(file["path"], plain_name(file.get("orig_name") or Path(file["path"]).name))
+        for file in files or ()
+    )
+
+
+def check_batch(
+    normals: UploadedGallery,
+    files: UploadedFiles,
+    object_name: str | None,
+    model: str,
+    session: Session | None,
+) -> list[dict[str, Any]]:
+    """Says beside each field what is missing, before anything runs."""
+    count = len(gallery_paths(normals))
+    few = "Add at least one normal image."
+    many = f"There are {count} normal images; use at most {MAX_SHOTS}."
+    problem = files_problem(query_files(files))
+    fine = gr.validate(True, "")
+    return [
+        gr.validate(1 <= count <= MAX_SHOTS, few if count == 0 else many),
+        gr.validate(not problem, problem),
+        fine,
+        fine,
+        fine,
+    ]
+
+
+def _view(job: BatchJob | None, notice: str = "") -> tuple[Any, ...]:
+    """Notice, run, stop, result, summary, histogram, table."""
+    running = job is not None and not job.finished
+    buttons = (
+        gr.Button(interactive=not running),
+        gr.Button("Stop", visible=running, interactive=True),
+    )
+    if running:
+        return progress_html(job), *buttons, gr.Column(visible=False), "", "", ""
+    if job is None or not job.batch.rows:
+        return notice, *buttons, gr.Column(visible=False), "", "", ""
+    return (
+        notice,
+        *buttons,
+        gr.Column(visible=True),
+        summary_html(job),
+        histogram_html(job.batch),
+        table_html(job),
+    )
+
+
+def _row(job: BatchJob | None, data: Mapping[str, Any]) -> Any:
+    if job is None:
+        raise InctrlError(GONE)
+    rows = job.batch.rows
+    try:
+        place = int(data["row"])
+        if data["job"] != job.key or not 0 <= place < len(rows) or rows[place].score is None:
+            raise InctrlError(GONE)
+    except (KeyError, TypeError, ValueError):
+        raise InctrlError(GONE) from None
+    return rows[place]
+
+
+def _new_file(name: str) -> Path:
+    """A path in Gradio's own folder that nobody can guess; Gradio removes what it served."""
+    folder = Path(get_upload_folder()) / secrets.token_hex(20)
+    folder.mkdir(parents=True)
+    return folder / name

@@ -1,0 +1,174 @@
+"""One visitor's batch while it runs, and its steps that need a model; no Gradio."""
+
+from __future__ import annotations
+
+import dataclasses
+import filecmp
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..batch import Batch, BatchRow, QueryFile
+from ..detector import Detector
+from ..diagnostics import normal_range, patch_scale
+from ..errors import InctrlError
+from ..prompt_bank import PromptBank, check_shots
+from ..text_prompts import build_prompts, clean_object_name
+from .examples import ExampleSet
+from .session import Session
+
+MAX_FILES = 200
+MAX_TOTAL_BYTES = 400 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class BatchJob:
+    """A batch on its way: what it needs to go on, and the rows so far.
+
+    Attributes:
+        key: A name of its own, so that a request to stop reaches no other batch.
+        model: Name of the model in the list.
+        normal_files: Where the normals lie.
+        bank: Of the normals.
+        batch: The results so far.
+        waiting: Files still to be scored.
+        example: The example set whose queries these are, "" where it is none.
+        phrases: Number of the visitor's own phrases in the bank.
+        stopped: The visitor did not want the rest.
+        seconds: Spent on scoring so far, waiting for a turn included.
+    """
+
+    key: str
+    model: str
+    normal_files: tuple[str, ...]
+    bank: PromptBank
+    batch: Batch
+    waiting: tuple[QueryFile, ...]
+    example: str = ""
+    phrases: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """Number of files, scored or not."""
+        return len(self.batch.rows) + len(self.waiting)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be scored."""
+        return self.stopped or not self.waiting
+
+    def with_rows(self, rows: Sequence[BatchRow], seconds: float) -> BatchJob:
+        """The job after the first waiting files were scored in so many seconds."""
+        batch = dataclasses.replace(self.batch, rows=(*self.batch.rows, *rows))
+        return dataclasses.replace(
+            self,
+            batch=batch,
+            waiting=self.waiting[len(rows) :],
+            seconds=self.seconds + seconds,
+        )
+
+    def stop(self) -> BatchJob:
+        """The job without what is still waiting."""
+        return dataclasses.replace(self, stopped=True) if self.waiting else self
+
+
+def start_job(
+    detector: Detector,
+    key: str,
+    model: str,
+    normal_files: tuple[str, ...],
+    files: tuple[QueryFile, ...],
+    object_name: str,
+    previous: Session | None = None,
+) -> BatchJob:
+    """Makes the bank, or takes that of the visitor's session where the normals are the same.
+
+    Args:
+        detector: The model.
+        key: The job's own name.
+        model: The model's name in the list.
+        normal_files: Paths of the normals.
+        files: The queries.
+        object_name: What the images show.
+        previous: The visitor's session. Under the same name its bank serves as it is, with the
+            visitor's own phrases, so that a batch says what Inspect says.
+
+    Raises:
+        InctrlError: The normals, the name or the number of files cannot be used.
+    """
+    check_shots(len(normal_files))
+    problem = files_problem(files)
+    if problem:
+        raise InctrlError(problem)
+    phrases = 0
+    if previous is not None and (previous.model, previous.normal_files) == (model, normal_files):
+        bank = previous.bank
+        if clean_object_name(object_name) == bank.object_name:
+            phrases = sum(len(group) for group in previous.phrases)
+        else:
+            text = detector.encode_prompts(build_prompts(object_name))
+            bank = bank.with_text(clean_object_name(object_name), text)
+    else:
+        bank = detector.build_bank(normal_files, object_name)
+    batch = Batch(
+        model=model,
+        object_name=bank.object_name,
+        shots=bank.shots,
+        ranges=normal_range(detector, bank),
+        scale=patch_scale(bank),
+    )
+    return BatchJob(key, model, normal_files, bank.to("cpu"), batch, files, phrases=phrases)
+
+
+def files_problem(files: Sequence[QueryFile]) -> str:
+    """What is wrong with the number or the size of the files, in a sentence; "" if nothing."""
+    if not files:
+        return "Add the images to check."
+    if len(files) > MAX_FILES:
+        return f"There are {len(files)} images to check; use at most {MAX_FILES} at a time."
+    size = sum(os.path.getsize(file.path) for file in files if os.path.exists(file.path))
+    if size > MAX_TOTAL_BYTES:
+        return (
+            f"The images to check have {size >> 20} MB together; "
+            f"use at most {MAX_TOTAL_BYTES >> 20} MB at a time."
+        )
+    return ""
+
+
+def match_example(
+    paths: Sequence[str], examples: Mapping[str, ExampleSet]
+) -> tuple[str, tuple[int, ...]]:
+    """The example set of which every file is a query, byte for byte.
+
+    So the truth is known for these files however they came here, and for no others.
+
+    Args:
+        paths: The files.
+        examples: The sets by name.
+
+    Returns:
+        The set's name, and the index of each file among its queries; ("", ()) where there is none.
+    """
+    for name, example in examples.items():
+        places: list[int] = []
+        for path in paths:
+            place = _find(path, example)
+            if place is None:
+                break
+            places.append(place)
+        if places and len(places) == len(paths):
+            return name, tuple(places)
+    return "", ()
+
+
+def _find(path: str, example: ExampleSet) -> int | None:
+    return next(
+        (
+            index
+            for index, query in enumerate(example.queries)
+            if os.path.exists(path) and filecmp.cmp(path, query.path, shallow=False)
+        ),
+        None,
+    )
