@@ -131,3 +131,9 @@ def test_the_strip_places_the_marker_on_a_fixed_axis():
 )
 def test_the_axis_leaves_room(value, top):
     assert charts.axis_top(value) == pytest.approx(top)
+
+
+def test_a_depth_of_another_model_gives_way_to_the_mean(scored):
+    assert render.depths(scored) == [render.MEAN, "Shallow", "Middle", "Deep"]
+    assert render.offered_depth(scored, "Middle") == "Middle"
+    assert render.offered_depth(scored, "Depth 4") == render.MEAN

@@ -29,6 +29,9 @@ from .timing import Row, Task, peak_memory, time_tasks
 MANY = 32
 PHOTO_SIZE = (1152, 896)  # About a megapixel, as a photograph has it.
 CROP_SIZE = (320, 240)  # Hardly any work before the backbone.
+# Ratios to the bare pass that this project holds itself to, for the paper's backbone. A small one
+# is so fast that what lies around it weighs more; its own measure is pictures a second.
+TARGETS = {"inctrl-vit-b-16-plus-240": {"bank": 1.10, "text": 8.0, "query": 1.10}}
 CURVE_SHOTS = (1, 2, 4, 8, 16)
 CURVE_BATCHES = (1, 2, 4, 8, 16, 32)
 
@@ -219,6 +222,7 @@ def _tasks(
     file = io.BytesIO()
     photos[0].save(file, "JPEG", quality=90)
     names = _new_names()
+    targets = TARGETS.get(detector.name, {})
 
     def scored_and_drawn() -> Image.Image:
         image = open_image(file.getvalue())
@@ -231,15 +235,15 @@ def _tasks(
             f"bank of {shots}",
             lambda: detector.build_bank(photos[:shots], "metal nut"),
             shots,
-            1.10,
+            targets.get("bank"),
         ),
         Task(
             "text of a new object name",
             lambda: detector.encode_prompts(build_prompts(next(names))),
             1,
-            8.0,
+            targets.get("text"),
         ),
-        Task("one query", lambda: detector.score(photos[:1], bank), 1, 1.10),
+        Task("one query", lambda: detector.score(photos[:1], bank), 1, targets.get("query")),
         Task(f"{MANY} queries", lambda: detector.score(many, bank), MANY),
         Task(
             "overlay of one megapixel",

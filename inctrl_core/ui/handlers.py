@@ -15,9 +15,11 @@ from .form import UploadedFile, UploadedGallery, file_path, gallery_paths
 from .models import ModelRegistry
 from .render import (
     Display,
+    depths,
     error_html,
     heatmap,
     ledger_html,
+    offered_depth,
     provenance_html,
     strongest_patch,
     text_html,
@@ -113,6 +115,7 @@ class InspectHandlers:
         if session is None:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip()
         try:
+            depth = offered_depth(session, depth)
             display = Display(depth, colour_map, opacity, smooth, row, column)
             image, bar = heatmap(session, display)
             provenance = provenance_html(session, display)
@@ -126,13 +129,14 @@ class InspectHandlers:
             provenance,
         )
 
-    def show_words(self, session: Session | None) -> tuple[Any, ...]:
+    def show_words(self, session: Session | None, depth: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", "", "", gr.skip(), gr.skip()
+            return gr.Column(visible=False), "", gr.skip(), "", "", gr.skip(), gr.skip()
         return (
             gr.Column(visible=True),
             verdict_html(session),
+            gr.Radio(depths(session), value=offered_depth(session, depth)),
             text_html(session),
             ledger_html(session),
             "\n".join(session.phrases[0]),

@@ -256,10 +256,11 @@ class InspectTab:
         )
         return shown.success(
             self.handlers.show_words,
-            self.session,
+            [self.session, self.depth],
             [
                 self.result,
                 self.verdict,
+                self.depth,
                 self.text,
                 self.ledger,
                 self.own_normal,

@@ -49,6 +49,16 @@ def depth_names(count: int) -> list[str]:
     return [f"Depth {index + 1}" for index in range(count)]
 
 
+def depths(session: Session) -> list[str]:
+    """What the visitor may see of the session's map: the mean, then each depth."""
+    return [MEAN, *depth_names(len(session.score.layer_maps))]
+
+
+def offered_depth(session: Session, depth: str) -> str:
+    """The depth that the visitor chose, or the mean where this model does not have it."""
+    return depth if depth in depths(session) else MEAN
+
+
 def strongest_patch(session: Session) -> tuple[int, int]:
     """(row, column) of the largest value of the mean map, counted from 1."""
     patch_map = session.score.patch_map
@@ -152,7 +162,7 @@ def _tile(normal: Picture, match: PatchMatch, name: str, grid: int) -> str:
 
 
 def _map(session: Session, depth: str) -> tuple[PatchScale, object]:
-    names = [MEAN, *depth_names(len(session.score.layer_maps))]
+    names = depths(session)
     if depth not in names:
         raise InctrlError(f"Choose a depth among {', '.join(names)}.")
     index = names.index(depth)
