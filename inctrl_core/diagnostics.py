@@ -108,11 +108,13 @@ class DropOne:
         index: The normal left out.
         fused: The query's fused score against the others.
         change: ``fused`` minus the score with all normals.
+        threshold: The threshold that the others suggest; None where a single one is left.
     """
 
     index: int
     fused: float
     change: float
+    threshold: float | None
 
 
 def drop_one(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> tuple[DropOne, ...]:
@@ -124,18 +126,26 @@ def drop_one(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> tu
     if bank.shots < 2:
         raise PromptError("Add a second normal image: the only one cannot be left out.")
     fused = detector.score_encoded(encoded, bank)[0].fused
-    without = [
-        detector.score_encoded(encoded, bank.without(index))[0].fused for index in range(bank.shots)
-    ]
-    return tuple(DropOne(index, value, value - fused) for index, value in enumerate(without))
+    dropped = []
+    for index in range(bank.shots):
+        value, threshold = _judge(detector, bank.without(index), encoded)
+        dropped.append(DropOne(index, value, value - fused, threshold))
+    return tuple(dropped)
 
 
 @dataclass(frozen=True)
 class ShotsPoint:
-    """Fused scores of a query against random subsets of ``shots`` normals."""
+    """A query against random subsets of the normals.
+
+    Attributes:
+        shots: Size of the subsets.
+        fused: The fused score against each.
+        thresholds: The threshold that each subset suggests; None where ``shots`` is 1.
+    """
 
     shots: int
     fused: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
 
 
 def shots_curve(
@@ -157,6 +167,17 @@ def shots_curve(
             tuple(sorted(generator.sample(range(bank.shots), shots))) for _ in range(4 * draws)
         ]
         subsets = list(dict.fromkeys(tries))[:draws]
-        scores = [detector.score_encoded(encoded, bank.subset(s))[0].fused for s in subsets]
-        points.append(ShotsPoint(shots, tuple(scores)))
+        fused, thresholds = zip(
+            *(_judge(detector, bank.subset(subset), encoded) for subset in subsets), strict=True
+        )
+        points.append(ShotsPoint(shots, fused, thresholds))
     return tuple(points)
+
+
+def _judge(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages
+) -> tuple[float, float | None]:
+    """A query's fused score, and the threshold to hold it against."""
+    ranges = normal_range(detector, bank)
+    fused = detector.score_encoded(encoded, bank)[0].fused
+    return fused, None if ranges is None else ranges.threshold
