@@ -19,6 +19,7 @@ from .live import LiveTab
 from .mcp_tools import McpTools
 from .models import ModelRegistry
 from .session import SESSION_SECONDS
+from .stress import StressTab
 from .tabs import build_tabs
 from .theme import build_theme, read_css
 
@@ -66,7 +67,13 @@ def build_page(
             inspect.build_gallery()
         with queries_place:
             inspect.build_queries()
-        build_tabs(page, tabs, [inspect, BatchTab(shared, inspect), LiveTab(shared)])
+        contents = [
+            inspect,
+            BatchTab(shared, inspect),
+            LiveTab(shared),
+            StressTab(shared, inspect),
+        ]
+        build_tabs(page, tabs, contents)
         api = ScoreApi(registry)
         api.build("undocumented" if tools else "public")
         if tools:

@@ -1,0 +1,124 @@
+"""One visitor's stress test: its parts, what they gave, and what comes next. No Gradio here.
+
+The work is cut into parts that each hold the model for an instant, so that other visitors get in
+between. A :class:`StressRun` is never changed; each part returns a new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..detector import Detector
+from ..diagnostics import DropOne, ShotsPoint, drop_one, shots_curve
+from ..perturbations import PERTURBATIONS
+from ..preprocessing import crop_image, open_image
+from ..stress import Poisoned, StrengthCurve, poison, strength_curve, typical_normal
+from .session import Session
+
+CURVE, DROP, POISON = "curve", "drop", "poison"
+CHANGES = tuple(kind.name for kind in PERTURBATIONS)
+PARTS = (CURVE, DROP, POISON, *CHANGES)
+
+PartResult = tuple[ShotsPoint, ...] | tuple[DropOne, ...] | Poisoned | StrengthCurve
+
+
+@dataclass(frozen=True, eq=False)
+class StressRun:
+    """What is tested, and what came out so far.
+
+    Attributes:
+        session: The scored query and its normals.
+        query: The square that the model sees of the query, at the model's size.
+        normal: Index and square of the most typical normal; None where there is one normal.
+        curve: The score by the number of normals; empty until it is there.
+        dropped: The score without each normal; empty until it is there, and with one normal.
+        poisoned: The score with the query among the normals.
+        changed: The score under each kind of change, in the order of ``CHANGES``.
+        done: Number of parts done.
+    """
+
+    session: Session
+    query: Image.Image
+    normal: tuple[int, Image.Image] | None
+    curve: tuple[ShotsPoint, ...] = ()
+    dropped: tuple[DropOne, ...] = ()
+    poisoned: Poisoned | None = None
+    changed: tuple[StrengthCurve, ...] = ()
+    done: int = 0
+
+    @property
+    def next_part(self) -> str | None:
+        """What is to be done next; None at the end."""
+        return PARTS[self.done] if self.done < len(PARTS) else None
+
+    @property
+    def threshold(self) -> float | None:
+        """What an image must exceed to count as anomalous; None where there is one normal."""
+        ranges = self.session.ranges
+        return None if ranges is None else ranges.threshold
+
+    @property
+    def above(self) -> bool:
+        """Whether the query, as it is, exceeds the threshold; False where there is none."""
+        return self.threshold is not None and self.session.score.fused > self.threshold
+
+
+def start_run(session: Session, query_file: str) -> StressRun:
+    """A run with nothing done yet.
+
+    Args:
+        session: Of the same files.
+        query_file: Path of the query.
+
+    Raises:
+        ImageError: A file cannot be read again.
+    """
+    size = session.config.preprocess.image_size
+    normal = None
+    if session.ranges is not None:
+        index = typical_normal(session.ranges)
+        normal = index, crop_image(open_image(session.normal_files[index]), size)[0]
+    return StressRun(session, crop_image(open_image(query_file), size)[0], normal)
+
+
+def compute_part(
+    detector: Detector,
+    session: Session,
+    part: str,
+    query: Image.Image,
+    normal: tuple[int, Image.Image] | None,
+) -> PartResult:
+    """Computes one part; nothing of the result lies on the model's device.
+
+    Args:
+        detector: Of the session.
+        session: The scored query and its normals.
+        part: One of ``PARTS``.
+        query: As in :class:`StressRun`.
+        normal: As in :class:`StressRun`.
+    """
+    bank, encoded = session.bank, session.encoded
+    if part == CURVE:
+        return shots_curve(detector, bank, encoded)
+    if part == DROP:
+        return drop_one(detector, bank, encoded) if bank.shots > 1 else ()
+    if part == POISON:
+        return poison(detector, bank, encoded)
+    return strength_curve(detector, bank, part, query, normal)
+
+
+def with_result(run: StressRun, result: PartResult) -> StressRun:
+    """The run with the result of its next part."""
+    part = run.next_part
+    if part == CURVE:
+        found = {"curve": result}
+    elif part == DROP:
+        found = {"dropped": result}
+    elif part == POISON:
+        found = {"poisoned": result}
+    else:
+        found = {"changed": (*run.changed, result)}
+    return dataclasses.replace(run, **found, done=run.done + 1)

@@ -1,0 +1,240 @@
+"""From a stress test to markup: the overview, and one section for each question. No Gradio here."""
+
+from __future__ import annotations
+
+import html
+
+from PIL import Image, ImageOps
+
+from ..figures import COLOUR_MAPS, OverlayStyle, overlay, resize_for_screen, scale_box
+from ..perturbations import perturb
+from ..score import Score
+from ..stress import StrengthCurve, agreement, turned_at
+from .charts import colour_bar
+from .examples import jpeg_uri
+from .session import Session
+from .stress_charts import curve_chart, drop_table, shared_top, strength_chart, strength_key
+from .stress_run import CHANGES, CURVE, DROP, PARTS, POISON, StressRun
+from .stress_words import (
+    KINDS,
+    say_change,
+    say_changes,
+    say_curve,
+    say_drop,
+    say_poison,
+    strengths_at,
+)
+
+SMALL = (72, 72)
+STRONGEST = (132, 132)
+MAP_PIXELS = 200_000
+MAP_SIDE = 420
+
+WORKING = {
+    CURVE: "drawing fewer normals",
+    DROP: "leaving out one normal at a time",
+    POISON: "putting the image among the normals",
+} | {name: f"scoring it {words.called}" for name, words in KINDS.items()}
+
+ALARM_LINE = (
+    "The highest score that your normals get when each is compared with the others. "
+    "An image above it counts as anomalous."
+)
+NORMAL_RANGE = "From the lowest to the highest score of your normals, each against the others."
+DRAW = "A random choice of some of your normals. The image is scored against those alone."
+LIKEWISE = (
+    "The normal whose own score lies in the middle. It is changed in the same way and compared "
+    "with the other normals: where it becomes an alarm, so would other good images."
+)
+SEEN = (
+    "The square that goes into the model, at the model's size. Corners that turning would leave "
+    "empty are filled with the mirrored image."
+)
+
+
+def term(word: str, meaning: str) -> str:
+    """A word with its meaning, shown when it is pointed at or reached by keyboard or touch."""
+    return (
+        f'<span class="ic-term" tabindex="0">{html.escape(word)}'
+        f'<span role="tooltip">{html.escape(meaning)}</span></span>'
+    )
+
+
+def head_html(run: StressRun) -> str:
+    """What is tested, how far the test is, and what holds so far."""
+    session = run.session
+    if run.threshold is None:
+        verdict = "one normal gives no range"
+    elif run.above:
+        verdict = f"an alarm, above the line of {run.threshold:.3f}"
+    else:
+        verdict = f"no alarm, the line is {run.threshold:.3f}"
+    image = ImageOps.fit(run.query, SMALL, Image.Resampling.LANCZOS)
+    name = html.escape(session.bank.object_name)
+    shots = f"{session.bank.shots} normal{'' if session.bank.shots == 1 else 's'}"
+    return (
+        f'<div class="ic-stress-head"><img alt="The image under test" src="{jpeg_uri(image)}">'
+        f'<div><p class="ic-label">Under test: {name}, {shots}</p>'
+        f"<p><strong>Score {session.score.fused:.3f}</strong>: {verdict}</p>{_status(run)}</div>"
+        f"</div>{_tally(run)}"
+    )
+
+
+def _status(run: StressRun) -> str:
+    if run.next_part is None:
+        return '<p class="ic-small" role="status">All tests are done.</p>'
+    step = f"Step {run.done + 1} of {len(PARTS)}: {WORKING[run.next_part]}"
+    return (
+        f'<p class="ic-small" role="status">{step}</p>'
+        f'<div class="ic-advance"><i style="width:{100 * run.done / len(PARTS):.0f}%"></i></div>'
+    )
+
+
+def _tally(run: StressRun) -> str:
+    """Four counts: how often the verdict holds, and how often a normal would be an alarm."""
+    if run.threshold is None:
+        return ""
+    judged = [point for point in run.curve if 1 < point.shots < run.session.bank.shots]
+    draws = sum(len(point.fused) for point in judged)
+    agreeing = sum(agreement(point, run.above) for point in judged)
+    left = [drop for drop in run.dropped if drop.threshold is not None]
+    same = sum((drop.fused > drop.threshold) is run.above for drop in left)
+    changes = sum(len(curve.query) for curve in run.changed)
+    lost = sum(len(turned_at(curve.query, run.threshold, run.above)) for curve in run.changed)
+    alarms = sum(len(turned_at(curve.normal or (), run.threshold, False)) for curve in run.changed)
+    all_done = run.next_part is None
+    cells = (
+        ("Fewer normals", agreeing, draws, "draws give this verdict", bool(run.curve)),
+        ("One left out", same, len(left), "times the verdict stays", bool(run.dropped)),
+        ("Photograph changed", changes - lost, changes, "changes keep the verdict", all_done),
+        ("A normal changed", alarms, changes, "changes make it an alarm", all_done),
+    )
+    return f'<div class="ic-tally">{"".join(_cell(*cell) for cell in cells)}</div>'
+
+
+def _cell(title: str, part: int, whole: int, what: str, ready: bool) -> str:
+    if not ready:
+        figure, what = "…", "not there yet"
+    elif whole == 0:
+        figure, what = "–", "too few normals to say"
+    else:
+        figure = f"{part} of {whole}"
+    return f'<div><p class="ic-label">{title}</p><strong>{figure}</strong><span>{what}</span></div>'
+
+
+def curve_html(run: StressRun) -> str:
+    """How many normals are enough?"""
+    if not run.curve:
+        return ""
+    chart = ""
+    if len(run.curve) > 1:
+        draw, line = term("draw", DRAW), term("alarm line", ALARM_LINE)
+        chart = curve_chart(run.curve, _band(run.session)) + (
+            f'<p class="ic-small">Each dot is one {draw}. From two normals on, each has an {line} '
+            "of its own, and so a verdict. Draws of nearly all normals share most of them, and "
+            "agree for that reason alone.</p>"
+        )
+    says = say_curve(run.curve, run.above)
+    return _section("How many normals are enough?", says, chart)
+
+
+def drop_html(run: StressRun) -> str:
+    """Which normal carries the result?"""
+    if run.done <= PARTS.index(DROP):
+        return ""
+    table = ""
+    if run.dropped:
+        pictures = [_small(normal.image, normal.crop_box) for normal in run.session.normals]
+        table = drop_table(run.dropped, run.above, pictures)
+    says = say_drop(run.dropped, run.threshold, run.above)
+    return _section("Which normal carries the result?", says, table)
+
+
+def poison_html(run: StressRun) -> str:
+    """What if a bad image slips in?"""
+    poisoned = run.poisoned
+    if poisoned is None:
+        return ""
+    before = _heatmap(run.session, poisoned.before)
+    after = _heatmap(run.session, poisoned.after)
+    pair = "".join(
+        f'<figure><img src="{uri}" alt="Heatmap {when}: score {score.fused:.3f}">'
+        f"<figcaption><strong>{score.fused:.3f}</strong><span>{what}</span></figcaption></figure>"
+        for uri, score, when, what in (
+            (before, poisoned.before, "before", "as it is"),
+            (after, poisoned.after, "after", "with itself among the normals"),
+        )
+    )
+    bar = colour_bar(run.session.scales[0], COLOUR_MAPS[0])
+    says = say_poison(poisoned, run.above)
+    return _section(
+        "What if a bad image slips in?", says, f'<div class="ic-pair">{pair}</div>{bar}'
+    )
+
+
+def changes_html(run: StressRun) -> str:
+    """Does it hold when the photograph changes?"""
+    if not run.changed:
+        return ""
+    normal = None if run.normal is None else run.normal[0]
+    start = run.session.score.fused, _normal_start(run)
+    top = shared_top(run.changed, start, run.threshold)
+    tiles = []
+    for curve in run.changed:
+        words = say_change(curve, start[0], run.threshold, run.above)
+        chart = strength_chart(curve, start, _band(run.session), top)
+        tiles.append(_tile(curve, run.query, words, chart))
+    waiting = len(CHANGES) - len(tiles)
+    tiles += ['<div class="ic-change-tile ic-waiting" aria-hidden="true"></div>'] * waiting
+    says = "" if waiting else say_changes(run.changed, run.threshold, run.above, normal)
+    small = "" if normal is None else _about_changes()
+    body = f'{strength_key(normal)}<div class="ic-changes">{"".join(tiles)}</div>{small}'
+    return _section("Does it hold when the photograph changes?", says, body)
+
+
+def _tile(curve: StrengthCurve, query: Image.Image, says: tuple[str, str], chart: str) -> str:
+    words = KINDS[curve.name]
+    strongest = perturb(query, curve.name, curve.strengths[-1])
+    image = jpeg_uri(ImageOps.fit(strongest, STRONGEST, Image.Resampling.LANCZOS))
+    alt = f"The image {words.called}, {strengths_at(curve, [len(curve.strengths) - 1])}"
+    return (
+        f'<figure class="ic-change-tile"><div><img src="{image}" alt="{alt}"><figcaption>'
+        f"<strong>{words.title}</strong><span>{says[0]}</span>"
+        f'<span class="ic-quiet">{says[1]}</span></figcaption></div>{chart}</figure>'
+    )
+
+
+def _about_changes() -> str:
+    seen, likewise = term("what the model sees", SEEN), term("A normal, changed likewise", LIKEWISE)
+    return (
+        f'<p class="ic-small">The changes are made to {seen}; the pictures show the strongest. '
+        f"{likewise}, tells what the change does by itself. All charts have the same scale and the "
+        f"same {term('normal range', NORMAL_RANGE)}, whose upper edge is the "
+        f"{term('alarm line', ALARM_LINE)}.</p>"
+    )
+
+
+def _section(title: str, says: str, body: str) -> str:
+    lead = f'<p class="ic-lead">{html.escape(says)}</p>' if says else ""
+    return f'<section class="ic-stress"><h3>{title}</h3>{lead}{body}</section>'
+
+
+def _band(session: Session) -> tuple[float, float] | None:
+    ranges = session.ranges
+    return None if ranges is None else (ranges.lowest, ranges.highest)
+
+
+def _normal_start(run: StressRun) -> float | None:
+    return None if run.normal is None else run.session.ranges.fused[run.normal[0]]
+
+
+def _small(image: Image.Image, box: tuple[float, float, float, float]) -> str:
+    return jpeg_uri(image.resize(SMALL, Image.Resampling.BICUBIC, box=box))
+
+
+def _heatmap(session: Session, score: Score) -> str:
+    """The map over the query, on the scale of the normals as they were before."""
+    query, scale = session.query, session.scales[0]
+    image = resize_for_screen(query.image, MAP_PIXELS, MAP_SIDE)
+    box = scale_box(query.crop_box, query.image.size, image.size)
+    return jpeg_uri(overlay(image, score.patch_map, box, OverlayStyle(scale.low, scale.high)))
