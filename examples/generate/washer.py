@@ -22,9 +22,10 @@ class Washer:
     Args:
         rng: Source of the small differences between washers.
         bite: Radius in pixels of a piece broken out of the rim; 0 for none.
+        ground: Finished with a belt, which leaves straight lines, instead of turned.
     """
 
-    def __init__(self, rng: np.random.Generator, bite: float = 0.0) -> None:
+    def __init__(self, rng: np.random.Generator, bite: float = 0.0, ground: bool = False) -> None:
         self.rng = rng
         c = self.canvas = Canvas(WIDTH, HEIGHT, (0.17, 0.20, 0.23))
         c.rgb *= (1 + 0.07 * fractal_noise(rng, c.shape, 5))[..., None]
@@ -38,14 +39,15 @@ class Washer:
             ragged = blob(rng, c.shape, self._at(0.6, OUTER + 2), (bite * FINE, bite * FINE), 0.18)
             self.bitten = soft_step(ragged, 0.05) * ring
             ring = ring - self.bitten
-        # Turning on a lathe leaves fine grooves along the circle.
-        groove = np.interp(self.radius, np.arange(160), rng.normal(0, 1, 160))
+        # Turning on a lathe leaves fine grooves along the circle; a belt leaves straight ones.
+        across = self.y % 160 if ground else self.radius
+        groove = np.interp(across, np.arange(160), rng.normal(0, 1, 160))
         streak = smooth_noise(rng, c.shape, 1.0)
         metal = np.asarray(STEEL) * (1 + 0.035 * groove + 0.02 * streak)[..., None]
         c.part(ring, metal, 6, gloss=0.8, bevel=1.4)
         self.ring = ring
-        # Turned metal shows the lamp as two opposite bright fans.
-        fan = np.cos(self.angle + 2.3) ** 2
+        # Turned metal shows the lamp as two opposite bright fans, ground metal as one broad gleam.
+        fan = np.exp(-((self.x / 60) ** 2)) if ground else np.cos(self.angle + 2.3) ** 2
         c.rgb *= (1 + ring * (0.34 * fan**3 - 0.10))[..., None]
         for edge in (OUTER - 4.5, INNER + 4.5):
             line = soft_step(1.1 - np.abs(self.radius - edge), 1.2) * ring

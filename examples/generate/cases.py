@@ -1,0 +1,83 @@
+"""The gallery of failures: which normals and which query each case shows, and the images it adds.
+
+A case takes its images from the sets wherever it can. What no set has is made here, from an image
+of a set or with a set's own program, and the case records how.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .blister import Blister
+from .case_texts import CASES
+from .fools import shaded
+from .pixels import to_array, to_image
+from .records import generator_for, save_jpeg
+from .studio import Shot, photograph
+from .washer import Washer
+
+NAME = "cases"
+SMALL_FILE = 10  # JPEG quality of a picture that was squeezed to be sent.
+
+
+def write_cases(root: Path) -> Path:
+    """Write the images that only the cases need, and their description.
+
+    Args:
+        root: Folder of the example sets, and of the new folder beside them.
+
+    Returns:
+        The folder of the cases.
+
+    Raises:
+        ValueError: A case names a file that is not there.
+    """
+    folder = root / NAME
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    _write_images(root, folder)
+    for case in CASES:
+        files = (*case["normals"], case["query"], case["mask"], *(case["remedy_normals"] or ()))
+        for file in files:
+            if file is not None and not (root / file).is_file():
+                raise ValueError(f"{root / file} is missing; make the example sets first.")
+    text = json.dumps(CASES, indent=2, ensure_ascii=False) + "\n"
+    (folder / "cases.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _write_images(root: Path, folder: Path) -> None:
+    """Make the images that no set has."""
+
+    def taken(file: str) -> Image.Image:
+        with Image.open(root / file) as image:
+            return image.convert("RGB")
+
+    half = taken("circuit-board/queries/good_1.jpg").point(lambda value: round(value / 2))
+    save_jpeg(half, folder / "half_light.jpg")
+    save_jpeg(taken("lawn/queries/good_1.jpg"), folder / "squeezed.jpg", SMALL_FILE)
+    save_jpeg(taken("lawn/normals/normal_2.jpg"), folder / "squeezed_normal.jpg", SMALL_FILE)
+    turned = taken("fools-board/normals/normal_1.jpg").transpose(Image.Transpose.ROTATE_180)
+    save_jpeg(turned, folder / "turned_normal.jpg")
+    shadow = to_image(shaded(to_array(taken("fools-gravel/normals/normal_2.jpg"))))
+    # Mirrored, so that it does not fall just as in the query.
+    shadow = shadow.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    save_jpeg(shadow, folder / "shaded_normal.jpg")
+    rng = generator_for(NAME)
+    for stem in ("ground_washer", "ground_normal"):
+        item = Washer(rng, ground=True)
+        picture, _ = photograph(item.canvas, Shot.jittered(rng, turn=9), rng)
+        save_jpeg(picture, folder / f"{stem}.jpg")
+    item = Blister(rng)
+    # Left of the middle square of a picture of 400 x 260 pixels, which begins at 70.
+    patch = item.burn((44, 130), (13, 24))
+    picture, mask = photograph(item.canvas, Shot.jittered(rng), rng, patch)
+    save_jpeg(picture, folder / "scorched_end.jpg")
+    white = Image.fromarray(mask.astype(np.uint8) * 255)
+    white.save(folder / "scorched_end_mask.png", optimize=True)
