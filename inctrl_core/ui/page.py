@@ -13,6 +13,7 @@ from ..preprocessing import MAX_BYTES
 from .api import ScoreApi
 from .batch import BatchTab
 from .examples import EXAMPLES, ExampleSet
+from .failures import FailuresTab
 from .form import Shared, build_form
 from .inspect import InspectTab
 from .live import LiveTab
@@ -72,6 +73,7 @@ def build_page(
             BatchTab(shared, inspect),
             LiveTab(shared),
             StressTab(shared, inspect),
+            FailuresTab(shared, inspect),
         ]
         build_tabs(page, tabs, contents)
         api = ScoreApi(registry)

@@ -1,0 +1,165 @@
+"""What the events of the tab Failures do; all that belongs to a visitor comes in as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..errors import InctrlError
+from ..hub import Progress
+from .case_views import (
+    answer_html,
+    asked_html,
+    cards_html,
+    nav_html,
+    query_html,
+    question_html,
+    remedy_html,
+    revealed_html,
+)
+from .cases import GUESSES, Case, find_case, outcome
+from .examples import thumbnail
+from .handlers import download_progress
+from .models import ModelRegistry
+from .render import error_html
+from .runner import ModelRunner
+from .session import Session, start_session
+
+CARD = (168, 126)
+
+# Whether the guess of each case, by id, was right: the first one counts.
+Guessed = dict[str, bool]
+
+
+class FailuresHandlers:
+    """Handlers over what all visitors share.
+
+    Args:
+        registry: The models.
+        cases: The cases, at least one.
+    """
+
+    def __init__(self, registry: ModelRegistry, cases: Mapping[str, Case]) -> None:
+        self.run = ModelRunner(registry)
+        self.cases = cases
+        self.names = list(cases)
+        self._thumbnails = {name: thumbnail(case.query, CARD) for name, case in cases.items()}
+
+    def show(self, case: Case, guessed: Guessed) -> tuple[Any, ...]:
+        """All that is seen of a case before the guess, and nothing of an earlier one."""
+        number = self.names.index(case.id)
+        following = self.cases[self.names[(number + 1) % len(self.names)]]
+        return (
+            "",
+            case.id,
+            self.cards(case.id, guessed),
+            asked_html(case, number + 1),
+            query_html(case),
+            question_html(),
+            nav_html(case, following),
+            "",
+            gr.Button(visible=False),
+            gr.Button(visible=False),
+            None,
+        )
+
+    def cards(self, active: str, guessed: Guessed) -> str:
+        """The gallery with the open case and the visitor's guesses marked."""
+        return cards_html(self.cases, self._thumbnails, active, guessed)
+
+    def choose(self, guessed: Guessed, event: gr.EventData) -> tuple[Any, ...]:
+        """Opens the case whose button was pressed."""
+        return self._open(_sent(event, "case"), guessed)
+
+    def open_link(self, guessed: Guessed, request: gr.Request) -> Any:
+        """Opens the case that the address names, where it names one."""
+        name = request.query_params.get("case")
+        return self._open(name, guessed) if name else gr.skip()
+
+    def guess(
+        self,
+        name: str,
+        model: str,
+        guessed: Guessed,
+        event: gr.EventData,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> tuple[Any, ...]:
+        """Runs the model on the open case, and shows how it comes out beside the guess.
+
+        Returns:
+            Gallery, picture, answer, visibility of the two buttons, session, and guesses.
+        """
+        try:
+            case, guess = find_case(self.cases, name), _sent(event, "guess")
+            if guess not in GUESSES:
+                raise InctrlError("Choose one of the three answers.")
+            progress(0.2, desc="Comparing with the normals")
+            session = self._play(case, model, case.normals, download_progress(progress))
+        except InctrlError as error:
+            answer = error_html(str(error)) + question_html()
+            return (*[gr.skip()] * 2, answer, *[gr.skip()] * 4)
+        first = {case.id: guess == outcome(case, session)}
+        guessed = first | guessed
+        return (
+            self.cards(case.id, guessed),
+            revealed_html(case, session),
+            answer_html(case, session, guess),
+            gr.Button(visible=True),
+            gr.Button(visible=case.remedy_normals is not None),
+            session,
+            guessed,
+        )
+
+    def remedy(self, name: str, model: str) -> tuple[Any, ...]:
+        """Runs the open case again with the normals that follow the advice.
+
+        Returns:
+            What it comes to, visibility of the button, and session.
+        """
+        try:
+            case = find_case(self.cases, name)
+            session = self._play(case, model, case.remedy_normals or case.normals)
+        except InctrlError as error:
+            return error_html(str(error)), gr.skip(), gr.skip()
+        return remedy_html(case, session), gr.Button(visible=False), session
+
+    def look_closely(self, name: str, played: Session | None) -> tuple[Any, ...]:
+        """Hands the case to the other tabs.
+
+        Returns:
+            Session, normals, query, object name, and nothing for the images of an example set.
+        """
+        try:
+            case = find_case(self.cases, name)
+            if played is None:
+                raise InctrlError("Guess first; then the model runs and there is something to see.")
+        except InctrlError as error:
+            raise gr.Error(str(error)) from None
+        return played, list(played.normal_files), str(case.query), case.object_name, ""
+
+    def _open(self, name: object, guessed: Guessed) -> tuple[Any, ...]:
+        try:
+            return self.show(find_case(self.cases, name), guessed)
+        except InctrlError as error:
+            return (error_html(str(error)), *[gr.skip()] * 10)
+
+    def _play(
+        self,
+        case: Case,
+        model: str,
+        normals: Sequence[Path],
+        on_progress: Progress | None = None,
+    ) -> Session:
+        files = tuple(str(path) for path in normals), str(case.query)
+        return self.run(
+            start_session, model, model, files, case.object_name, on_progress=on_progress
+        )
+
+
+def _sent(event: gr.EventData, key: str) -> object:
+    """What a button of the page sent along; None where something else was sent."""
+    data = event._data
+    return data.get(key) if isinstance(data, Mapping) else None
