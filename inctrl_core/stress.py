@@ -62,14 +62,14 @@ def agreement(point: ShotsPoint, above: bool) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Poisoned:
-    """A query before and after it came to be among its own normals.
+    """A query before and after an image that is none came to be among its normals.
 
     Attributes:
         before: Its score against the normals.
-        after: Its score against the normals and a copy of itself.
+        after: Its score against the normals and the intruder.
         threshold_before: Suggested by the normals; None where there is one.
-        threshold_after: Suggested by the normals and the copy.
-        replaced: Index of the normal whose place the copy took; None where there was room.
+        threshold_after: Suggested by the normals and the intruder.
+        replaced: Index of the normal whose place the intruder took; None where there was room.
     """
 
     before: Score
@@ -79,17 +79,19 @@ class Poisoned:
     replaced: int | None
 
 
-def poison(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> Poisoned:
-    """Puts one copy of the query among the normals, in place of the last where the bank is full.
+def poison(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, intruder: EncodedImages
+) -> Poisoned:
+    """Puts an image among the normals, in place of the last where the bank is full.
 
     Args:
         detector: Of the bank.
         bank: The normals.
         encoded: One query.
+        intruder: The one image that slips in; the query itself, for one.
     """
     full = bank.shots == MAX_SHOTS
-    clean = bank.without(bank.shots - 1) if full else bank
-    mixed = enlarge(clean, encoded)
+    mixed = enlarge(bank.without(bank.shots - 1) if full else bank, intruder)
     before, after = normal_range(detector, bank), normal_range(detector, mixed)
     return Poisoned(
         before=detector.score_encoded(encoded, bank)[0],

@@ -91,16 +91,22 @@ class TestByHand:
         assert diagnostics.drop_one(by_hand, bank(0, 10), query)[0].threshold is None
 
     def test_a_poisoned_bank_knows_the_query_and_raises_the_threshold(self, by_hand):
-        poisoned = stress.poison(by_hand, bank(0, 10, 40), encoded(100))
+        poisoned = stress.poison(by_hand, bank(0, 10, 40), encoded(100), encoded(100))
         assert poisoned.before.fused == pytest.approx(distance(60), abs=1e-6)
         assert poisoned.after.fused == pytest.approx(0, abs=1e-6)
         assert poisoned.threshold_before == pytest.approx(distance(30), abs=1e-6)
         assert poisoned.threshold_after == pytest.approx(distance(60), abs=1e-6)
         assert poisoned.replaced is None
-        assert stress.poison(by_hand, bank(0), encoded(100)).threshold_before is None
+        single = stress.poison(by_hand, bank(0), encoded(100), encoded(100))
+        assert single.threshold_before is None
+
+    def test_a_likeness_among_the_normals_leaves_its_distance(self, by_hand):
+        poisoned = stress.poison(by_hand, bank(0, 10, 40), encoded(100), encoded(80))
+        assert poisoned.after.fused == pytest.approx(distance(20), abs=1e-6)
+        assert poisoned.threshold_after == pytest.approx(distance(40), abs=1e-6)
 
     def test_in_a_full_bank_the_copy_takes_the_last_place(self, by_hand):
-        poisoned = stress.poison(by_hand, bank(*range(16)), encoded(100))
+        poisoned = stress.poison(by_hand, bank(*range(16)), encoded(100), encoded(100))
         assert poisoned.replaced == 15
         assert poisoned.before.fused == pytest.approx(distance(85), abs=1e-6)
         # Without the normal at 15 degrees, the copy's own score is that to the one at 14.
@@ -176,7 +182,8 @@ class TestRun:
         assert [point.shots for point in run.curve] == [1, 2]
         assert len(run.dropped) == 2 and len(run.changed) == 6
         assert run.curve[-1].fused[0] == pytest.approx(session.score.fused, abs=1e-6)
-        assert run.poisoned.after.patch_max == pytest.approx(0, abs=1e-5)
+        assert run.poisoned[0].after.patch_max == pytest.approx(0, abs=1e-5)
+        assert 0.01 < run.poisoned[1].after.patch_max < session.score.patch_max
 
     def test_one_normal_still_gets_what_can_be_said(self, detector):
         run = start_run(session_of(detector, 1), str(QUERY))
@@ -288,15 +295,33 @@ class TestWords:
         )
 
     def test_poison_is_told_with_what_it_does_to_the_line(self, finished):
-        told = stress_words.say_poison(finished.poisoned, True)
+        copy, mirrored = finished.poisoned
+        told = stress_words.say_poison(copy, mirrored, True)
         score, line = finished.session.score.fused, finished.threshold
         assert f"goes from {score:.3f} to 0.000" in told
-        assert "It would pass for normal." in told
+        assert f"brings it to {mirrored.after.fused:.3f}." in told
         assert f"The alarm line rises from {line:.3f} to" in told
-        full = dataclasses.replace(finished.poisoned, replaced=15, threshold_after=0.0)
-        told = stress_words.say_poison(full, False)
-        assert told.startswith("With one copy of this image in place of normal 16, its score")
-        assert "alarm line" not in told
+        told = stress_words.say_poison(
+            dataclasses.replace(copy, replaced=15, threshold_after=0.0), mirrored, False
+        )
+        assert told.startswith("With one copy of this image as normal 16, its score")
+        assert "alarm line" not in told and "pass" not in told
+
+    @pytest.mark.parametrize(
+        ("lines", "says"),
+        [
+            ((1.0, 1.0), "Either way it would pass"),
+            ((1.0, 0.0), "with the mirrored one not"),
+            ((-1.0, 1.0), "With the mirrored copy it would pass"),
+            ((-1.0, 0.0), "It still counts as anomalous"),
+        ],
+    )
+    def test_who_passes_is_told_by_the_line_of_the_mixed_normals(self, finished, lines, says):
+        poisonings = [
+            dataclasses.replace(poisoned, threshold_after=line)
+            for poisoned, line in zip(finished.poisoned, lines, strict=True)
+        ]
+        assert says in stress_words.say_poison(*poisonings, True)
 
 
 class TestMarkup:
@@ -331,7 +356,7 @@ class TestMarkup:
     def test_the_heatmaps_share_the_scale_of_the_normals(self, finished):
         markup = stress_sections.poison_html(finished)
         high = finished.session.scales[0].high
-        assert markup.count("<img") == 2 and f"{high:.3f} or more" in markup
+        assert markup.count("<img") == 3 and f"{high:.3f} or more" in markup
 
     def test_what_a_visitor_types_is_escaped(self, detector):
         session = session_of(detector, 2, "<img src=x onerror=alert(1)>")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..detector import Detector
 from ..diagnostics import DropOne, ShotsPoint, drop_one, shots_curve
@@ -22,7 +22,8 @@ CURVE, DROP, POISON = "curve", "drop", "poison"
 CHANGES = tuple(kind.name for kind in PERTURBATIONS)
 PARTS = (CURVE, DROP, POISON, *CHANGES)
 
-PartResult = tuple[ShotsPoint, ...] | tuple[DropOne, ...] | Poisoned | StrengthCurve
+Poisonings = tuple[Poisoned, Poisoned]
+PartResult = tuple[ShotsPoint, ...] | tuple[DropOne, ...] | Poisonings | StrengthCurve
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ class StressRun:
         normal: Index and square of the most typical normal; None where there is one normal.
         curve: The score by the number of normals; empty until it is there.
         dropped: The score without each normal; empty until it is there, and with one normal.
-        poisoned: The score with the query among the normals.
+        poisoned: The score with the query among the normals, and with its mirror image instead;
+            None until it is there.
         changed: The score under each kind of change, in the order of ``CHANGES``.
         done: Number of parts done.
     """
@@ -45,7 +47,7 @@ class StressRun:
     normal: tuple[int, Image.Image] | None
     curve: tuple[ShotsPoint, ...] = ()
     dropped: tuple[DropOne, ...] = ()
-    poisoned: Poisoned | None = None
+    poisoned: Poisonings | None = None
     changed: tuple[StrengthCurve, ...] = ()
     done: int = 0
 
@@ -106,7 +108,8 @@ def compute_part(
     if part == DROP:
         return drop_one(detector, bank, encoded) if bank.shots > 1 else ()
     if part == POISON:
-        return poison(detector, bank, encoded)
+        mirrored = detector.encode([ImageOps.mirror(query)])
+        return tuple(poison(detector, bank, encoded, copy) for copy in (encoded, mirrored))
     return strength_curve(detector, bank, part, query, normal)
 
 

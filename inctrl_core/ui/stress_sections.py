@@ -152,24 +152,22 @@ def drop_html(run: StressRun) -> str:
 
 def poison_html(run: StressRun) -> str:
     """What if a bad image slips in?"""
-    poisoned = run.poisoned
-    if poisoned is None:
+    if run.poisoned is None:
         return ""
-    before = _heatmap(run.session, poisoned.before)
-    after = _heatmap(run.session, poisoned.after)
-    pair = "".join(
-        f'<figure><img src="{uri}" alt="Heatmap {when}: score {score.fused:.3f}">'
-        f"<figcaption><strong>{score.fused:.3f}</strong><span>{what}</span></figcaption></figure>"
-        for uri, score, when, what in (
-            (before, poisoned.before, "before", "as it is"),
-            (after, poisoned.after, "after", "with itself among the normals"),
+    copy, mirrored = run.poisoned
+    pictures = "".join(
+        f'<figure><img src="{_heatmap(run.session, score)}" alt="Heatmap {when}"><figcaption>'
+        f"<strong>{score.fused:.3f}</strong><span>{when}</span></figcaption></figure>"
+        for score, when in (
+            (copy.before, "as it is"),
+            (copy.after, "with a copy of itself among the normals"),
+            (mirrored.after, "with a mirrored copy instead"),
         )
     )
     bar = colour_bar(run.session.scales[0], COLOUR_MAPS[0])
-    says = say_poison(poisoned, run.above)
-    return _section(
-        "What if a bad image slips in?", says, f'<div class="ic-pair">{pair}</div>{bar}'
-    )
+    says = say_poison(copy, mirrored, run.above)
+    body = f'<div class="ic-triple">{pictures}</div>{bar}'
+    return _section("What if a bad image slips in?", says, body)
 
 
 def changes_html(run: StressRun) -> str:

@@ -148,26 +148,34 @@ def say_drop(dropped: Sequence[DropOne], threshold: float | None, above: bool) -
     return f"{text} The verdict turns when normal {_join_or(other)} is left out."
 
 
-def say_poison(poisoned: Poisoned, above: bool) -> str:
-    """What one copy of the query among the normals does to score and threshold."""
-    before, after = poisoned.before, poisoned.after
-    whose = (
-        f"With one copy of this image in place of normal {poisoned.replaced + 1}"
-        if poisoned.replaced is not None
-        else "With one copy of this image among the normals"
-    )
+def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
+    """What the query among its own normals does to score and threshold.
+
+    Args:
+        copy: With the query itself.
+        mirrored: With its mirror image instead.
+        above: The verdict without either.
+    """
+    where = "among the normals" if copy.replaced is None else f"as normal {copy.replaced + 1}"
     text = (
-        f"{whose}, its score goes from {before.fused:.3f} to {after.fused:.3f} and its largest "
-        f"patch difference from {before.patch_max:.3f} to {after.patch_max:.3f}: it finds itself."
+        f"With one copy of this image {where}, its score goes from {copy.before.fused:.3f} to "
+        f"{copy.after.fused:.3f}: it finds itself. A mirrored copy, which is another picture, "
+        f"brings it to {mirrored.after.fused:.3f}."
     )
-    hidden = after.fused <= poisoned.threshold_after
     if above:
-        text += " It would pass for normal." if hidden else " It still counts as anomalous."
-    line = poisoned.threshold_before
-    if line is not None and poisoned.threshold_after - line >= UNSEEN:
+        passes = [poisoned.after.fused <= poisoned.threshold_after for poisoned in (copy, mirrored)]
+        told = {
+            (True, True): " Either way it would pass for normal.",
+            (True, False): " With the copy it would pass for normal, with the mirrored one not.",
+            (False, True): " With the mirrored copy it would pass for normal.",
+            (False, False): " It still counts as anomalous.",
+        }
+        text += told[passes[0], passes[1]]
+    line = copy.threshold_before
+    if line is not None and copy.threshold_after - line >= UNSEEN:
         text += (
-            f" The alarm line rises from {line:.3f} to {poisoned.threshold_after:.3f}, so other "
-            "bad images may pass with it."
+            f" The alarm line rises from {line:.3f} to {copy.threshold_after:.3f}, so other bad "
+            "images may pass with it."
         )
     return text
 
