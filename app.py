@@ -95,7 +95,7 @@ def serve(arguments: argparse.Namespace) -> int:
         mcp_server=arguments.mcp,
         prevent_thread_lock=True,
         **launch_options(),
-        **guard(page),
+        **guard(page, addresses=arguments.mcp),
     )
     registry.warm_up()
     page.block_thread()

@@ -41,19 +41,21 @@ _STUMBLES = (AttributeError, IndexError, KeyError, OSError, RecursionError, Type
 Preprocess = Callable[..., Awaitable[list[Any]]]
 
 
-def guard(page: gr.Blocks) -> dict[str, Any]:
+def guard(page: gr.Blocks, addresses: bool = False) -> dict[str, Any]:
     """Guards a page that is about to be launched.
 
     Args:
         page: All events must run in the queue; it is changed so that none passes it by, and so
             that values that fit no event are refused with a sentence.
+        addresses: Whether a file may be named by its address, as language models do; Gradio then
+            fetches it, from public hosts only, however large it is.
 
     Returns:
         Options for ``launch``: the limits of a request, and answers to those that fit nothing.
     """
     # The routes that run an event at once know neither the queue's length nor its turns.
     page.api_open = False
-    page.preprocess_data = _guarded(page.preprocess_data)
+    page.preprocess_data = _guarded(page.preprocess_data, addresses)
     return {
         "app_kwargs": {
             "middleware": [Middleware(BodyLimit)],
@@ -100,7 +102,7 @@ class BodyLimit:
         await self.app(scope, receive_counted, send)
 
 
-def check_files(values: Any) -> None:
+def check_files(values: Any, addresses: bool = False) -> None:
     """Makes sure that every file that some values name lies in the folder of uploads.
 
     Gradio takes folders too, and stumbles over them when it clears the uploads away; and it would
@@ -108,12 +110,15 @@ def check_files(values: Any) -> None:
 
     Args:
         values: Lists and dicts as JSON has them; a dict with "path" names a file.
+        addresses: Whether an address will do.
 
     Raises:
         InctrlError: One of them does not; the sentence does not say what lies where it points.
     """
     folder = Path(get_upload_folder()).resolve()
     for path in _named_paths(values):
+        if addresses and isinstance(path, str) and path.startswith(("http://", "https://")):
+            continue
         try:
             place = Path(path).resolve()
             uploaded = place.is_relative_to(folder) and place.is_file()
@@ -135,12 +140,12 @@ def _named_paths(values: Any) -> Iterator[Any]:
             open_ends += value
 
 
-def _guarded(preprocess: Preprocess) -> Preprocess:
+def _guarded(preprocess: Preprocess, addresses: bool) -> Preprocess:
     async def preprocess_checked(
         block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
         try:
-            check_files(inputs)
+            check_files(inputs, addresses)
             return await preprocess(block_fn, inputs, state, explicit_call)
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
