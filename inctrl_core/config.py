@@ -91,6 +91,7 @@ class ModelConfig:
         heads: The fusion.
         provenance: Where the weights come from, with licences; free form.
         training: Record of the training run of the heads; free form, empty where there was none.
+        weights_sha256: Of ``model.safetensors``, 64 hexadecimal digits; None where nobody noted it.
         format_version: Version of this format.
     """
 
@@ -100,6 +101,7 @@ class ModelConfig:
     heads: HeadsConfig = HeadsConfig()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    weights_sha256: str | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -194,5 +196,7 @@ def _check_values(config: ModelConfig) -> None:
         raise ValueError("image_size must lie between 16 and 1024")
     if len(preprocess.mean) != 3 or len(preprocess.std) != 3 or min(preprocess.std) <= 0:
         raise ValueError("mean and std must have three values, and std must be positive")
+    if not isinstance(config.weights_sha256, str | None):
+        raise ValueError("weights_sha256 must be text")
     if config.heads.form not in HEAD_FORMS:
         raise ValueError(f"heads.form must be one of {', '.join(HEAD_FORMS)}")

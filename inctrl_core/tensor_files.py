@@ -1,14 +1,18 @@
-"""Safetensors files, read tensor by tensor; whatever else a file is, it is refused."""
+"""Safetensors files, read tensor by tensor; whatever else a file is, it is refused.
+
+And how files of tensors are written: whole or not at all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .errors import ModelError
+from .errors import InctrlError, ModelError
 from .hub import PICKLE_SUFFIXES
 
 # How a zip archive (torch.save) and a bare pickle of protocol 2 or later begin.
@@ -80,6 +84,32 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ModelError: As :class:`TensorFile`.
     """
     return dict(TensorFile(path))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file that appears whole or not at all, in a folder that is made if need be.
+
+    Args:
+        path: Of the file; what is there stays until the new one is whole.
+        write: Given another path in the same folder, fills it.
+
+    Raises:
+        InctrlError: It cannot be written; nothing is left behind.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch and safetensors have kinds of their own for a disk that is full.
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InctrlError(
+            f"{path} cannot be written ({reason}); free some space there, or name another folder."
+        ) from error
 
 
 def _missing_error(path: Path) -> ModelError:

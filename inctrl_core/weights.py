@@ -7,7 +7,7 @@ trained heads). Anything missing, unexpected or of another shape is an error tha
 from __future__ import annotations
 
 import dataclasses
-import os
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
 from .errors import ModelError
 from .heads import build_heads
 from .hub import Progress, discard, fetch_file, fetch_model
-from .tensor_files import PrefixedTensors, TensorFile
+from .tensor_files import PrefixedTensors, TensorFile, write_whole
 
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_PREFIX = "backbone."
@@ -71,16 +71,17 @@ def save_model(directory: Path, config: ModelConfig, tensors: Mapping[str, Tenso
 
     Args:
         directory: Made where it does not exist.
-        config: Becomes ``config.json``.
+        config: Becomes ``config.json``, with the digest of the tensors' file.
         tensors: With the prefixes of this module; floats keep their width.
+
+    Raises:
+        InctrlError: The directory cannot be written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / (WEIGHTS_FILE + ".partial")
-    save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
-    os.replace(partial, directory / WEIGHTS_FILE)
-    partial = directory / (CONFIG_FILE + ".partial")
-    partial.write_text(config_to_json(config), encoding="utf-8")
-    os.replace(partial, directory / CONFIG_FILE)
+    weights = directory / WEIGHTS_FILE
+    contiguous = {key: value.contiguous() for key, value in tensors.items()}
+    write_whole(weights, lambda partial: save_file(contiguous, partial))
+    text = config_to_json(dataclasses.replace(config, weights_sha256=_digest(weights)))
+    write_whole(directory / CONFIG_FILE, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def load_model(
@@ -100,7 +101,8 @@ def load_model(
     Raises:
         ModelError: See :func:`inctrl_core.config.read_config`,
             :class:`inctrl_core.tensor_files.TensorFile`, :func:`load_strict` and
-            :func:`inctrl_core.hub.fetch_file`; or ``heads`` were made for another backbone.
+            :func:`inctrl_core.hub.fetch_file`; or ``heads`` were made for another backbone; or the
+            weights are not those that ``config.json`` was written with.
     """
     config = read_config(directory)
     path = directory / WEIGHTS_FILE
@@ -113,6 +115,8 @@ def load_model(
     head_module = load_heads(config, heads_tensors, str(heads_source))
     clip = build_clip(config.backbone, random_weights=False)
     fill_backbone(clip, config, tensors, path, on_progress)
+    for source in (directory,) if heads is None else (directory, heads):
+        _check_digest(source)
     return config, clip, head_module
 
 
@@ -191,6 +195,22 @@ def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     for key, value in tensors.items():
         if value.is_floating_point() and not isfinite(value).all():
             raise ModelError(f"{what}: {key} holds values that are not finite; it is damaged.")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_digest(directory: Path) -> None:
+    # Last of all, so that a file that does not fit is told by what is wrong with it.
+    config, path = read_config(directory), directory / WEIGHTS_FILE
+    noted = config.weights_sha256 if _carries_weights(config) else None
+    if noted is not None and _digest(path) != noted:
+        raise ModelError(
+            f"{path} is damaged: it is not what its {CONFIG_FILE} was written with; "
+            "fetch or convert the model again."
+        )
 
 
 def _with_heads(config: ModelConfig, directory: Path) -> ModelConfig:

@@ -62,7 +62,8 @@ def split(hub: Hub, golden_model: Path, tmp_path: Path) -> Path:
     hub.repos["maker/backbone"] = Repo({BACKBONE_FILE: save(backbone)})
     directory = tmp_path / "split"
     directory.mkdir()
-    split_config = replace(config, backbone=replace(config.backbone, hub_repo="maker/backbone"))
+    elsewhere = replace(config.backbone, hub_repo="maker/backbone")
+    split_config = replace(config, backbone=elsewhere, weights_sha256=None)
     (directory / "config.json").write_text(config_to_json(split_config))
     heads = {key: value for key, value in tensors.items() if key.startswith(HEADS_PREFIX)}
     save_file(heads, directory / WEIGHTS_FILE)

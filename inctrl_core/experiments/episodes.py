@@ -21,6 +21,7 @@ from ..backbone import ImageFeatures
 from ..detector import Detector
 from ..evidence import Evidence
 from ..residuals import leave_one_out, text_anomaly
+from ..tensor_files import write_whole
 from ..text_prompts import build_prompts
 from .datasets import DataError, Subset
 from .features import FeatureStore
@@ -270,8 +271,6 @@ def _read_pool(place: Path, source: str, name: str) -> Pool | None:
 
 
 def _write_pool(place: Path, pool: Pool) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_suffix(".partial")
-    tensors = ("table", "embeddings", "text_anomaly", "anomalous")
-    save_file({name: getattr(pool, name).contiguous() for name in tensors}, partial)
-    partial.replace(place)
+    names = ("table", "embeddings", "text_anomaly", "anomalous")
+    tensors = {name: getattr(pool, name).contiguous() for name in names}
+    write_whole(place, lambda partial: save_file(tensors, partial))

@@ -19,6 +19,7 @@ from ..calibrated import BankStatistics, CalibratedHeads, query_statistics
 from ..config import BackboneConfig, HeadsConfig
 from ..errors import InctrlError
 from ..heads import build_heads
+from ..tensor_files import write_whole
 from .datasets import DataError
 from .episodes import Pool, bank_episode
 from .objectives import Objective, build_objective, fusion_loss
@@ -258,7 +259,6 @@ class _Run:
 
     def store(self, place: Path, mark: str) -> None:
         """Writes a checkpoint; the old one stays until the new one is whole."""
-        place.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "mark": mark,
             "heads": self.heads.state_dict(),
@@ -266,9 +266,7 @@ class _Run:
             "best": self.best,
             "history": self.history,
         }
-        partial = place.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(place)
+        write_whole(place, lambda partial: torch.save(state, partial))
 
     def restore(self, place: Path, mark: str) -> None:
         """Goes on where a checkpoint left off."""
