@@ -16,6 +16,7 @@ from .examples import EXAMPLES, ExampleSet
 from .failures import FailuresTab
 from .form import Shared, build_form
 from .inspect import InspectTab
+from .learn import LearnTab
 from .live import LiveTab
 from .mcp_tools import McpTools
 from .models import ModelRegistry
@@ -74,6 +75,7 @@ def build_page(
             LiveTab(shared),
             StressTab(shared, inspect),
             FailuresTab(shared, inspect),
+            LearnTab(shared),
         ]
         build_tabs(page, tabs, contents)
         api = ScoreApi(registry)

@@ -1,0 +1,76 @@
+"""The lesson of the tab Learn: one example through the whole method, with its own numbers."""
+
+from __future__ import annotations
+
+from ..detector import Detector
+from ..errors import InctrlError
+from ..walkthrough import FusionAccount, ReferenceAccount, fusion_account
+from .lesson_match import match_step
+from .lesson_parts import Lesson
+from .lesson_patches import crop_step, map_step, patches_step
+from .lesson_score import score_step
+from .lesson_signals import image_step, limits_html, text_step
+from .session import Session
+
+
+def explain(detector: Detector, session: Session) -> FusionAccount:
+    """What lies between the signals of a session and its score.
+
+    Args:
+        detector: The session's model.
+        session: A visitor's, or that of an example.
+
+    Raises:
+        ModelError: The model's form of fusion cannot be followed.
+    """
+    return fusion_account(detector, session.bank, session.encoded, session.score)
+
+
+def start_html(lesson: Lesson) -> str:
+    """Step 1, which no choice of a patch changes."""
+    return _steps(crop_step(lesson))
+
+
+def patch_html(lesson: Lesson, row: float | None, column: float | None) -> tuple[str, str]:
+    """Step 2, in which a patch is chosen, and steps 3 and 4, which follow it.
+
+    Args:
+        lesson: What is walked through.
+        row: Of the patch that is followed, counted from 1.
+        column: Likewise.
+
+    Raises:
+        InctrlError: The patch lies outside the grid.
+    """
+    mark = _place(lesson, row), _place(lesson, column)
+    return (
+        _steps(patches_step(lesson, mark)),
+        _steps(match_step(lesson, mark), map_step(lesson, mark)),
+    )
+
+
+def score_html(lesson: Lesson, row: float | None, column: float | None) -> str:
+    """Steps 5 to 7, and what nothing sees.
+
+    Raises:
+        InctrlError: The patch lies outside the grid.
+    """
+    mark = _place(lesson, row), _place(lesson, column)
+    return _steps(
+        image_step(lesson), text_step(lesson), score_step(lesson, mark), limits_html(lesson)
+    )
+
+
+def score_follows_patch(lesson: Lesson) -> bool:
+    """Whether :func:`score_html` shows anything of the patch that is followed."""
+    return isinstance(lesson.account, ReferenceAccount)
+
+
+def _steps(*parts: str) -> str:
+    return f'<div class="ic-lesson">{"".join(parts)}</div>'
+
+
+def _place(lesson: Lesson, number: float | None) -> int:
+    if number is None or not 1 <= number <= lesson.grid:
+        raise InctrlError(f"Choose a row and a column between 1 and {lesson.grid}.")
+    return int(number) - 1
