@@ -62,13 +62,13 @@ def term(word: str, meaning: str) -> str:
 
 def head_html(run: StressRun) -> str:
     """What is tested, how far the test is, and what holds so far."""
-    session = run.session
+    session, line = run.session, term("alarm line", ALARM_LINE)
     if run.threshold is None:
         verdict = "one normal gives no range"
     elif run.above:
-        verdict = f"an alarm, above the line of {run.threshold:.3f}"
+        verdict = f"an alarm, above the {line} of {run.threshold:.3f}"
     else:
-        verdict = f"no alarm, the line is {run.threshold:.3f}"
+        verdict = f"no alarm, the {line} is {run.threshold:.3f}"
     image = ImageOps.fit(run.query, SMALL, Image.Resampling.LANCZOS)
     name = html.escape(session.bank.object_name)
     shots = f"{session.bank.shots} normal{'' if session.bank.shots == 1 else 's'}"
