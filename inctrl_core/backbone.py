@@ -31,6 +31,18 @@ TREE_CAPACITY = 192  # Tokens; larger trees share little more, and their attenti
 # One tree is a matrix; of more, torch's attention copies its weights for each position of them.
 TREE_BATCH = 1
 TEXT_BATCH = 16
+# What open_clip, timm and torch raise over an architecture that is none.
+_CANNOT_BUILD = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,9 @@ def build_clip(config: BackboneConfig, *, random_weights: bool = True) -> CLIP:
                 text_cfg=dict(architecture["text_cfg"]),
                 quick_gelu=bool(architecture.get("quick_gelu", False)),
             )
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise ModelError(f"open_clip cannot build this backbone: {error}.") from error
+    except _CANNOT_BUILD as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise ModelError(f"open_clip cannot build this backbone: {reason}.") from error
     return clip.eval().requires_grad_(False)
 
 

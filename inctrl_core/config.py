@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,17 @@ CONFIG_FILE = "config.json"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+_BOUNDS = {
+    "embed_dim": 8192,
+    "width": 8192,
+    "layers": 256,
+    "heads": 1024,
+    "head_width": 1024,
+    "patch_size": 1024,
+    "image_size": 2048,
+    "context_length": 4096,
+    "vocab_size": 2**20,
+}
 HEAD_FORMS = ("training-free", "reference", "calibrated")
 
 
@@ -152,13 +164,14 @@ def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
             "update the program or convert the model again."
         )
     try:
+        _check_types(data)
         backbone = _checked(BackboneConfig, data["backbone"])
         preprocess = _checked(PreprocessConfig, data.get("preprocess", {}))
         config = _checked(
             ModelConfig,
             data
             | {
-                "backbone": dataclasses.replace(backbone, depths=tuple(map(int, backbone.depths))),
+                "backbone": dataclasses.replace(backbone, depths=tuple(backbone.depths)),
                 "preprocess": dataclasses.replace(
                     preprocess,
                     mean=tuple(map(float, preprocess.mean)),
@@ -168,7 +181,7 @@ def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
             },
         )
         _check_values(config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         detail = f"missing field {error}" if isinstance(error, KeyError) else str(error)
         raise ModelError(f"{where} does not describe a model: {detail}.") from None
     return config
@@ -182,12 +195,60 @@ def _checked(kind: type, data: Mapping[str, Any]) -> Any:
     return kind(**data)
 
 
+def _check_types(data: Mapping[str, Any]) -> None:
+    """Raises ValueError where a field is of another kind, KeyError where one is missing."""
+    parts = {"backbone": data["backbone"]} | {k: data.get(k, {}) for k in ("preprocess", "heads")}
+    free = {key: data.get(key, {}) for key in ("provenance", "training")}
+    for name, value in (parts | free).items():
+        _require(isinstance(value, dict), f"{name} must be an object")
+    backbone, preprocess, heads = parts.values()
+    architecture = backbone["architecture"]
+    _require(isinstance(architecture, dict), "architecture must be an object")
+    for name in ("vision_cfg", "text_cfg"):
+        _require(isinstance(architecture.get(name, {}), dict), f"{name} must be an object")
+    for name in ("options", "training_free"):
+        _require(isinstance(heads.get(name, {}), dict), f"heads.{name} must be an object")
+    texts = {"name": data["name"], "heads.form": heads.get("form", "")}
+    texts |= {key: backbone.get(key) or "" for key in ("hub_repo", "hub_file")}
+    texts["weights_sha256"] = data.get("weights_sha256") or ""
+    for name, value in texts.items():
+        _require(isinstance(value, str), f"{name} must be text")
+    whole = [*_listed(backbone["depths"]), backbone.get("grid", 1), preprocess.get("image_size", 1)]
+    _require(all(type(n) is int for n in whole), "depths, grid and image_size are whole numbers")
+    numbers = [n for key in ("mean", "std") for n in _listed(preprocess.get(key, []))]
+    numeric = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+    _require(numeric, "mean and std must be lists of numbers")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [None]  # None is no number of any kind.
+
+
+def _check_architecture(architecture: Mapping[str, Any]) -> None:
+    """Raises ValueError where open_clip would build for hours, or need all memory, before it fails.
+
+    The bounds are far above every model that there is.
+    """
+    towers = architecture["vision_cfg"], architecture["text_cfg"]
+    for part in (architecture, *towers):
+        for key, value in part.items():
+            bound = _BOUNDS.get(key)
+            if bound and not (type(value) is int and 1 <= value <= bound):
+                # A tower of several stages gives its layers as a list.
+                if not (key == "layers" and isinstance(value, list) and len(value) <= 16):
+                    raise ValueError(f"{key} must be a whole number from 1 to {bound}")
+
+
 def _check_values(config: ModelConfig) -> None:
     backbone, preprocess = config.backbone, config.preprocess
-    if not isinstance(config.name, str):
-        raise ValueError("name must be text")
     if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(backbone.architecture):
         raise ValueError("architecture needs embed_dim, vision_cfg and text_cfg")
+    _check_architecture(backbone.architecture)
     if not backbone.depths or list(backbone.depths) != sorted(set(backbone.depths)):
         raise ValueError("depths must be increasing and not empty")
     if not 1 <= backbone.grid <= 64:
@@ -196,7 +257,5 @@ def _check_values(config: ModelConfig) -> None:
         raise ValueError("image_size must lie between 16 and 1024")
     if len(preprocess.mean) != 3 or len(preprocess.std) != 3 or min(preprocess.std) <= 0:
         raise ValueError("mean and std must have three values, and std must be positive")
-    if not isinstance(config.weights_sha256, str | None):
-        raise ValueError("weights_sha256 must be text")
     if config.heads.form not in HEAD_FORMS:
         raise ValueError(f"heads.form must be one of {', '.join(HEAD_FORMS)}")

@@ -65,7 +65,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors and is refused, because loading it could run code; "
             "save its state dict alone."
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError):
+    except Exception:  # On damaged data torch raises many kinds, even IndexError.
         raise ModelError(f"{path} is damaged or is not a checkpoint; fetch it again.") from None
     for wrapper in ("model_state", "state_dict"):
         if isinstance(data, Mapping) and isinstance(data.get(wrapper), Mapping):

@@ -270,8 +270,12 @@ class _Run:
 
     def restore(self, place: Path, mark: str) -> None:
         """Goes on where a checkpoint left off."""
-        state = torch.load(place, weights_only=True)
-        if state["mark"] != mark:
+        try:
+            state = torch.load(place, weights_only=True)
+            known = state["mark"]
+        except Exception as error:  # On damaged data torch raises many kinds, even IndexError.
+            raise InctrlError(f"{place} is damaged; start again without --resume.") from error
+        if known != mark:
             raise InctrlError(
                 f"{place} is of a run with other data or options; name another --out, or start "
                 "again without --resume."

@@ -80,7 +80,8 @@ def one_sentence() -> Callable[[object], str]:
     def check(error: object) -> str:
         text = str(error)
         assert text.isprintable() and 10 < len(text) < 700, repr(text[:900])
-        assert text[0].isupper() or text[0] in "'/" or text.startswith("open_clip"), text
+        assert text[0].isupper() or text.startswith(("'", "/", "open_clip", "config.json")), text
+        assert "NoneType" not in text and "object is not" not in text, text
         assert text.endswith("."), text
         assert "Traceback" not in text and "object at 0x" not in text, text
         return text
