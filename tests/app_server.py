@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui.examples import load_examples
@@ -21,9 +22,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_app(tools: bool = False) -> Iterator[str]:
-    """Serves the page with the embedded model, and its MCP tools; yields its address."""
-    registry = ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
+def running_app(tools: bool = False, sources: dict[str, str | Path] | None = None) -> Iterator[str]:
+    """Serves the page with the embedded model (or others), and its MCP tools; yields its address.
+
+    Its uploads go to the folder that GRADIO_TEMP_DIR names at this time.
+    """
+    registry = ModelRegistry(sources or {DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
     page = build_page(registry, load_examples(), tools)
     _, url, _ = page.launch(
         server_name="127.0.0.1",
