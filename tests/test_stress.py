@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 import pickle
 import re
 from html.parser import HTMLParser
@@ -209,6 +211,21 @@ class TestRun:
         run = with_result(run, finished.changed[0])
         assert stress_sections.changes_html(run).count("ic-waiting") == 5
         assert "All tests are done." in stress_sections.head_html(finished)
+
+    def test_all_figures_can_be_taken_away(self, finished):
+        link = re.search(
+            r'href="data:application/json;base64,([^"]+)"', stress_sections.head_html(finished)
+        )
+        figures = json.loads(base64.b64decode(link.group(1)))
+        assert figures["score"] == finished.session.score.fused
+        assert figures["normal_scores"] == list(finished.session.ranges.fused)
+        assert [point["shots"] for point in figures["fewer_normals"]] == [1, 2, 3, 4]
+        assert figures["fewer_normals"][-1]["fused"] == [finished.curve[-1].fused[0]]
+        assert [drop["normal"] for drop in figures["left_out"]] == [1, 2, 3, 4]
+        assert figures["among_normals"]["copy"]["score"] == pytest.approx(0, abs=1e-5)
+        assert figures["changed_normal"] == finished.normal[0] + 1
+        assert [change["name"] for change in figures["changes"]] == list(PARTS[3:])
+        assert len(figures["changes"][0]["normal"]) == 5
 
 
 class TestWords:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -125,3 +126,33 @@ def with_result(run: StressRun, result: PartResult) -> StressRun:
     else:
         found = {"changed": (*run.changed, result)}
     return dataclasses.replace(run, **found, done=run.done + 1)
+
+
+def run_to_dict(run: StressRun) -> dict[str, Any]:
+    """All figures of a finished run, ready for ``json.dumps``; normals are counted from 1."""
+    session = run.session
+    copy, mirrored = run.poisoned
+    return {
+        "model": session.model,
+        "object_name": session.bank.object_name,
+        "shots": session.bank.shots,
+        "score": session.score.fused,
+        "threshold": run.threshold,
+        "normal_scores": None if session.ranges is None else list(session.ranges.fused),
+        "fewer_normals": [dataclasses.asdict(point) for point in run.curve],
+        "left_out": [
+            {
+                "normal": drop.index + 1,
+                "score": drop.fused,
+                "change": drop.change,
+                "threshold": drop.threshold,
+            }
+            for drop in run.dropped
+        ],
+        "among_normals": {
+            name: {"score": poisoned.after.fused, "threshold": poisoned.threshold_after}
+            for name, poisoned in (("copy", copy), ("mirrored", mirrored))
+        },
+        "changed_normal": None if run.normal is None else run.normal[0] + 1,
+        "changes": [dataclasses.asdict(curve) for curve in run.changed],
+    }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import json
 
 from PIL import Image, ImageOps
 
@@ -14,7 +16,7 @@ from .charts import colour_bar
 from .examples import jpeg_uri
 from .session import Session
 from .stress_charts import curve_chart, drop_table, shared_top, strength_chart, strength_key
-from .stress_run import CHANGES, CURVE, DROP, PARTS, POISON, StressRun
+from .stress_run import CHANGES, CURVE, DROP, PARTS, POISON, StressRun, run_to_dict
 from .stress_words import (
     KINDS,
     say_change,
@@ -82,7 +84,11 @@ def head_html(run: StressRun) -> str:
 
 def _status(run: StressRun) -> str:
     if run.next_part is None:
-        return '<p class="ic-small" role="status">All tests are done.</p>'
+        data = base64.b64encode(json.dumps(run_to_dict(run), indent=1).encode()).decode()
+        return (
+            '<p class="ic-small" role="status">All tests are done. <a download="stress-test.json" '
+            f'href="data:application/json;base64,{data}">Download all figures (JSON)</a></p>'
+        )
     step = f"Step {run.done + 1} of {len(PARTS)}: {WORKING[run.next_part]}"
     return (
         f'<p class="ic-small" role="status">{step}</p>'
