@@ -57,12 +57,14 @@ class BatchRow:
             the file cannot be read.
         thumbnail: A JPEG no larger than ``THUMBNAIL``; empty where the file cannot be read.
         error: Why it cannot be read, in one sentence; empty where it can.
+        size: Width and height of the upright original, in pixels; zeros where it cannot be read.
     """
 
     file: QueryFile
     score: Score | None
     thumbnail: bytes = b""
     error: str = ""
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +151,7 @@ def score_chunk(
             pixels, box = preprocess(image, detector.config.preprocess)
             inputs.append(pixels)
             boxes.append(box)
-            rows.append(BatchRow(file, None, _thumbnail(image)))
+            rows.append(BatchRow(file, None, _thumbnail(image), size=image.size))
         if time.monotonic() > deadline:
             break
     scores = iter(_scores(detector, bank, inputs, boxes))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import io
 import json
 import pickle
 import re
+import sys
 import types
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -25,11 +28,12 @@ from inctrl_core.diagnostics import NormalRange, PatchScale
 from inctrl_core.figures import OverlayStyle, overlay
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.score import Score
-from inctrl_core.ui import batch_job, batch_table
+from inctrl_core.ui import batch_job, batch_table, models
 from inctrl_core.ui.batch_handlers import BatchHandlers, check_batch, query_files
 from inctrl_core.ui.batch_job import BatchJob, match_example, start_job
 from inctrl_core.ui.examples import EXAMPLES, load_examples
 from inctrl_core.ui.models import ModelRegistry
+from inctrl_core.ui.runner import ModelRunner
 from inctrl_core.ui.session import start_session, with_phrases
 
 LAWN = EXAMPLES / "lawn"
@@ -44,9 +48,41 @@ def detector() -> Detector:
 
 
 @pytest.fixture(scope="module")
-def handlers(detector: Detector) -> BatchHandlers:
+def handlers(detector: Detector) -> Iterator[BatchHandlers]:
     registry = ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
-    return BatchHandlers(registry, load_examples())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load_detector", lambda *_, **__: detector)  # Loaded already.
+        yield BatchHandlers(registry, load_examples())
+
+
+@pytest.fixture(scope="module")
+def lawn(handlers: BatchHandlers) -> BatchJob:
+    """The queries of an example, scored."""
+    return run(handlers, QUERIES)[0]
+
+
+def start(handlers: BatchHandlers, paths: list[Path], **changes: object) -> tuple:
+    given = {
+        "normals": [{"image": {"path": path}} for path in NORMALS],
+        "files": uploads(paths),
+        "object_name": "grass lawn",
+        "model": DEFAULT_MODEL,
+        "session": None,
+        "progress": lambda *_, **__: None,
+    }
+    return handlers.start(**(given | changes))
+
+
+def run(handlers: BatchHandlers, paths: list[Path]) -> tuple[BatchJob, list[tuple]]:
+    """A job through all its turns, and what was shown at each."""
+    shown = [start(handlers, paths)]
+    turns = {shown[0][1]}
+    while not shown[-1][0].finished:
+        shown.append(handlers.advance(shown[-1][0], ""))
+        turns.add(str(shown[-1][1]))
+    # A turn that came before would set nothing off.
+    assert len(turns) == len(shown)
+    return shown[-1][0], shown
 
 
 def query(path: Path | str, name: str = "", truth: bool | None = None) -> QueryFile:
@@ -72,7 +108,7 @@ def made(rows: list[tuple[str, float | None, bool | None]], path: str = "") -> B
         tuple(
             BatchRow(QueryFile(path, name, truth), None, error="It is damaged.")
             if fused is None
-            else BatchRow(QueryFile(path, name, truth), score(fused), b"jpeg")
+            else BatchRow(QueryFile(path, name, truth), score(fused), b"jpeg", size=(80, 60))
             for name, fused, truth in rows
         ),
     )
@@ -103,13 +139,15 @@ class TestScoring:
         assert len(pickle.dumps(row)) < 12_000
         assert row.score.patch_map.base is None
         with Image.open(io.BytesIO(row.thumbnail)) as small:
-            assert small.size == (112, 42)
+            assert small.size == (112, 42) and row.size == (2400, 900)
 
     def test_a_chunk_ends_by_number_and_by_time(self, detector, monkeypatch):
         bank = detector.build_bank(NORMALS)
-        many = [query(QUERIES[0])] * (batch.CHUNK + 3)
-        assert len(score_chunk(detector, bank, many)) == batch.CHUNK
-        monkeypatch.setattr(batch, "CHUNK_SECONDS", -1.0)
+        many = [query(QUERIES[0])] * 3
+        monkeypatch.setattr(batch, "CHUNK", 2)
+        monkeypatch.setattr(batch, "CHUNK_SECONDS", 60.0)
+        assert len(score_chunk(detector, bank, many)) == 2
+        monkeypatch.setattr(batch, "CHUNK_SECONDS", -1.0)  # Over before it begins.
         assert len(score_chunk(detector, bank, many)) == 1
 
     def test_a_chunk_of_unreadable_files_needs_no_model(self, tmp_path):
@@ -209,7 +247,7 @@ class TestExport:
         assert told["normal_range"] == {"lowest": 0.1, "highest": 0.2, "fused": [0.1, 0.2]}
         first, second = told["results"]
         assert np.shape(first["patch_map"]) == (15, 15)
-        assert first["crop_box"] == [10.0, 0.0, 70.0, 60.0]
+        assert first["crop_box"] == [10.0, 0.0, 70.0, 60.0] and first["size"] == [80, 60]
         assert second["error"] == "It is damaged." and "fused" not in second
         alone = dataclasses.replace(made([]), ranges=None)
         assert batch_dict(alone)["normal_range"] is None
@@ -346,6 +384,27 @@ class TestJob:
             (query(large),) * 2
         )
 
+    def test_both_steps_cross_to_another_process_and_back(self, handlers, monkeypatch):
+        crossed = []
+
+        def cross(value: object) -> object:
+            crossed.append(pickle.dumps(value))
+            return pickle.loads(crossed[-1])
+
+        def lend(duration: int) -> object:
+            return lambda task: lambda *given: cross(task(*cross(given)))
+
+        monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=lend))
+        run = ModelRunner(handlers.run._registry)
+        files = (query(QUERIES[0]), query(QUERIES[3]))
+        there = run(
+            start_job, DEFAULT_MODEL, "key", DEFAULT_MODEL, NORMALS, files, "grass lawn", None
+        )
+        rows = run(score_chunk, DEFAULT_MODEL, there.bank, there.waiting)
+        here = self.start(handlers.run._registry.get(DEFAULT_MODEL), "grass lawn")
+        assert there.batch.ranges == here.batch.ranges and len(crossed) == 4
+        assert [row.score is not None for row in rows] == [True, True]
+
     def test_examples_are_known_by_their_bytes(self, tmp_path):
         examples = load_examples()
         lawn = examples["lawn"]
@@ -370,53 +429,41 @@ def uploads(paths: list[Path]) -> list[dict]:
 
 
 class TestHandlers:
-    def start(self, handlers: BatchHandlers, paths: list[Path], **changes: object) -> tuple:
-        given = {
-            "normals": gallery(NORMALS),
-            "files": uploads(paths),
-            "object_name": "grass lawn",
-            "model": DEFAULT_MODEL,
-            "session": None,
-            "progress": lambda *_, **__: None,
-        }
-        return handlers.start(**(given | changes))
+    def test_a_batch_runs_in_turns_to_its_end(self, handlers, monkeypatch):
+        monkeypatch.setattr(batch, "CHUNK", 2)
+        done, shown = run(handlers, [QUERIES[0], QUERIES[3], QUERIES[0]] * 2)
+        assert len(shown) == 1 + 3 and len(done.batch.rows) == 6
+        assert "Scored 2 of 6 images" in shown[1][2]
+        assert "aria-sort" in shown[-1][9] and not shown[1][9]
+        assert done.seconds > 0
 
-    def run(self, handlers: BatchHandlers, paths: list[Path]) -> tuple[BatchJob, list[tuple]]:
-        shown = [self.start(handlers, paths)]
-        turns = {shown[0][1]}
-        while not shown[-1][0].finished:
-            shown.append(handlers.advance(shown[-1][0], ""))
-            turns.add(str(shown[-1][1]))
-        # A turn that came before would set nothing off.
-        assert len(turns) == len(shown)
-        return shown[-1][0], shown
-
-    def test_a_batch_runs_in_turns_to_its_end(self, handlers):
-        done, shown = self.run(handlers, [QUERIES[0]] * 9 + [QUERIES[3]] * 9)
-        assert len(shown) == 1 + 3 and len(done.batch.rows) == 18
-        assert "Scored 8 of 18 images" in shown[1][2]
-        assert "aria-sort" in shown[-1][8] and shown[-1][8] and not shown[1][8]
-
-    def test_the_example_brings_its_truth(self, handlers):
-        done, _ = self.run(handlers, QUERIES)
+    def test_the_example_brings_its_truth(self, handlers, lawn):
         example = handlers.examples["lawn"]
         truth = {query.path.name: query.anomalous for query in example.queries}
-        assert done.example == "lawn"
-        assert {row.file.name: row.file.anomalous for row in done.batch.rows} == truth
+        assert lawn.example == "lawn"
+        assert {row.file.name: row.file.anomalous for row in lawn.batch.rows} == truth
 
-    def test_a_stop_ends_that_job_and_no_other(self, handlers):
-        started = self.start(handlers, [QUERIES[0]] * 20)[0]
+    def test_a_set_that_fools_the_model_says_why(self, handlers):
+        fools = handlers.examples["fools-board"]
+        files = uploads([query.path for query in fools.queries])
+        job = start(handlers, [], files=files)[0]
+        assert html.escape(fools.fails) in batch_table.summary_html(job)
+        assert not start(handlers, QUERIES)[0].fails
+
+    def test_a_stop_ends_that_job_and_no_other(self, handlers, monkeypatch):
+        monkeypatch.setattr(batch, "CHUNK", 2)
+        started = start(handlers, [QUERIES[0]] * 5)[0]
         asked, _ = handlers.ask_to_stop(started)
         stopped = handlers.advance(handlers.advance(started, "other")[0], asked)[0]
-        assert stopped.finished and len(stopped.batch.rows) == 8
-        assert "Stopped after 8 of 20 images" in batch_table.summary_html(stopped)
+        assert stopped.finished and len(stopped.batch.rows) == 2
+        assert "Stopped after 2 of 5 images" in batch_table.summary_html(stopped)
 
     def test_errors_are_told_in_place(self, handlers):
-        answer = self.start(handlers, QUERIES, model="../x")
+        answer = start(handlers, QUERIES, model="../x")
         assert answer[0] is None and "models in the list" in answer[2]
-        answer = self.start(handlers, QUERIES, object_name="x" * 500)
+        answer = start(handlers, QUERIES, object_name="x" * 500)
         assert "at most 80" in answer[2]
-        broken = handlers.give_up(self.start(handlers, QUERIES)[0])
+        broken = handlers.give_up(start(handlers, QUERIES)[0])
         assert broken[0].finished and "Something went wrong" in broken[2]
 
     def test_check_names_each_field(self):
@@ -425,11 +472,10 @@ class TestHandlers:
         fine = check_batch(gallery(NORMALS), uploads(QUERIES), "", DEFAULT_MODEL, None)
         assert all(field["is_valid"] for field in fine)
 
-    def test_a_row_opens_with_its_own_score(self, handlers):
-        done, _ = self.run(handlers, QUERIES)
-        event = types.SimpleNamespace(_data={"row": "3", "job": done.key})
-        session, normals, path, name, model, queries = handlers.open_row(done, None, event)
-        assert session.score.fused == pytest.approx(done.batch.rows[3].score.fused, abs=1e-6)
+    def test_a_row_opens_with_its_own_score(self, handlers, lawn):
+        event = types.SimpleNamespace(_data={"row": "3", "job": lawn.key})
+        session, normals, path, name, model, queries = handlers.open_row(lawn, None, event)
+        assert session.score.fused == pytest.approx(lawn.batch.rows[3].score.fused, abs=1e-6)
         assert (tuple(normals), path, name) == (NORMALS, str(QUERIES[3]), "grass lawn")
         assert model == DEFAULT_MODEL and 'aria-pressed="true"' in queries
 

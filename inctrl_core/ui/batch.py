@@ -130,6 +130,7 @@ class BatchTab:
             self.notice,
             self.button,
             self.stop,
+            self.tries,
             self.result,
             self.summary,
             self.histogram,
@@ -150,13 +151,6 @@ class BatchTab:
             api_visibility="private",
         )
         self._recover_after(started)
-        started.success(
-            lambda: gr.Accordion(open=False),
-            None,
-            self.tries,
-            show_progress="hidden",
-            api_visibility="private",
-        )
 
     def _recover_after(self, event: gr.events.Dependency) -> None:
         event.failure(

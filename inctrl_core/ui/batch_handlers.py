@@ -85,7 +85,8 @@ class BatchHandlers:
             )
         except InctrlError as error:
             return None, gr.skip(), *_view(None, error_html(str(error)))
-        job = dataclasses.replace(job, example=example)
+        fails = (self.examples[example].fails or "") if example else ""
+        job = dataclasses.replace(job, example=example, fails=fails, started=time.monotonic())
         return job, secrets.token_hex(8), *_view(job)
 
     def advance(self, job: BatchJob | None, stop: str) -> tuple[Any, ...]:
@@ -99,17 +100,16 @@ class BatchHandlers:
             As :meth:`start`; the turn stays the same once the job is finished.
         """
         if job is None or job.finished:
-            return (gr.skip(),) * 9
+            return (gr.skip(),) * 10
         if stop == job.key:
             job = job.stop()
             return job, gr.skip(), *_view(job)
-        begun = time.monotonic()
         try:
             rows = self.run(score_chunk, job.model, job.bank, job.waiting)
         except InctrlError as error:
             job = job.stop()
             return job, gr.skip(), *_view(job, error_html(str(error)))
-        job = job.with_rows(rows, time.monotonic() - begun)
+        job = job.with_rows(rows, time.monotonic())
         turn = gr.skip() if job.finished else secrets.token_hex(8)
         return job, turn, *_view(job)
 
@@ -235,19 +235,21 @@ def check_batch(
 
 
 def _view(job: BatchJob | None, notice: str = "") -> tuple[Any, ...]:
-    """Notice, run, stop, result, summary, histogram, table."""
+    """Notice, run, stop, examples, result, summary, histogram, table."""
     running = job is not None and not job.finished
-    buttons = (
+    controls = (
         gr.Button(interactive=not running),
         gr.Button("Stop", visible=running, interactive=True),
+        # A second batch beside the first would take two turns for each of another visitor.
+        gr.Accordion(visible=False, open=False) if running else gr.Accordion(visible=True),
     )
     if running:
-        return progress_html(job), *buttons, gr.Column(visible=False), "", "", ""
+        return progress_html(job), *controls, gr.Column(visible=False), "", "", ""
     if job is None or not job.batch.rows:
-        return notice, *buttons, gr.Column(visible=False), "", "", ""
+        return notice, *controls, gr.Column(visible=False), "", "", ""
     return (
         notice,
-        *buttons,
+        *controls,
         gr.Column(visible=True),
         summary_html(job),
         histogram_html(job.batch),

@@ -33,9 +33,11 @@ class BatchJob:
         batch: The results so far.
         waiting: Files still to be scored.
         example: The example set whose queries these are, "" where it is none.
+        fails: Why the model fails on that set, where it is known to.
         phrases: Number of the visitor's own phrases in the bank.
         stopped: The visitor did not want the rest.
-        seconds: Spent on scoring so far, waiting for a turn included.
+        started: When scoring began, by ``time.monotonic``.
+        seconds: From then to the last row, waiting for turns included.
     """
 
     key: str
@@ -45,8 +47,10 @@ class BatchJob:
     batch: Batch
     waiting: tuple[QueryFile, ...]
     example: str = ""
+    fails: str = ""
     phrases: int = 0
     stopped: bool = False
+    started: float = 0.0
     seconds: float = 0.0
 
     @property
@@ -59,14 +63,14 @@ class BatchJob:
         """Whether nothing more will be scored."""
         return self.stopped or not self.waiting
 
-    def with_rows(self, rows: Sequence[BatchRow], seconds: float) -> BatchJob:
-        """The job after the first waiting files were scored in so many seconds."""
+    def with_rows(self, rows: Sequence[BatchRow], now: float) -> BatchJob:
+        """The job after the first waiting files were scored; ``now`` is as ``started``."""
         batch = dataclasses.replace(self.batch, rows=(*self.batch.rows, *rows))
         return dataclasses.replace(
             self,
             batch=batch,
             waiting=self.waiting[len(rows) :],
-            seconds=self.seconds + seconds,
+            seconds=now - self.started,
         )
 
     def stop(self) -> BatchJob:

@@ -15,7 +15,7 @@ from .batch_job import BatchJob
 from .charts import axis_top
 
 BINS = 24
-_WIDTH, _HEIGHT = 720, 120  # Of the histogram's own coordinates; the page stretches them.
+_WIDTH, _HEIGHT, _TALLEST = 720, 120, 100  # The histogram's coordinates; the page stretches them.
 _HEAD = {"score": " aria-sort=descending", "patch": " class=ic-wide"}
 AUROC_HELP = (
     "The area under the ROC curve: 100% where every anomalous image scores higher than every "
@@ -89,6 +89,8 @@ def summary_html(job: BatchJob) -> str:
         heading += f", {barely if barely < len(above) else 'all'} of them barely"
     sentences = [_range(batch), *_remarks(job), *_truth(batch)]
     text = "".join(f"<p>{sentence}</p>" for sentence in sentences if sentence)
+    if job.fails:
+        text += f'<p class="ic-fails">{html.escape(job.fails)}</p>'
     return f'<div class="ic-summary"><h2>{heading}</h2>{text}</div>'
 
 
@@ -116,23 +118,27 @@ def histogram_html(batch: Batch) -> str:
                 bars.append(
                     f'<rect class="ic-bin {f"ic-bin-{kind}" if kind else ""}" '
                     f'x="{index * step + 1.5:.1f}" width="{step - 3:.1f}" '
-                    f'y="{_HEIGHT * (1 - (base + count) / tallest):.1f}" '
-                    f'height="{_HEIGHT * count / tallest:.1f}"><title>{unit}, {low}</title></rect>'
+                    f'y="{_HEIGHT - _TALLEST * (base + count) / tallest:.1f}" '
+                    f'height="{_TALLEST * count / tallest:.1f}"><title>{unit}, {low}</title></rect>'
                 )
             base += count
-    band = ""
+    band = edges = ""
     if batch.ranges is not None:
         left, right = (_WIDTH * v / top for v in (batch.ranges.lowest, batch.ranges.highest))
         band = (
             f'<rect class="ic-normal-range" x="{left:.1f}" width="{max(right - left, 2):.1f}" '
-            f'y="0" height="{_HEIGHT}"/><line class="ic-edge" x1="{right:.1f}" x2="{right:.1f}" '
-            f'y1="0" y2="{_HEIGHT}"/>'
+            f'y="0" height="{_HEIGHT}"/>'
+        )
+        # Over the bars, which would hide them.
+        edges = "".join(
+            f'<line class="ic-edge" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}"/>'
+            for x in (left, right)
         )
     return (
         f'<figure class="ic-histogram"><figcaption class="ic-label">How many images have which '
         f"score; the tallest bar is {_count(tallest, 'image')}</figcaption>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{_describe(batch, scores)}">{band}{"".join(bars)}</svg>'
+        f'aria-label="{_describe(batch, scores)}">{band}{"".join(bars)}{edges}</svg>'
         f'<div class="ic-ends"><span>0</span>{_key(batch, known)}<span>{top:g}</span></div>'
         "</figure>"
     )

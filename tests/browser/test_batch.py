@@ -161,6 +161,7 @@ def test_what_is_missing_is_said_beside_its_field(page: Page, address: str):
     page.locator("#batch-run").click()
     expect(page.locator("#normals")).to_contain_text("at least one normal", timeout=TIMEOUT)
     expect(page.locator("#batch-files")).to_contain_text("Add the images to check")
+    expect(page.locator("#batch-notice")).not_to_contain_text("went wrong")
     expect(page.locator("#batch-run")).to_be_enabled()
 
 
