@@ -30,7 +30,7 @@ NORMALS = tuple(str(GOLDEN / f"prompt_{i}.png") for i in range(3))
 QUERY = str(GOLDEN / "query_1.png")
 SUM = re.compile(r'class="ic-sum"><span>([^<]*)</span><b><i>(.*?)</i> = <strong>([^<]*)</strong>')
 STEP = re.compile(
-    r'<h2 id="ic-step-(\d)"><span>\1</span> (.*?)(?:<span class="ic-badge">(.*?)</span>)?</h2>'
+    r'<h3 id="ic-step-(\d)"><span>\1</span> (.*?)(?:<span class="ic-badge">(.*?)</span>)?</h3>'
 )
 SYMBOLS = {"−": "-", "·": "*", "×": "*", "÷": "/", "½": "0.5", "<sup>": "**(", "</sup>": ")"}
 
@@ -106,7 +106,8 @@ def test_the_numbers_are_those_of_the_score(lesson: Lesson) -> None:
         number(float(score.patch_map[7, 3]) + score.image_residual + score.text_anomaly),
     )
     assert found["Text signal"][1] == number(score.text_anomaly)
-    assert found["Holistic"][1] == number(score.holistic) if "Holistic" in found else True
+    holistic = r"<span>Holistic</span><b>.*?<strong>([\d.]+)</strong>"
+    assert re.search(holistic, page(lesson)).group(1) == number(score.holistic)
     assert found["Score"][1] == number(score.fused)
     shots = lesson.session.bank.shots
     assert found["Comparisons at each depth"] == (f"{shots} × 225", str(225 * shots))
@@ -193,6 +194,14 @@ def test_what_a_visitor_typed_is_text(own: Lesson) -> None:
     assert "<b>nut" not in markup and "&lt;b&gt;nut" in markup
 
 
+def test_natural_things_are_not_damaged_but_absent(own: Lesson) -> None:
+    session = own.session
+    bank = dataclasses.replace(session.bank, object_name="bird")
+    assert "damaged one" in page(own)
+    shown = page(Lesson(dataclasses.replace(session, bank=bank), own.account))
+    assert "for one without" in shown and "damaged one" not in shown
+
+
 @pytest.mark.parametrize("place", [(0, 1), (1, 16), (None, 1)])
 def test_a_patch_outside_is_refused(own: Lesson, place: tuple) -> None:
     with pytest.raises(InctrlError, match="between 1 and 15"):
@@ -219,11 +228,11 @@ class TestHandlers:
         return LearnHandlers(ModelRegistry({"golden": "golden"}, "cpu"), load_examples())
 
     def test_a_newcomer_gets_an_example(self, handlers: LearnHandlers) -> None:
-        source, image, wanted = handlers.open(None, None, None, None)
+        source, image, wanted = handlers.open(None, None, None, None, "golden")
         assert source.value == wanted[0] == handlers.first
         assert image.value == wanted[1] == handlers.examples[handlers.first].cover
         lesson, notice, row, column = handlers.begin(wanted, "golden", None)
-        assert notice == "" and lesson.session.bank.object_name == "printed circuit board"
+        assert notice == "" and lesson.session.bank.object_name == "metal washer"
         assert lesson.session.score.patch_map[row - 1, column - 1] == lesson.session.score.patch_max
         mistake, start, chosen, choice, following, last = handlers.show(lesson, row, column)
         assert mistake == "" and choice.visible
@@ -234,12 +243,12 @@ class TestHandlers:
     def test_opening_again_works_nothing_out_anew(
         self, handlers: LearnHandlers, own: Lesson
     ) -> None:
-        kept = handlers.open(None, own, "lawn", ("lawn", 2, 5))
+        kept = handlers.open(None, own, "lawn", ("lawn", 2, 5), "golden")
         assert kept[0].value == "lawn" and kept[1:] == (gr.skip(), gr.skip())
-        assert handlers.open(own.session, own, OWN, (OWN, 0, 1))[2] == gr.skip()
+        assert handlers.open(own.session, own, OWN, (OWN, 0, 1), "golden")[2] == gr.skip()
 
     def test_the_visitors_own_images_come_first(self, handlers: LearnHandlers, own: Lesson) -> None:
-        source, image, wanted = handlers.open(own.session, None, None, None)
+        source, image, wanted = handlers.open(own.session, None, None, None, "golden")
         assert source.choices[0][1] == source.value == OWN
         assert not image.visible and wanted == (OWN, 0, 0)
         lesson, notice, _, _ = handlers.begin(wanted, "golden", own.session)
@@ -249,10 +258,16 @@ class TestHandlers:
         self, handlers: LearnHandlers, own: Lesson
     ) -> None:
         newer = dataclasses.replace(own.session)
-        assert handlers.open(newer, own, OWN, (OWN, 0, 3))[2] == (OWN, 0, 4)
+        assert handlers.open(newer, own, OWN, (OWN, 0, 3), "golden")[2] == (OWN, 0, 4)
+
+    def test_another_model_works_the_same_image_out_anew(
+        self, handlers: LearnHandlers, own: Lesson
+    ) -> None:
+        wanted = handlers.open(None, own, "lawn", ("lawn", 2, 5), "other")[2]
+        assert wanted == ("lawn", 2, 6)
 
     def test_a_session_that_is_gone(self, handlers: LearnHandlers, own: Lesson) -> None:
-        assert handlers.open(None, own, OWN, (OWN, 0, 0))[0].value == handlers.first
+        assert handlers.open(None, own, OWN, (OWN, 0, 0), "golden")[0].value == handlers.first
         lesson, notice, _, _ = handlers.begin((OWN, 0, 0), "golden", None)
         assert lesson is None and "Score an image in Inspect first" in notice
 

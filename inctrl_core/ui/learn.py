@@ -18,7 +18,7 @@ from .render import error_html, strongest_patch
 from .runner import ModelRunner
 from .session import SESSION_SECONDS, Session, start_session
 
-FIRST = "circuit-board"
+FIRST = "washer"
 OWN = "own"  # What Inspect shows; no example set has a name without a folder of examples.
 INTRO = """
 <div class="ic-learn-intro"><h2>How does it find what is wrong?</h2>
@@ -65,6 +65,7 @@ class LearnHandlers:
         lesson: Lesson | None,
         source: str | None,
         wanted: Wanted | None,
+        model: str,
     ) -> tuple[Any, Any, Any]:
         """Decides, when the tab is opened, what it shows: what is there already, if anything.
 
@@ -76,10 +77,13 @@ class LearnHandlers:
         if source is None:
             source = OWN if session is not None else self.first
         choices = gr.Dropdown(choices=self.sources(session), value=source)
-        shown = wanted is not None and wanted[0] == source
-        if shown and (source != OWN or (lesson is not None and lesson.session is session)):
+        if wanted is None or wanted[0] != source or lesson is None:
+            return choices, *self.choose_source(source, wanted)
+        current = lesson.session
+        if (current is session) if source == OWN else (current.model == model):
             return choices, gr.skip(), gr.skip()
-        return choices, *self.choose_source(source, wanted)
+        # The same image again: with another model, or what Inspect shows by now.
+        return choices, gr.skip(), (*wanted[:2], wanted[2] + 1)
 
     @property
     def first(self) -> str:
@@ -223,7 +227,7 @@ class LearnTab:
         # The tab's panel holds what was built in it.
         self.intro.parent.select(
             self.handlers.open,
-            [self.session, self.lesson, self.source, self.wanted],
+            [self.session, self.lesson, self.source, self.wanted, self.model],
             [self.source, self.image, self.wanted],
             **quiet,
         )

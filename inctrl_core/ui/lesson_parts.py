@@ -126,7 +126,7 @@ def step_html(step: Step, body: str) -> str:
     mark = f'<span class="ic-badge">{badge}</span>' if badge else ""
     return (
         f'<section class="ic-step" aria-labelledby="ic-step-{index}">'
-        f'<h2 id="ic-step-{index}"><span>{index}</span> {title}{mark}</h2>'
+        f'<h3 id="ic-step-{index}"><span>{index}</span> {title}{mark}</h3>'
         f'<p class="ic-lead">{lead}</p>{body}'
         f'<p class="ic-look"><strong>What to look for.</strong> {look}</p>'
         f'<p class="ic-small">In the code: {code}</p></section>'

@@ -165,7 +165,8 @@ def _calibrated(lesson: Lesson, account: CalibratedAccount) -> str:
         formula("deviation = (ln value − expected) ÷ spread", DEVIATION)
         + formula(
             "holistic = 1 ÷ (1 + e<sup>−mean opinion</sup>)",
-            f"{len(account.members)} small networks read all deviations; each has an opinion.",
+            f"{len(account.members)} small networks read all deviations and the number of "
+            "normals; each has an opinion.",
         )
         + sum_line("Holistic", f"1 ÷ (1 + e<sup>−{operand(mean)}</sup>)", number(score.holistic))
         + formula(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from ..residuals import TEXT_SCALE
+from ..text_prompts import NATURAL_OBJECTS
 from ..walkthrough import CalibratedAccount, ReferenceAccount, TrainingFreeAccount
 from .charts import text_bars
 from .lesson_parts import (
@@ -57,15 +58,12 @@ def text_step(lesson: Lesson) -> str:
     """Step 6: the query against the prompts."""
     session, account = lesson.session, lesson.account
     text = session.text
-    prompts = session.bank.text.prompts
-    name = html.escape(session.bank.object_name)
     logit = (
         f"−{TEXT_SCALE:g} · ({operand(text.anomaly_cosine, 6)} − {operand(text.normal_cosine, 6)})"
     )
     words = (
-        "<p>The model’s other half turns phrases into embeddings as well: "
-        f"{len(prompts.normal)} for a sound <q>{name}</q> and {len(prompts.anomaly)} for a damaged "
-        "one. Each group is averaged into one direction.</p>"
+        f"<p>The model’s other half turns phrases into embeddings as well: {_groups(lesson)}. Each "
+        "group is averaged into one direction.</p>"
         + formula(
             "text signal = e<sup>s·a</sup> ÷ (e<sup>s·a</sup> + e<sup>s·n</sup>) "
             "= 1 ÷ (1 + e<sup>−s·(a − n)</sup>)",
@@ -97,7 +95,7 @@ def limits_html(lesson: Lesson) -> str:
     edge = (given[2] - given[0]) / grid
     return (
         '<section class="ic-step ic-limits" aria-labelledby="ic-limits">'
-        '<h2 id="ic-limits">What is not seen</h2><ul>'
+        '<h3 id="ic-limits">What is not seen</h3><ul>'
         f"<li><strong>Outside the square.</strong> Here {100 * outside:.0f}% of the image takes no "
         "part.</li>"
         "<li><strong>Small things.</strong> A patch covers "
@@ -110,6 +108,16 @@ def limits_html(lesson: Lesson) -> str:
         "<li><strong>What the normals have too.</strong> A flaw that one of the normals shares "
         "finds its like, and vanishes.</li></ul></section>"
     )
+
+
+def _groups(lesson: Lesson) -> str:
+    bank = lesson.session.bank
+    name = html.escape(bank.object_name)
+    sound, damaged = len(bank.text.prompts.normal), len(bank.text.prompts.anomaly)
+    if bank.object_name.lower() in NATURAL_OBJECTS:
+        # Damage makes no sense there: the prompts speak of the object's absence.
+        return f"{sound} for a picture of <q>{name}</q> and {damaged} for one without"
+    return f"{sound} for a sound <q>{name}</q> and {damaged} for a damaged one"
 
 
 def _weighs(account: TrainingFreeAccount, signal: str) -> bool:
@@ -144,9 +152,13 @@ def _image_distances(lesson: Lesson, account: TrainingFreeAccount | CalibratedAc
     )
     if isinstance(account, CalibratedAccount):
         words += (
-            formula("image residual = 1 ÷ (1 + e<sup>−z</sup>)", DEVIATION)
-            + _spreads("Closest distance lies", account.closest_deviation)
-            + _spreads("Mean distance lies", account.mean_deviation)
+            formula(
+                "image residual = 1 ÷ (1 + e<sup>−z</sup>)",
+                "z: a trained sum of two deviations and the number of normals. The score reads the "
+                f"deviations themselves. Deviation: {DEVIATION[0].lower()}{DEVIATION[1:]}",
+            )
+            + fact_line("Deviation of the smallest", "", number(account.closest_deviation, 2))
+            + fact_line("Deviation of the mean", "", number(account.mean_deviation, 2))
             + sum_line(
                 "Image residual",
                 f"1 ÷ (1 + e<sup>−{operand(account.image_logit)}</sup>)",
@@ -179,8 +191,3 @@ def _adapted_image(lesson: Lesson, account: ReferenceAccount) -> str:
     )
     words += fact_line("Image residual", "head(r) =", number(session.score.image_residual))
     return columns(pictures, words)
-
-
-def _spreads(label: str, deviation: float) -> str:
-    side = "above" if deviation >= 0 else "below"
-    return fact_line(label, f"in spreads {side} what is expected:", number(abs(deviation), 2))

@@ -41,7 +41,7 @@ def test_opening_the_tab_walks_through_an_example(page: Page) -> None:
     mean = float(result(page, "This patch").inner_text())
     assert mean == pytest.approx(sum(shown.values()) / 3, abs=0.0011)
     expect(result(page, "Largest of 225 patches")).to_have_text(f"{mean:.3f}")
-    expect(page.locator("#learn-start")).to_contain_text("printed circuit board")
+    expect(page.locator("#learn-start")).to_contain_text("metal washer")
 
 
 def test_a_link_opens_the_lesson(page: Page, address: str) -> None:
@@ -86,12 +86,12 @@ def test_another_example_and_another_image_of_it(page: Page) -> None:
 
 
 def test_own_images_from_inspect(page: Page) -> None:
-    page.locator("#examples button[data-set=washer]").click()
+    page.locator("#examples button[data-set=pill-blister]").click()
     expect(page.locator("#verdict .ic-score")).to_be_visible(timeout=TIMEOUT)
     score = page.locator("#verdict .ic-score").inner_text()
     open_learn(page)
     expect(page.locator("#learn").get_by_label("Example")).to_have_value("Your images from Inspect")
-    expect(page.locator("#learn-start")).to_contain_text("metal washer")
+    expect(page.locator("#learn-start")).to_contain_text("blister")
     expect(result(page, "Score")).to_have_text(score)
     # Another result in Inspect is taken up when the tab is opened again.
     page.locator("#inspect-button").click()
