@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,8 +47,9 @@ def test_sets_cover_the_three_families():
 
 
 def test_everything_together_is_small():
-    files = [p for p in EXAMPLES.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    assert sum(p.stat().st_size for p in files) <= 8 * 2**20
+    folders = EXAMPLES, EXAMPLES.parent / "assets"
+    files = [p for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts]
+    assert sum(p.stat().st_size for p in files if p.is_file()) < 25_000_000
 
 
 @each_set
@@ -147,6 +149,13 @@ def test_readme_lists_every_set():
         assert f"| `{folder.name}` |" in readme
 
 
+def test_cases_are_small_images():
+    for path in (EXAMPLES / "cases").iterdir():
+        assert path.stat().st_size < 40_000
+        if path.suffix != ".json":
+            assert 240 <= min(opened(path).size) and max(opened(path).size) <= 480
+
+
 @pytest.mark.slow
 def test_generator_gives_the_same_bytes_twice_and_what_is_kept_here(tmp_path):
     first, second = make_again(tmp_path / "first"), make_again(tmp_path / "second")
@@ -162,3 +171,23 @@ def test_generator_gives_the_same_bytes_twice_and_what_is_kept_here(tmp_path):
         # Decoded pixels, since another version of the encoder may round the same ones differently.
         made, stored = (np.asarray(opened(root / name), dtype=int) for root in (first, kept))
         assert np.abs(made - stored).mean() <= 0.5
+
+
+@pytest.mark.slow
+def test_cases_are_made_again_from_the_sets(tmp_path):
+    out = tmp_path / "examples"
+    shutil.copytree(EXAMPLES, out, ignore=shutil.ignore_patterns("cases", "generate", "*.py"))
+    command = [sys.executable, EXAMPLES / "make_examples.py", "--only", "cases", "--out", out]
+    subprocess.run(command, check=True, capture_output=True)
+    made, kept = out / "cases", EXAMPLES / "cases"
+    assert {path.name for path in made.iterdir()} == {path.name for path in kept.iterdir()}
+    assert (made / "cases.json").read_text() == (kept / "cases.json").read_text()
+    for path in kept.glob("*.jpg"):
+        here, there = (np.asarray(opened(p), dtype=int) for p in (path, made / path.name))
+        assert np.abs(here - there).mean() <= 0.5
+
+
+def test_cases_need_their_sets(tmp_path):
+    command = [sys.executable, EXAMPLES / "make_examples.py", "--only", "cases", "--out", tmp_path]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode != 0 and "make the example sets first" in result.stderr

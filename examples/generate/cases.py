@@ -38,18 +38,29 @@ def write_cases(root: Path) -> Path:
         ValueError: A case names a file that is not there.
     """
     folder = root / NAME
+    files = {file for case in CASES for file in _files(case)}
+    _check(root, {file for file in files if not file.startswith(f"{NAME}/")})
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     _write_images(root, folder)
-    for case in CASES:
-        files = (*case["normals"], case["query"], case["mask"], *(case["remedy_normals"] or ()))
-        for file in files:
-            if file is not None and not (root / file).is_file():
-                raise ValueError(f"{root / file} is missing; make the example sets first.")
+    _check(root, files)
     text = json.dumps(CASES, indent=2, ensure_ascii=False) + "\n"
     (folder / "cases.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def _files(case: dict) -> list[str]:
+    """Return all files that a case names."""
+    named = [*case["normals"], case["query"], case["mask"], *(case["remedy_normals"] or ())]
+    return [file for file in named if file is not None]
+
+
+def _check(root: Path, files: set[str]) -> None:
+    """Make sure that the files are there."""
+    for file in sorted(files):
+        if not (root / file).is_file():
+            raise ValueError(f"{root / file} is missing; make the example sets first.")
 
 
 def _write_images(root: Path, folder: Path) -> None:

@@ -34,7 +34,7 @@ def cards_html(
         mark = ""
         if case.id in guessed:
             word, sign = ("right", "✓") if guessed[case.id] else ("wrong", "–")
-            mark = f'<b class="ic-mark" title="You guessed {word}">{sign} {word}</b>'
+            mark = f'<b class="ic-guess-mark" title="You guessed {word}">{sign} {word}</b>'
         cards.append(
             f'<button type="button" class="ic-card" data-case="{html.escape(case.id)}" '
             f'aria-pressed="{"true" if case.id == active else "false"}">'
@@ -194,7 +194,7 @@ def _tally(count: int, guessed: Mapping[str, bool]) -> str:
         return ""
     right = sum(guessed.values())
     return (
-        f'<p class="ic-tally" role="status">You guessed {right} of {len(guessed)} right; '
+        f'<p class="ic-guess-tally" role="status">You guessed {right} of {len(guessed)} right; '
         f"{count - len(guessed)} to go. The first guess of each case counts.</p>"
     )
 

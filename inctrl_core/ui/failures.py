@@ -48,9 +48,12 @@ element.addEventListener('click', event => {
   if (button) trigger('click', {guess: button.dataset.guess});
 });
 """
-# From the end of one case to the beginning of the next; and on a narrow page, where the picture
-# lies above the answer, up to what the model has seen.
+# From the end of one case to the beginning of the next, its card in view where cards are cut off;
+# and on a narrow page, where the picture lies above the answer, up to what the model has seen.
 TO_CASE = """() => {
+  const card = document.querySelector('#case-cards [aria-pressed="true"]');
+  const strip = card.parentElement;
+  strip.scrollLeft = card.offsetLeft - (strip.clientWidth - card.offsetWidth) / 2;
   const place = document.querySelector('#case-asked');
   if (place.getBoundingClientRect().top < 0) place.scrollIntoView({behavior: 'smooth'});
 }"""
@@ -147,7 +150,7 @@ class FailuresTab:
             self._view,
             show_progress="hidden",
             api_visibility="private",
-        )
+        ).then(None, js=TO_CASE, api_visibility="private")
         self._wire_inspect()
 
     def _wire_inspect(self) -> None:

@@ -159,7 +159,8 @@ class FailuresHandlers:
         )
 
 
-def _sent(event: gr.EventData, key: str) -> object:
+def _sent(event: gr.EventData, key: str) -> str | None:
     """What a button of the page sent along; None where something else was sent."""
     data = event._data
-    return data.get(key) if isinstance(data, Mapping) else None
+    value = data.get(key) if isinstance(data, Mapping) else None
+    return value if isinstance(value, str) else None

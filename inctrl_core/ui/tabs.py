@@ -15,7 +15,7 @@ _READ = "() => { document.body.dataset.linkRead = 'yes'; }"
 _FOLLOW = """() => {
   if (!document.body.dataset.linkRead) return;
   const address = new URL(window.location), named = address.searchParams;
-  if ((named.get('tab') ?? FIRST) === TAB || (named.has('case') && TAB === 'failures')) return;
+  if ((named.get('tab') ?? (named.has('case') ? 'failures' : FIRST)) === TAB) return;
   named.delete('case');
   TAB === FIRST ? named.delete('tab') : named.set('tab', TAB);
   window.history.replaceState(null, '', address);

@@ -1,0 +1,142 @@
+"""The tab Failures in a real Chromium: guess, reveal, advice, links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import NARROW, WIDE
+
+pytestmark = pytest.mark.browser
+
+TIMEOUT = 60_000
+OUTCOME = "#case-answer .ic-outcome h2"
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator:
+    """Opens the page at a query as a fresh visitor."""
+    contexts = []
+
+    def open_page(query: str, **options: object) -> Page:
+        contexts.append(browser.new_context(**({"viewport": WIDE} | options)))
+        page = contexts[-1].new_page()
+        page.goto(f"{address.rstrip('/')}/{query}")
+        page.locator("#case-answer").wait_for(timeout=TIMEOUT)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def guess(page: Page, answer: str, expected: str) -> None:
+    page.locator(f"#case-answer [data-guess={answer}]").click()
+    expect(page.locator(OUTCOME)).to_have_text(expected, timeout=TIMEOUT)
+
+
+def opened(page: Page, name: str) -> None:
+    expect(page.locator(f"#case-nav [data-copy={name}]")).to_be_visible(timeout=TIMEOUT)
+    expect(page.locator(f"#case-cards [data-case={name}]")).to_have_attribute(
+        "aria-pressed", "true", timeout=TIMEOUT
+    )
+
+
+def no_sideways_scroll(page: Page) -> None:
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= page.viewport_size["width"]
+
+
+def test_one_guess_gives_a_result_and_another_case_starts_anew(visit):
+    page = visit("?tab=failures")
+    expect(page.locator("#form")).not_to_be_visible()
+    expect(page.locator("#case-picture .ic-map")).to_have_count(0)
+    guess(page, "alarm", "The model raises a false alarm")
+    expect(page.locator("#case-answer")).to_contain_text("Your guess was right")
+    expect(page.locator("#case-answer .ic-strip")).to_be_visible()
+    expect(page.locator("#case-picture .ic-map")).to_be_visible()
+    expect(page.locator("#case-cards")).to_contain_text("You guessed 1 of 1 right")
+    page.get_by_label("Hide the map").check()
+    expect(page.locator("#case-picture .ic-map")).not_to_be_visible()
+    expect(page.locator("#case-picture .ic-plain")).to_be_visible()
+    page.locator("#case-nav").get_by_text("Next case").click()
+    opened(page, "head-slice")
+    expect(page.locator("#case-answer .ic-question")).to_be_visible()
+    expect(page.locator("#case-picture .ic-map")).to_have_count(0)
+    expect(page.locator("#look-closely")).not_to_be_visible()
+    guess(page, "right", "The model misses it")
+    expect(page.locator("#case-cards")).to_contain_text("You guessed 1 of 2 right")
+    expect(page.locator("#try-remedy")).not_to_be_visible()
+
+
+def test_the_advice_can_be_tried_and_the_case_looked_at_closely(visit):
+    page = visit("?case=washer-line")
+    opened(page, "washer-line")
+    guess(page, "missed", "The model misses it")
+    page.locator("#try-remedy").click()
+    expect(page.locator("#case-remedy h3")).to_have_text(
+        "Now the model gets it right", timeout=TIMEOUT
+    )
+    expect(page.locator("#try-remedy")).not_to_be_visible()
+    page.locator("#look-closely").click()
+    expect(page.locator("#verdict h2")).to_have_text("Above every normal", timeout=TIMEOUT)
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(5, timeout=TIMEOUT)
+    expect(page.get_by_label("What is it?")).to_have_value("metal washer")
+    expect(page).to_have_url(re.compile("^[^?]*/?$"))
+
+
+def test_a_link_opens_its_case_and_choosing_changes_the_address(visit):
+    page = visit("?__theme=light&case=fabric")
+    opened(page, "fabric")
+    expect(page.locator("#case-asked h2")).to_contain_text("fabric")
+    page.locator("#case-cards [data-case=lawn]").press("Enter")
+    opened(page, "lawn")
+    expect(page).to_have_url(re.compile(r"\?__theme=light&case=lawn$"))
+    page.reload()
+    opened(page, "lawn")
+
+
+def test_the_link_of_the_open_case_is_copied(visit):
+    page = visit("?case=lawn", permissions=["clipboard-read", "clipboard-write"])
+    opened(page, "lawn")
+    page.locator("[data-copy]").click()
+    expect(page.locator("[data-copy]")).to_have_text("Link copied")
+    assert page.evaluate("navigator.clipboard.readText()").endswith("/?case=lawn")
+
+
+def test_an_unknown_case_gives_one_sentence_beside_the_gallery(visit):
+    page = visit("?case=%3Cimg%20src%3Dx%3E")
+    expect(page.locator("#case-notice [role=alert]")).to_have_text(
+        "There is no case of that name. Choose one of those below.", timeout=TIMEOUT
+    )
+    page.locator("#case-cards [data-case=lawn]").click()
+    opened(page, "lawn")
+    expect(page.locator("#case-notice")).not_to_be_visible()
+
+
+def test_two_visitors_keep_their_own_guesses(visit):
+    first, second = visit("?case=lawn"), visit("?case=lawn")
+    opened(first, "lawn")
+    opened(second, "lawn")
+    guess(first, "alarm", "The model raises a false alarm")
+    guess(second, "missed", "The model raises a false alarm")
+    expect(first.locator("#case-cards")).to_contain_text("You guessed 1 of 1 right")
+    expect(second.locator("#case-cards")).to_contain_text("You guessed 0 of 1 right")
+
+
+def test_narrow_and_dark(visit):
+    page = visit("?__theme=dark&case=blister-belt", viewport=NARROW)
+    opened(page, "blister-belt")
+    no_sideways_scroll(page)
+    expect(page.locator("#case-cards [data-case=blister-belt]")).to_be_in_viewport()
+    guess(page, "missed", "The model misses it")
+    expect(page.locator("#case-picture .ic-map")).to_be_in_viewport(timeout=TIMEOUT)
+    no_sideways_scroll(page)
+    picture, answer = (
+        page.locator(f"#case-{part}").bounding_box() for part in ("picture", "answer")
+    )
+    assert picture["y"] + picture["height"] <= answer["y"]
+    assert page.evaluate("document.body.classList.contains('dark')")

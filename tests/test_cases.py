@@ -1,0 +1,351 @@
+"""The gallery of failures: every case comes out as it says, measured with the shipped model."""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from inctrl_core import Detector, load_detector
+from inctrl_core.diagnostics import NormalRange, normal_range
+from inctrl_core.errors import InctrlError
+from inctrl_core.loading import DEFAULT_MODEL
+from inctrl_core.preprocessing import open_image, patch_box
+from inctrl_core.ui import case_views
+from inctrl_core.ui.cases import (
+    ALARM,
+    CASES_FILE,
+    MISSED,
+    REASONS,
+    RIGHT,
+    WORKS,
+    Case,
+    find_case,
+    load_cases,
+    outcome,
+    read_mask,
+)
+from inctrl_core.ui.examples import EXAMPLES
+from inctrl_core.ui.failures_handlers import FailuresHandlers
+from inctrl_core.ui.models import ModelRegistry
+from inctrl_core.ui.render import strongest_patch
+from inctrl_core.ui.session import Session, start_session
+
+CASES = load_cases()
+REMEDIED = [name for name, case in CASES.items() if case.remedy_normals]
+# Nothing before the guess may say it.
+GIVEAWAYS = re.compile(
+    "anomal|defect|damag|wrong|fault|fail|miss|alarm|normal image|scratch|crack|cut|scorch|burn|"
+    "shadow|rotat|turn|upside|revers|ground|jpeg|squeez|oil|dim|dark|ventricle|empty|broken"
+)
+
+each_case = pytest.mark.parametrize("name", CASES)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load_detector(DEFAULT_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def play(detector: Detector) -> Callable[..., Session]:
+    """Runs a case once for all tests."""
+    played: dict[tuple, Session] = {}
+
+    def run(name: str, normals: Sequence[Path] | None = None) -> Session:
+        case = CASES[name]
+        files = tuple(str(path) for path in normals or case.normals), str(case.query)
+        if (name, files) not in played:
+            played[name, files] = start_session(detector, DEFAULT_MODEL, files, case.object_name)
+        return played[name, files]
+
+    return run
+
+
+def verdict(fused: float, highest: float, anomalous: bool) -> str:
+    score = types.SimpleNamespace(fused=fused)
+    ranges = NormalRange((0.1, highest), (0.1, highest))
+    case = types.SimpleNamespace(anomalous=anomalous)
+    return outcome(case, types.SimpleNamespace(score=score, ranges=ranges))
+
+
+def strongest_in_mask(session: Session, case: Case) -> bool:
+    row, column = strongest_patch(session)
+    box = patch_box(session.encoded.crop_boxes[0], 15, row - 1, column - 1)
+    left, top, right, bottom = (round(edge) for edge in box)
+    return bool(read_mask(case.mask)[top:bottom, left:right].any())
+
+
+class TestMeasured:
+    @each_case
+    def test_a_case_comes_out_as_it_is_explained(self, play, name):
+        case, session = CASES[name], play(name)
+        above = session.score.fused > session.ranges.highest
+        if case.why == WORKS:
+            assert above == case.anomalous
+        else:
+            assert above != case.anomalous
+        assert outcome(case, session) == case.expected
+
+    @pytest.mark.parametrize("name", REMEDIED)
+    def test_the_normals_of_the_advice_help(self, play, name):
+        assert outcome(CASES[name], play(name, CASES[name].remedy_normals)) == RIGHT
+
+    @pytest.mark.parametrize(
+        ("name", "control"),
+        [
+            ("board-bench", "fools-board/queries/same_as_normals.jpg"),
+            ("gravel-path", "fools-gravel/queries/same_as_normals.jpg"),
+            ("lawn", "lawn/queries/good_1.jpg"),
+            ("washer-tray", "washer/queries/good_1.jpg"),
+        ],
+    )
+    def test_a_false_alarm_is_due_to_what_is_told(self, play, detector, name, control):
+        session = play(name)
+        plain = detector.score([EXAMPLES / control], session.bank)[0]
+        assert plain.fused <= session.ranges.highest < session.score.fused
+
+    @pytest.mark.parametrize("name", ["washer-line", "blister-line"])
+    def test_the_strongest_square_lies_on_the_defect(self, play, name):
+        assert strongest_in_mask(play(name), CASES[name])
+
+    @pytest.mark.parametrize("name", ["board-packed", "blister-belt", "board-lamp"])
+    def test_what_is_missed_is_missed_by_the_map_as_well(self, play, name):
+        assert not strongest_in_mask(play(name), CASES[name])
+
+    def test_the_outside_case_lies_outside_of_what_is_seen(self, play):
+        box = play("blister-belt").encoded.crop_boxes[0]
+        columns = np.flatnonzero(read_mask(CASES["blister-belt"].mask).any(axis=0))
+        assert columns[-1] < box[0]
+
+    def test_the_small_case_is_smaller_than_a_patch(self, play):
+        left, top, right, bottom = patch_box(play("board-lamp").encoded.crop_boxes[0], 15, 0, 0)
+        rows, columns = np.nonzero(read_mask(CASES["board-lamp"].mask))
+        assert np.ptp(columns) + 1 < (right - left) / 4 and np.ptp(rows) + 1 < (bottom - top) / 4
+
+    def test_one_normal_of_the_washers_lies_far_from_the_others(self, play):
+        *others, odd = sorted(play("washer-line").ranges.fused)
+        assert odd > 2 * max(others)
+
+
+class TestAdvice:
+    """What is advised beside other normals: measured as well."""
+
+    def score(self, detector: Detector, case: Case, change: Callable, query: Path) -> tuple:
+        bank = detector.build_bank([change(path) for path in case.normals], case.object_name)
+        return detector.score([change(query)], bank)[0].fused, normal_range(detector, bank).highest
+
+    def test_cropped_to_the_chip_the_print_is_found(self, detector):
+        case = CASES["board-packed"]
+
+        def crop(path: Path) -> Image.Image:
+            return open_image(path).crop((140, 80, 260, 200))
+
+        fused, highest = self.score(detector, case, crop, case.query)
+        good, _ = self.score(detector, case, crop, EXAMPLES / "circuit-board/queries/good_1.jpg")
+        assert good <= highest < fused
+
+    def test_in_a_part_of_the_picture_the_cut_track_is_found(self, detector):
+        case = CASES["board-lamp"]
+
+        def crop(path: Path) -> Image.Image:
+            return open_image(path).crop((259, 57, 339, 137))
+
+        fused, highest = self.score(detector, case, crop, case.query)
+        good, _ = self.score(
+            detector, case, crop, EXAMPLES / "fools-board/queries/same_as_normals.jpg"
+        )
+        assert good <= highest < fused
+
+    def test_with_a_border_the_end_of_the_blister_is_found(self, detector):
+        case = CASES["blister-belt"]
+
+        def border(path: Path) -> Image.Image:
+            image = open_image(path)
+            return ImageOps.pad(image, (image.width, image.width), color=(56, 79, 102))
+
+        fused, highest = self.score(detector, case, border, case.query)
+        good, _ = self.score(detector, case, border, EXAMPLES / "pill-blister/queries/good_1.jpg")
+        assert good <= highest < fused
+
+    def test_by_the_mean_of_the_map_the_fabric_stands_out(self, play, detector):
+        session = play("fabric")
+        count = session.bank.shots
+        means = [detector.score_normal(i, session.bank).patch_map.mean() for i in range(count)]
+        assert session.score.patch_map.mean() > max(means)
+
+
+class TestTexts:
+    def test_every_kind_of_failure_is_shown(self):
+        reasons = [case.why for case in CASES.values()]
+        assert set(reasons) == set(REASONS)
+        assert reasons.count(WORKS) == 2
+        assert {case.expected for case in CASES.values()} == {RIGHT, MISSED, ALARM}
+
+    @each_case
+    def test_nothing_seen_before_the_guess_tells(self, name):
+        case = CASES[name]
+        for text in (case.id, case.title, case.before):
+            assert not GIVEAWAYS.search(text.lower()), text
+        shown = case_views.asked_html(case, 1) + case_views.query_html(case)
+        assert case.after not in shown and str(case.query.name) not in shown
+
+    @each_case
+    def test_a_case_is_complete(self, name):
+        case = CASES[name]
+        assert re.fullmatch("[a-z]+(-[a-z]+)*", case.id)
+        for text in (case.before, case.after, case.advice, case.source, case.licence):
+            assert text.endswith(".") or text == "CC0 1.0"
+        assert 4 <= len(case.normals) <= 8 and case.query not in case.normals
+        assert (case.query.parent.name == "cases") == (case.made is not None)
+        if case.mask is not None:
+            assert case.anomalous
+            with Image.open(case.query) as image:
+                assert read_mask(case.mask).shape == (image.height, image.width)
+
+    def test_copied_images_keep_their_terms(self):
+        for case in CASES.values():
+            if "textile" in case.query.parts:
+                assert "MIT" in case.licence and "conformal-clip-data" in case.source
+
+    def test_the_folder_holds_only_what_a_case_uses(self):
+        used = {CASES_FILE.split("/")[1]}
+        for case in CASES.values():
+            used |= {
+                path.name
+                for path in (*case.normals, case.query, case.mask, *(case.remedy_normals or ()))
+                if path and path.parent.name == "cases"
+            }
+        assert {path.name for path in (EXAMPLES / "cases").iterdir()} == used
+
+
+class TestReading:
+    def write(self, folder: Path, **changes: object) -> None:
+        entries = json.loads((EXAMPLES / CASES_FILE).read_text())
+        entry = {**entries[0], "normals": ["a.jpg"], "query": "a.jpg", "remedy_normals": None}
+        entry |= changes
+        (folder / "cases").mkdir()
+        (folder / "a.jpg").touch()
+        kept = {key: value for key, value in entry.items() if value != "left out"}
+        (folder / CASES_FILE).write_text(json.dumps([kept]))
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path):
+        self.write(tmp_path, query="none.jpg")
+        with pytest.raises(ValueError, match=r"none\.jpg is missing"):
+            load_cases(tmp_path)
+
+    def test_a_field_that_is_not_there_is_named(self, tmp_path):
+        self.write(tmp_path, advice="left out")
+        with pytest.raises(ValueError, match="lacks the field 'advice'"):
+            load_cases(tmp_path)
+
+    def test_an_unknown_reason_is_refused(self, tmp_path):
+        self.write(tmp_path, why="luck")
+        with pytest.raises(ValueError, match="unknown reason luck"):
+            load_cases(tmp_path)
+
+    @pytest.mark.parametrize("name", ["", "<b>no</b>", None, 3, ["lawn"]])
+    def test_an_unknown_name_gives_one_sentence(self, name):
+        with pytest.raises(InctrlError, match="no case of that name"):
+            find_case(CASES, name)
+
+
+@pytest.mark.parametrize(
+    ("fused", "anomalous", "expected"),
+    [(0.3, True, RIGHT), (0.2, True, MISSED), (0.3, False, ALARM), (0.2, False, RIGHT)],
+)
+def test_above_every_normal_is_what_counts(fused, anomalous, expected):
+    assert verdict(fused, 0.2, anomalous) == expected
+
+
+class TestMarkup:
+    def test_cards_mark_the_open_case_and_the_guesses(self):
+        thumbnails = dict.fromkeys(CASES, "data:image/jpeg;base64,AA==")
+        first, second, *_ = CASES
+        markup = case_views.cards_html(CASES, thumbnails, second, {first: True, second: False})
+        assert markup.count("<button") == len(CASES)
+        assert re.search(f'data-case="{second}" aria-pressed="true"', markup)
+        assert markup.count('aria-pressed="true"') == 1
+        assert "✓ right" in markup and "– wrong" in markup
+        assert f"You guessed 1 of 2 right; {len(CASES) - 2} to go" in markup
+        assert "You guessed" not in case_views.cards_html(CASES, thumbnails, first, {})
+
+    def test_the_answer_tells_guess_score_truth_reason_and_advice(self, play):
+        case, session = CASES["washer-line"], play("washer-line")
+        markup = case_views.answer_html(case, session, MISSED)
+        assert "Your guess was right" in markup and "The model misses it" in markup
+        assert "<strong>anomalous</strong>" in markup
+        assert f"{session.score.fused:.3f}" in markup and "does not lie above" in markup
+        assert "Unrepresentative normals" in markup and "Take it out." in markup
+        assert "Not what you guessed" in case_views.answer_html(case, session, RIGHT)
+
+    def test_another_model_may_end_otherwise_and_that_is_said(self, play):
+        session = play("washer-line", CASES["washer-line"].remedy_normals)
+        markup = case_views.answer_html(CASES["washer-line"], session, RIGHT)
+        assert "The model gets it right" in markup and "comes out otherwise" in markup
+
+    def test_the_picture_shows_an_outline_only_where_one_is_known(self, play):
+        with_mask = case_views.revealed_html(CASES["washer-line"], play("washer-line"))
+        without = case_views.revealed_html(CASES["fabric"], play("fabric"))
+        assert "what is truly wrong" in with_mask and "what is truly wrong" not in without
+        assert "never seen" in with_mask and "never seen" not in without  # The fabric is square.
+        assert with_mask.count("alt=") == with_mask.count("<img") == 2
+
+
+@pytest.fixture(scope="module")
+def handlers() -> FailuresHandlers:
+    return FailuresHandlers(ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, "cpu"), CASES)
+
+
+class TestHandlers:
+    def guess(self, handlers, name: str, guess: object, guessed: dict) -> tuple:
+        event = types.SimpleNamespace(_data={"guess": guess})
+        return handlers.guess(name, DEFAULT_MODEL, guessed, event, lambda *a, **k: None)
+
+    def test_a_guess_runs_the_model_and_the_first_one_counts(self, handlers, play):
+        *_, look, remedy, session, guessed = self.guess(handlers, "washer-line", ALARM, {})
+        assert session.score.fused == pytest.approx(play("washer-line").score.fused)
+        assert look.visible and remedy.visible and guessed == {"washer-line": False}
+        cards, _, answer, *_, again = self.guess(handlers, "washer-line", MISSED, guessed)
+        assert "Your guess was right" in answer and again == guessed
+        assert "You guessed 0 of 1 right" in cards
+
+    def test_a_case_without_new_normals_offers_none(self, handlers):
+        assert not self.guess(handlers, "board-lamp", MISSED, {})[4].visible
+
+    @pytest.mark.parametrize("sent", ["<b>", None, ["missed"]])
+    def test_another_answer_gives_one_sentence_and_asks_again(self, handlers, sent):
+        answer = self.guess(handlers, "washer-line", sent, {})[2]
+        assert "Choose one of the three answers." in answer and "data-guess" in answer
+
+    def test_the_advice_is_tried_with_its_normals_which_inspect_then_gets(self, handlers):
+        markup, button, session = handlers.remedy("washer-line", DEFAULT_MODEL)
+        assert "Now the model gets it right" in markup and not button.visible
+        opened, normals, query, name, queries = handlers.look_closely("washer-line", session)
+        assert opened is session and len(normals) == 5 and "oil" not in str(normals)
+        assert query.endswith("scratch.jpg") and (name, queries) == ("metal washer", "")
+
+    def test_inspect_needs_a_result(self, handlers):
+        with pytest.raises(gr.Error, match="Guess first"):
+            handlers.look_closely("lawn", None)
+
+    def test_the_last_case_is_followed_by_the_first(self, handlers):
+        first, *_, last = CASES
+        event = types.SimpleNamespace(_data={"case": last})
+        assert f'data-case="{first}"' in handlers.choose({}, event)[6]
+
+    def test_a_link_opens_its_case_or_says_that_there_is_none(self, handlers):
+        def opened(**query: str) -> object:
+            return handlers.open_link({}, types.SimpleNamespace(query_params=query))
+
+        assert opened(case="fabric")[1] == "fabric"
+        notice, *rest = opened(case="<script>")
+        assert "no case of that name" in notice and "script" not in notice
+        assert rest == [gr.skip()] * 10 and opened() == gr.skip()
