@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone, ImageFeatures
 from .config import ModelConfig
+from .devices import explain_memory
 from .errors import InctrlError
 from .evidence import Evidence
 from .heads import build_heads
@@ -86,6 +87,7 @@ class Detector:
         config = dataclasses.replace(self.config, heads=heads)
         return Detector(config, self.backbone, build_heads(heads, config.backbone))
 
+    @explain_memory
     def build_bank(
         self,
         normal_images: Sequence[ImageSource],
@@ -102,6 +104,7 @@ class Detector:
         Raises:
             PromptError: No normal or too many, or an unusable object name.
             ImageError: An image cannot be used.
+            InctrlError: The device has too little memory.
         """
         check_shots(len(normal_images))
         text = self.encode_prompts(prompts or build_prompts(object_name))
@@ -110,6 +113,7 @@ class Detector:
             clean_object_name(object_name), encoded.features, text, encoded.crop_boxes
         )
 
+    @explain_memory
     def score(self, queries: Sequence[ImageSource], bank: PromptBank) -> list[Score]:
         """Scores queries against a bank; each result is independent of the others.
 
@@ -122,6 +126,7 @@ class Detector:
 
         Raises:
             ImageError: An image cannot be used.
+            InctrlError: The device has too little memory.
         """
         scores: list[Score] = []
         for start in range(0, len(queries), SCORE_BATCH):

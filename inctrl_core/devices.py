@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+NO_MEMORY = "The device has too little memory for this; use fewer normal images, or the device cpu."
 
 Result = TypeVar("Result")
 Task = TypeVar("Task", bound=Callable)
@@ -116,6 +119,22 @@ def run_in_batches(
             continue
         start += batch_size
     return results
+
+
+def explain_memory(task: Task) -> Task:
+    """Decorator of a method that says in a sentence where the device's memory is not enough.
+
+    For what comes after the backbone, which does not shrink with the batch.
+    """
+
+    @functools.wraps(task)
+    def explained(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return task(*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise InctrlError(NO_MEMORY) from None
+
+    return explained
 
 
 def gpu_task(seconds: int = 60) -> Callable[[Task], Task]:

@@ -96,7 +96,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         InctrlError: It cannot be written; nothing is left behind.
     """
-    partial = path.with_name(path.name + ".partial")
+    # The process's own name, so that two that write the same file do not meet.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

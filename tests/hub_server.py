@@ -12,7 +12,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -40,6 +40,8 @@ class Repo:
         breaks: How many transfers are cut.
         damaged: Paths whose content is changed on the way.
         private: As asked for when it was made.
+        held: Set by the server where it pauses for ever in the middle of a large file.
+        hold: Whether it does.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -51,6 +53,8 @@ class Repo:
     breaks: int = 0
     damaged: set[str] = field(default_factory=set)
     private: bool = False
+    held: threading.Event = field(default_factory=threading.Event)
+    hold: bool = False
 
 
 @dataclass
@@ -225,6 +229,13 @@ class _Handler(BaseHTTPRequestHandler):
             repo.breaks -= 1
             self.wfile.write(content[start : repo.break_after[file]])
             self.close_connection = True
+            return
+        if repo.hold:
+            self.wfile.write(content[start : len(content) // 2])
+            repo.held.set()
+            self.close_connection = True
+            with suppress(OSError):
+                self.connection.recv(1)  # Until the other end is gone.
             return
         self.wfile.write(content[start:])
 

@@ -152,9 +152,13 @@ class FeatureStore:
         # The process's own name, so that two that write the same image do not meet.
         partial = place.with_suffix(f".{os.getpid()}.partial")
         try:
-            place.parent.mkdir(exist_ok=True)
-            partial.write_bytes(save(dict(tensors), {"checksum": _checksum(tensors)}))
-            os.replace(partial, place)
+            # With its parents: somebody may clear the cache away while this runs.
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.write_bytes(save(dict(tensors), {"checksum": _checksum(tensors)}))
+                os.replace(partial, place)
+            finally:
+                partial.unlink(missing_ok=True)
         except OSError as error:
             raise _cache_error(place.parent, error) from error
 

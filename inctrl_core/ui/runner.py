@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..devices import gpu_task
+from ..devices import NO_MEMORY, gpu_task
 from ..errors import InctrlError
 from ..hub import Progress
 from .models import ModelRegistry
@@ -35,6 +35,8 @@ class ModelRunner:
             device = detector.backbone.device
             try:
                 outcome = step(detector, *(_move(argument, device) for argument in arguments))
+            except torch.OutOfMemoryError:
+                return InctrlError(NO_MEMORY)
             except InctrlError as error:
                 return error  # As a result: an exception would cross without its sentence.
             return _move(outcome, "cpu")

@@ -105,8 +105,10 @@ def visitor(
 
 @pytest.fixture(scope="module")
 def file(visitor: Visitor) -> dict[str, Any]:
-    """A good image, uploaded."""
-    return {"path": visitor.upload("good.png", GOOD["png"]), "meta": META}
+    """A good image, uploaded; by now the model is loaded, and all that is read once is read."""
+    good = {"path": visitor.upload("good.png", GOOD["png"]), "meta": META}
+    assert visitor.score([[good], good, "nut", "tiny"])
+    return good
 
 
 def test_a_good_request_is_answered(visitor: Visitor, file: dict) -> None:
@@ -270,9 +272,9 @@ def test_requests_by_the_hundred(
             visitor.score([[file], bad, "nut", "tiny"])
 
     with files.allowing(visitor.cache):
-        everything(1000, 150)
+        everything(1000, 80)
         before, sent = resident_bytes(), visitor.requests
-        everything(2000, 400)
+        everything(2000, 220)
     grown = (resident_bytes() - before) / 2**20
     capfd.readouterr()
     with capfd.disabled():
