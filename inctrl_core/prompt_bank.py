@@ -119,6 +119,26 @@ class PromptBank:
         """
         return self.subset([i for i in range(self.shots) if i != index])
 
+    def with_normals(self, features: ImageFeatures, crop_boxes: Sequence[CropBox]) -> PromptBank:
+        """A bank of these normals and of others, encoded already, after them.
+
+        Args:
+            features: Of the others, from the same backbone.
+            crop_boxes: One for each of them.
+
+        Raises:
+            PromptError: There is no room for so many.
+        """
+        joined = ImageFeatures(
+            torch.cat([self.features.embeddings, features.embeddings]),
+            tuple(
+                torch.cat(pair)
+                for pair in zip(self.features.patches, features.patches, strict=True)
+            ),
+        )
+        boxes = (*self.crop_boxes, *crop_boxes)
+        return build_prompt_bank(self.object_name, joined, self.text, boxes)
+
     def with_text(self, object_name: str, text: TextFeatures) -> PromptBank:
         """A bank of the same normals with other prompts."""
         return dataclasses.replace(self, object_name=object_name, text=text)

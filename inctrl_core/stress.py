@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from PIL import Image
 
-from .backbone import ImageFeatures
 from .detector import Detector, EncodedImages
 from .diagnostics import NormalRange, ShotsPoint, normal_range
 from .perturbations import find_perturbation, perturb
-from .prompt_bank import MAX_SHOTS, PromptBank, build_prompt_bank
+from .prompt_bank import MAX_SHOTS, PromptBank
 from .score import Score
 
 # A score has settled where no draw of normals takes it further than this share of itself from what
@@ -91,7 +89,8 @@ def poison(
         intruder: The one image that slips in; the query itself, for one.
     """
     full = bank.shots == MAX_SHOTS
-    mixed = enlarge(bank.without(bank.shots - 1) if full else bank, intruder)
+    kept = bank.without(bank.shots - 1) if full else bank
+    mixed = kept.with_normals(intruder.features, intruder.crop_boxes)
     before, after = normal_range(detector, bank), normal_range(detector, mixed)
     return Poisoned(
         before=detector.score_encoded(encoded, bank)[0],
@@ -100,23 +99,6 @@ def poison(
         threshold_after=after.threshold,
         replaced=bank.shots - 1 if full else None,
     )
-
-
-def enlarge(bank: PromptBank, encoded: EncodedImages) -> PromptBank:
-    """A bank with more normals, which are encoded already.
-
-    Raises:
-        PromptError: There is no room for so many.
-    """
-    features = ImageFeatures(
-        torch.cat([bank.features.embeddings, encoded.features.embeddings]),
-        tuple(
-            torch.cat(pair)
-            for pair in zip(bank.features.patches, encoded.features.patches, strict=True)
-        ),
-    )
-    boxes = (*bank.crop_boxes, *encoded.crop_boxes)
-    return build_prompt_bank(bank.object_name, features, bank.text, boxes)
 
 
 def typical_normal(ranges: NormalRange) -> int:

@@ -33,6 +33,20 @@ def test_without_one(bank: PromptBank) -> None:
     assert bank.shots == 3
 
 
+def test_normals_join_as_if_they_had_been_there_from_the_start(
+    golden_detector: Detector, bank: PromptBank
+) -> None:
+    other = golden_detector.encode([GOLDEN / "query_0.png"])
+    larger = bank.subset([0, 1]).with_normals(other.features, other.crop_boxes)
+    paths = [GOLDEN / "prompt_0.png", GOLDEN / "prompt_1.png", GOLDEN / "query_0.png"]
+    whole = golden_detector.build_bank(paths, "cat")
+    assert larger.shots == 3 and larger.crop_boxes == whole.crop_boxes
+    assert torch.allclose(larger.pairwise, whole.pairwise, atol=1e-6)
+    with pytest.raises(PromptError, match="use at most 16"):
+        many = bank.subset([0] * 16)
+        many.with_normals(other.features, other.crop_boxes)
+
+
 def test_a_single_normal_has_no_leave_one_out(bank: PromptBank) -> None:
     single = bank.subset([0])
     assert single.normal_layer_maps is None

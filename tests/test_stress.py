@@ -16,7 +16,6 @@ import pytest
 from inctrl_core import Detector, diagnostics, load_detector, stress
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
 from inctrl_core.diagnostics import DropOne, NormalRange, ShotsPoint
-from inctrl_core.errors import PromptError
 from inctrl_core.heads import TrainingFreeFusion
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.perturbations import perturb
@@ -113,8 +112,6 @@ class TestByHand:
         assert poisoned.before.fused == pytest.approx(distance(85), abs=1e-6)
         # Without the normal at 15 degrees, the copy's own score is that to the one at 14.
         assert poisoned.threshold_after == pytest.approx(distance(86), abs=1e-6)
-        with pytest.raises(PromptError, match="at most 16"):
-            stress.enlarge(bank(*range(16)), encoded(100))
 
     def test_the_typical_normal_lies_in_the_middle(self):
         assert stress.typical_normal(NormalRange((0.3, 0.1, 0.2), (0.0,) * 3)) == 2

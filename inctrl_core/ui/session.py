@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from ..backbone import ImageFeatures
 from ..config import ModelConfig
 from ..detector import Detector, EncodedImages
 from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
@@ -21,7 +20,7 @@ from ..errors import InctrlError
 from ..explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from ..figures import resize_for_screen, scale_box
 from ..preprocessing import CropBox, open_image
-from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
+from ..prompt_bank import PromptBank, check_shots
 from ..score import Score
 from ..text_prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
 
@@ -180,17 +179,8 @@ def with_query_as_normal(detector: Detector, session: Session, query_file: str) 
     Raises:
         PromptError: There is no room for another normal.
     """
-    bank, query = session.bank, session.encoded
-    check_shots(bank.shots + 1)
-    features = ImageFeatures(
-        torch.cat([bank.features.embeddings, query.features.embeddings]),
-        tuple(
-            torch.cat(pair)
-            for pair in zip(bank.features.patches, query.features.patches, strict=True)
-        ),
-    )
-    boxes = (*bank.crop_boxes, *query.crop_boxes)
-    larger = build_prompt_bank(bank.object_name, features, bank.text, boxes)
+    query = session.encoded
+    larger = session.bank.with_normals(query.features, query.crop_boxes)
     shown = picture(session.query.image, session.query.crop_box, NORMAL_PIXELS)
     return dataclasses.replace(
         _rescore(detector, session, larger, (*session.normals, shown)),
