@@ -216,13 +216,13 @@ class TestKills:
             wait_until(lambda: len(list(cache.rglob("*.safetensors"))) > 20)
             kill(process)
         kept = {path: path.stat().st_mtime_ns for path in cache.rglob("*.safetensors")}
-        assert 20 < len(kept) < 804
+        assert 20 < len(kept) < 800
         assert main([*command, "--cache", str(cache)]) == 0
         resumed = json.loads(capsys.readouterr().out)
         assert main([*command, "--no-cache"]) == 0
         assert resumed == json.loads(capsys.readouterr().out)
         assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
-        assert len(list(cache.rglob("*.safetensors"))) == 804
+        assert len(list(cache.rglob("*.safetensors"))) >= 800 + 2
 
 
 @pytest.mark.slow

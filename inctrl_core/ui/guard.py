@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from gradio.route_utils import FnIndexInferError
 from gradio.utils import get_upload_folder
+from httpx import InvalidURL
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 MAX_UPLOAD_BYTES = (MAX_SHOTS + 1) * MAX_BYTES + 2**20
 # Values without files: names, phrases, settings.
 MAX_REQUEST_BYTES = 16 * 2**20
+
+# Gradio keeps 240 kB and more for each, and every call of a program without a session opens one.
+MAX_SESSIONS = 500
 
 _MISFIT = "The request does not fit this step of the page; /?view=api says what it takes."
 _NOT_UPLOADED = "A file in the request was not uploaded here, or is gone; upload it again."
@@ -57,14 +61,15 @@ def guard(page: gr.Blocks, addresses: bool = False) -> dict[str, Any]:
     page.api_open = False
     page.preprocess_data = _guarded(page.preprocess_data, addresses)
     return {
+        "state_session_capacity": MAX_SESSIONS,
         "app_kwargs": {
             "middleware": [Middleware(BodyLimit)],
             "exception_handlers": {
                 FnIndexInferError: _answer_missing,
                 RequestValidationError: _answer_invalid,
-                **dict.fromkeys(_STUMBLES, _answer_misfit),
+                **dict.fromkeys((*_STUMBLES, InvalidURL), _answer_misfit),
             },
-        }
+        },
     }
 
 

@@ -1,0 +1,331 @@
+"""Nothing that is sent runs, nothing that was not sent is served, and everything has its bounds."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import http.client
+import json
+import os
+import pickle
+import shutil
+import socket
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import torch
+from gradio.state_holder import SessionState
+
+from inctrl_core import InctrlError, ModelError
+from inctrl_core.__main__ import main
+from inctrl_core.config import HEAD_FORMS
+from inctrl_core.conversion import read_checkpoint
+from inctrl_core.experiments.training import CHECKPOINT_FILE, _Run
+from inctrl_core.preprocessing import MAX_BYTES
+from inctrl_core.ui import guard
+from inctrl_core.ui.examples import EXAMPLES
+from inctrl_core.ui.guard import MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES, check_files
+from inctrl_core.ui.models import ModelRegistry
+from inctrl_core.ui.page import build_page, launch_options
+from tests.app_server import running_app
+from tests.fuzz.conftest import scratch  # noqa: F401, a fixture.
+from tests.fuzz.corpus import good_files, png
+from tests.fuzz.test_fuzz_models import tiny  # noqa: F401, a fixture.
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = sorted([ROOT / "app.py", *(ROOT / "inctrl_core").rglob("*.py")])
+SCRIPTS = sorted([*(ROOT / "examples").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
+GOOD = good_files()["png"]
+META = {"_type": "gradio.FileData"}
+
+# Names that run what they are given, or read it in a way that can.
+RUN = {"eval", "exec", "compile", "__import__"}
+RUN_IN = {
+    "os": {"system", "popen", "execv", "execve", "execvp", "spawnl", "spawnv", "startfile"},
+    "pickle": {"load", "loads", "Unpickler"},
+    "marshal": {"load", "loads"},
+    "shelve": {"open"},
+    "joblib": {"load"},
+    "yaml": {"load", "unsafe_load"},
+}
+
+
+def dangers(source: str, everywhere: bool = True) -> list[str]:
+    """What in a module runs, or could run, what it reads.
+
+    Args:
+        source: Of the module.
+        everywhere: Whether to name also what a test or a script may do with its own data.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+        function = ast.unparse(node.func)
+        module, _, name = function.rpartition(".")
+        if name == "load" and module == "torch" and given.get("weights_only") is not True:
+            found.append("torch.load without weights_only")
+        if name == "load" and module in ("np", "numpy") and given.get("allow_pickle"):
+            found.append("numpy.load with pickles")
+        if given.get("shell"):
+            found.append("a shell")
+        if everywhere and (function in RUN or name in RUN_IN.get(module, ())):
+            found.append(function)
+    return found
+
+
+@pytest.mark.parametrize("path", PROGRAM, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_program_runs_nothing_that_it_reads(path: Path) -> None:
+    assert dangers(path.read_text()) == []
+
+
+def test_neither_do_tests_and_scripts() -> None:
+    for path in SCRIPTS:
+        assert dangers(path.read_text(), everywhere=False) == [], path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.load(p)",
+        "torch.load(p, weights_only=False)",
+        "torch.load(p, weights_only=x)",
+        "pickle.loads(b)",
+        "eval(x)",
+        "os.system(x)",
+        "subprocess.run(x, shell=True)",
+        "np.load(p, allow_pickle=True)",
+    ],
+)
+def test_the_search_finds_what_it_should(source: str) -> None:
+    assert dangers(source)
+    assert not dangers("model.eval(); torch.load(p, weights_only=True); pickle.UnpicklingError")
+
+
+class Malice:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Iterator[Path]:
+    """What malice would leave behind, were it run."""
+    place = tmp_path / "ran"
+    yield place
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "bare", "hidden"])
+def test_a_checkpoint_that_runs_code_is_refused(
+    kind: str, mark: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path, malice = tmp_path / "evil.pyth", Malice(mark)
+    hidden = {"model_state": {"visual.proj": torch.ones(2), "epoch": malice}}
+    if kind == "bare":
+        path.write_bytes(pickle.dumps(malice))
+    else:
+        content = hidden if kind == "hidden" else malice
+        torch.save(content, path, _use_new_zipfile_serialization=kind != "legacy")
+    with pytest.raises(ModelError) as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    command = ["convert", str(path), str(tmp_path / "out"), "--backbone", "ViT-B-16-plus-240"]
+    assert main(command) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_a_training_run_that_runs_code_is_refused(
+    mark: Path, tmp_path: Path
+) -> None:
+    torch.save({"mark": Malice(mark)}, tmp_path / CHECKPOINT_FILE)
+    with pytest.raises(InctrlError, match="is damaged; start again without --resume"):
+        _Run.restore(None, tmp_path / CHECKPOINT_FILE, "mark")
+
+
+def test_only_known_heads_are_built() -> None:
+    assert HEAD_FORMS == ("training-free", "reference", "calibrated")
+
+
+@pytest.fixture(scope="module")
+def server(tiny: Path, scratch: Path) -> Iterator[str]:  # noqa: F811
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(scratch / "safe"))
+        with running_app(sources={"tiny": tiny}) as url:
+            yield url
+
+
+def get(url: str, path: str) -> tuple[int, bytes]:
+    """Asks for a path exactly as it stands: clients tidy it up before they ask."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection.putrequest("GET", path, skip_accept_encoding=True)
+    connection.endheaders()
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, body
+
+
+TARGETS = ["/etc/passwd", f"{ROOT}/app.py", f"{ROOT}/inctrl_core/hub.py", "/proc/self/environ"]
+WAYS = [
+    "{path}",
+    "../../../../../../../..{path}",
+    "%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e{path}",
+    "..%2f..%2f..%2f..%2f..%2f..{path}",
+    "..%5c..%5c..%5c..%5c{path}",
+    "%252e%252e%252f%252e%252e{path}",
+    "file://{path}",
+    "file:{path}",
+    "//{path}",
+    "/{path}%00.png",
+    "{path}/",
+    "{path}?x=.png",
+    "{path}%23.png",
+    "{examples}/../../../../../../../..{path}",
+    "{examples}/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e{path}",
+    "{examples}/..;/..;/..{path}",
+    "{uploads}/../../../../../../../..{path}",
+]
+ROUTES = ["/gradio_api/file=", "/gradio_api/file/", "/file=", "/static/", "/assets/", "/svelte/"]
+ROUTES += ["/gradio_api/custom_component/1/client/component/", "/theme.css/", "/pwa_icon/"]
+ROUTES += ["/gradio_api/proxy=", "/gradio_api/stream/a/b/1/", "/"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("route", ROUTES)
+def test_no_other_file_is_served(server: str, scratch: Path, route: str, target: str) -> None:  # noqa: F811
+    try:
+        secret = Path(target).read_bytes()[:60]
+    except OSError:
+        secret = b"HOME="
+    for way in WAYS:
+        place = way.format(path=target, examples=EXAMPLES, uploads=scratch / "safe")
+        status, body = get(server, route + place)
+        assert secret not in body, place
+        assert status < 500, place
+
+
+def test_what_should_be_served_is(server: str) -> None:
+    image = next(EXAMPLES.rglob("*.jpg"))
+    assert get(server, f"/gradio_api/file={image}") == (200, image.read_bytes())
+
+
+def test_no_link_leads_out_of_what_is_served() -> None:
+    for path in EXAMPLES.rglob("*"):
+        assert path.resolve().is_relative_to(EXAMPLES.resolve()), path
+    assert launch_options()["allowed_paths"] == [str(EXAMPLES)]
+
+
+def test_a_link_among_the_uploads_is_no_upload(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "a.png").write_bytes(GOOD)
+    (tmp_path / "link.png").symlink_to("/etc/passwd")
+    check_files([{"path": str(tmp_path / "a.png")}, None, "text", {"deep": [{"path": None}]}])
+    for wrong in (tmp_path / "link.png", tmp_path, tmp_path / "none.png", "/etc/passwd"):
+        with pytest.raises(InctrlError, match="was not uploaded here"):
+            check_files([[{"a": {"path": str(wrong)}}]])
+
+
+def upload(server: str, data: bytes, name: str = "a.png") -> httpx.Response:
+    return httpx.post(f"{server}gradio_api/upload", files=[("files", (name, data))], timeout=60)
+
+
+def score(server: str, *values: Any) -> tuple[int, str]:
+    """Status and text of a call of ``/score``."""
+    address = f"{server}gradio_api/call/score"
+    answer = httpx.post(address, json={"data": values}, timeout=60)
+    if answer.status_code != 200:
+        return answer.status_code, answer.text
+    return 200, httpx.get(f"{address}/{answer.json()['event_id']}", timeout=60).text
+
+
+@pytest.fixture(scope="module")
+def file(server: str) -> dict[str, Any]:
+    return {"path": upload(server, GOOD).json()[0], "meta": META}
+
+
+@pytest.mark.parametrize("name", ["user/repo", "/etc", "../tiny", "inctrl-lite", "tiny/", "TINY"])
+def test_models_off_the_list_cannot_be_asked_for(server: str, file: dict, name: str) -> None:
+    assert "Choose one of the models in the list." in score(server, [file], file, "nut", name)[1]
+
+
+def test_size_count_and_pixels_are_bounded(server: str, file: dict) -> None:
+    assert upload(server, bytes(MAX_BYTES + 1)).status_code == 413
+    assert "use at most 16" in score(server, [file] * 17, file, "nut", "tiny")[1]
+    bomb = {"path": upload(server, png(9000, 9000, bytes(99))).json()[0], "meta": META}
+    assert "use at most 50 megapixels" in score(server, [file], bomb, "nut", "tiny")[1]
+    assert "use at most 50 megapixels" in score(server, [bomb], file, "nut", "tiny")[1]
+
+
+def test_bodies_are_bounded_however_they_arrive(server: str) -> None:
+    address = f"{server}gradio_api/call/score"
+    large = b'{"data": ["' + b"x" * MAX_REQUEST_BYTES + b'"]}'
+    for content in (large, iter([large[: 2**20]] * 17)):  # With a length, and in chunks without.
+        answer = httpx.post(address, content=content, timeout=60)
+        assert answer.status_code == 413 and "send less at once" in answer.text
+    with socket.create_connection(urlsplit(server).netloc.split(":"), timeout=30) as raw:
+        length = MAX_UPLOAD_BYTES + 1
+        head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+        raw.sendall(head.encode())
+        assert b" 413 " in raw.recv(4096).split(b"\r\n")[0]
+
+
+def test_uploads_expire_whatever_a_visitor_names(tiny: Path, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    with running_app(sources={"tiny": tiny}) as url:
+        good = {"path": upload(url, GOOD).json()[0], "meta": META}
+        assert "complete" in score(url, [good], good, "nut", "tiny")[1]
+        folder = {"path": str(Path(good["path"]).parent), "meta": META}
+        assert "was not uploaded here" in score(url, [good], folder, "nut", "tiny")[1]
+        assert Path(good["path"]).is_file()
+    # At the end as every hour: a folder among the files would have stopped it.
+    assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()] == []
+    page = build_page(ModelRegistry({"tiny": tiny}), {})
+    every, age = page.delete_cache
+    assert every <= 3600 and age <= 4 * 3600
+
+
+def test_a_cache_that_is_cleared_away_comes_back(tiny: Path, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    with running_app(sources={"tiny": tiny}) as url:
+        gone = {"path": upload(url, GOOD).json()[0], "meta": META}
+        shutil.rmtree(tmp_path / "uploads")
+        assert "is gone; upload it again." in score(url, [gone], gone, "nut", "tiny")[1]
+        again = {"path": upload(url, GOOD).json()[0], "meta": META}
+        assert "complete" in score(url, [again], again, "nut", "tiny")[1]
+
+
+def test_sessions_are_bounded(tiny: Path, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setattr(guard, "MAX_SESSIONS", 5)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    alive = weakref.WeakSet()
+    opened = SessionState.__init__
+
+    def count(state: SessionState, *given: Any) -> None:
+        alive.add(state)
+        opened(state, *given)
+
+    monkeypatch.setattr(SessionState, "__init__", count)
+    with running_app(sources={"tiny": tiny}) as url:
+        file = {"path": upload(url, GOOD).json()[0], "meta": META}
+        for _ in range(15):  # A program opens a session with every call.
+            assert "complete" in score(url, [file], file, "nut", "tiny")[1]
+        gc.collect()
+        assert 1 <= len(alive) <= 7
+
+
+def test_answers_say_nothing_of_this_computer(server: str, file: dict) -> None:
+    for wrong in ({"path": "/etc/passwd", "meta": META}, 3, {"path": str(ROOT), "meta": META}):
+        text = score(server, [file], wrong, "nut", "tiny")[1]
+        assert str(ROOT) not in text and "Traceback" not in text
+        assert json.loads(text.split("data: ")[1])["error"].endswith(".")
