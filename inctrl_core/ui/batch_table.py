@@ -46,10 +46,13 @@ element.addEventListener('click', event => {
   const row = event.target.closest('tr[data-row]');
   if (row) trigger('click', {row: row.dataset.row, job: row.closest('table').dataset.job});
 });
-watch('value', () => {
+const show = () => {
   if (window.innerWidth >= 800 || !props.value) return;
-  document.querySelector('#batch-result')?.scrollIntoView({behavior: 'smooth'});
-});
+  // Once the progress above it is gone, which moves it.
+  setTimeout(() => document.querySelector('#batch-result')?.scrollIntoView(), 200);
+};
+watch('value', show);
+show();  // This runs when the table is first there, and it comes with its first value.
 """
 
 
