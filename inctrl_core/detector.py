@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -133,8 +133,8 @@ class Detector:
             scores += self.score_encoded(self.encode(queries[start : start + SCORE_BATCH]), bank)
         return scores
 
-    def encode(self, images: Sequence[ImageSource]) -> EncodedImages:
-        """Opens, crops and embeds images.
+    def encode(self, images: Iterable[ImageSource]) -> EncodedImages:
+        """Opens, crops and embeds images; of each only the crop is held.
 
         Raises:
             ImageError: An image cannot be used.

@@ -20,14 +20,15 @@ import httpx
 import pytest
 import torch
 from gradio.state_holder import SessionState
+from PIL import Image
 
-from inctrl_core import InctrlError, ModelError
+from inctrl_core import InctrlError, ModelError, load_detector
 from inctrl_core.__main__ import main
 from inctrl_core.config import HEAD_FORMS
 from inctrl_core.conversion import read_checkpoint
 from inctrl_core.experiments.training import CHECKPOINT_FILE, _Run
-from inctrl_core.preprocessing import MAX_BYTES
-from inctrl_core.ui import guard
+from inctrl_core.preprocessing import MAX_BYTES, open_image
+from inctrl_core.ui import guard, session
 from inctrl_core.ui.examples import EXAMPLES
 from inctrl_core.ui.guard import MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES, check_files
 from inctrl_core.ui.models import ModelRegistry
@@ -322,6 +323,25 @@ def test_sessions_are_bounded(tiny: Path, tmp_path: Path, monkeypatch) -> None: 
             assert "complete" in score(url, [file], file, "nut", "tiny")[1]
         gc.collect()
         assert 1 <= len(alive) <= 7
+
+
+def test_large_normals_are_held_one_at_a_time(tiny: Path, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+    opened: list[weakref.ref] = []
+    most = 0
+
+    def track(source: Any) -> Image.Image:
+        nonlocal most
+        image = open_image(source)
+        opened.append(weakref.ref(image))
+        most = max(most, sum(reference() is not None for reference in opened))
+        return image
+
+    monkeypatch.setattr(session, "open_image", track)
+    Image.new("RGB", (900, 600), "teal").save(tmp_path / "large.png")
+    paths = [str(tmp_path / "large.png")] * 16
+    started = session.start_session(load_detector(tiny, "cpu"), "tiny", (paths, paths[0]), "nut")
+    assert len(started.normals) == 16 and most <= 4  # With the query.
+    assert all(p.image.width * p.image.height <= 120_000 for p in started.normals)
 
 
 def test_answers_say_nothing_of_this_computer(server: str, file: dict) -> None:

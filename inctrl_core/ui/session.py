@@ -7,7 +7,7 @@ changed; each step returns a new one, and nothing of it is kept anywhere else.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from ..errors import InctrlError
 from ..explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from ..figures import resize_for_screen, scale_box
 from ..preprocessing import CropBox, open_image
-from ..prompt_bank import PromptBank, check_shots
+from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
 from ..score import Score
 from ..text_prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
 
@@ -143,10 +143,26 @@ def start_session(
 def _new_bank(
     detector: Detector, files: Sequence[str], object_name: str
 ) -> tuple[PromptBank, tuple[Picture, ...]]:
-    images = [open_image(path) for path in files]
-    bank = detector.build_bank(images, object_name)
-    boxes = zip(images, bank.crop_boxes, strict=True)
-    return bank, tuple(picture(image, box, NORMAL_PIXELS) for image, box in boxes)
+    sizes: list[tuple[int, int]] = []
+    small: list[Image.Image] = []
+
+    def open_each() -> Iterator[Image.Image]:
+        # One after the other: sixteen of the largest photographs at once would take 3 GB.
+        for path in files:
+            image = open_image(path)
+            sizes.append(image.size)
+            small.append(resize_for_screen(image, NORMAL_PIXELS))
+            yield image
+
+    text = detector.encode_prompts(build_prompts(object_name))
+    encoded = detector.encode(open_each())
+    boxes = encoded.crop_boxes
+    bank = build_prompt_bank(clean_object_name(object_name), encoded.features, text, boxes)
+    shown = (
+        Picture(image, scale_box(box, size, image.size))
+        for image, box, size in zip(small, boxes, sizes, strict=True)
+    )
+    return bank, tuple(shown)
 
 
 def _renamed(detector: Detector, bank: PromptBank, object_name: str) -> PromptBank:
