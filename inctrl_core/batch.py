@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from .detector import Detector, EncodedImages
-from .diagnostics import NormalRange, PatchScale
+from .diagnostics import ABOVE, BARELY_ABOVE, NormalRange, PatchScale
 from .errors import ImageError
 from .preprocessing import CropBox, open_image, preprocess
 from .prompt_bank import PromptBank
@@ -28,8 +28,6 @@ from .score import Score
 CHUNK = 8
 CHUNK_SECONDS = 1.0
 THUMBNAIL = (112, 84)
-
-STANDINGS = ABOVE, BARELY_ABOVE, INSIDE, BELOW = "above", "barely above", "inside", "below"
 
 
 @dataclass(frozen=True)
@@ -98,19 +96,10 @@ class Batch:
         return tuple(row for row in self.rows if row.score is not None)
 
     def standing(self, row: BatchRow) -> str:
-        """Where a row's score lies: one of ``STANDINGS``, or "" where there is no range or score.
-
-        It is barely above where it exceeds the range by less than one more normal might widen it:
-        the K-th part of its width.
-        """
-        ranges = self.ranges
-        if ranges is None or row.score is None:
+        """Where a row's score lies among the normals' own; "" where there is no range or score."""
+        if self.ranges is None or row.score is None:
             return ""
-        excess = row.score.fused - ranges.highest
-        if excess > 0:
-            slight = (ranges.highest - ranges.lowest) / len(ranges.fused)
-            return BARELY_ABOVE if excess < slight else ABOVE
-        return BELOW if row.score.fused < ranges.lowest else INSIDE
+        return self.ranges.standing(row.score.fused)
 
     def above(self, row: BatchRow) -> bool | None:
         """Whether a row scores higher than every normal, barely or not; None where nothing says."""

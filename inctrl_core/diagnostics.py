@@ -22,6 +22,10 @@ NARROWEST_SCALE = 0.02
 SCALE_OVER_NORMAL = 2.0
 
 
+# Where a score lies, measured by the normals' own.
+STANDINGS = ABOVE, BARELY_ABOVE, INSIDE, BELOW = "above", "barely above", "inside", "below"
+
+
 @dataclass(frozen=True)
 class NormalRange:
     """Scores of the normals, each against the other K - 1 (leave-one-out).
@@ -51,6 +55,18 @@ class NormalRange:
         With a handful of normals this is the end of a range, never a probability.
         """
         return self.highest
+
+    def standing(self, fused: float) -> str:
+        """Where a score lies: one of ``STANDINGS``.
+
+        It is barely above where it exceeds the range by less than one more normal might widen it:
+        the K-th part of its width.
+        """
+        excess = fused - self.highest
+        if excess > 0:
+            slight = (self.highest - self.lowest) / len(self.fused)
+            return BARELY_ABOVE if excess < slight else ABOVE
+        return BELOW if fused < self.lowest else INSIDE
 
 
 def normal_range(detector: Detector, bank: PromptBank) -> NormalRange | None:

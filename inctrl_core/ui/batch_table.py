@@ -9,8 +9,9 @@ import base64
 import html
 from collections.abc import Sequence
 
-from ..batch import BARELY_ABOVE, Batch, BatchRow, auroc
+from ..batch import Batch, BatchRow, auroc
 from ..batch_export import plain_name
+from ..diagnostics import BARELY_ABOVE
 from .batch_job import BatchJob
 from .charts import axis_top
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..config import HeadsConfig, ModelConfig
-from ..diagnostics import NormalRange, PatchScale
+from ..diagnostics import ABOVE, BARELY_ABOVE, BELOW, INSIDE, PatchScale
 from ..errors import InctrlError
 from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
@@ -19,6 +19,12 @@ from .examples import jpeg_uri
 from .session import Picture, Session
 
 MEAN = "All depths"
+VERDICTS = {
+    ABOVE: "Above every normal",
+    BARELY_ABOVE: "Barely above the normals",
+    INSIDE: "Looks like the normals",
+    BELOW: "Looks like the normals",
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def verdict_html(session: Session) -> str:
         )
         strip = ""
     else:
-        words = _verdict(score.fused, ranges)
+        words = VERDICTS[ranges.standing(score.fused)]
         tone = "ic-above" if score.fused > ranges.highest else "ic-inside"
         text = _compare(session) + _patches_above(session)
         strip = range_strip(score.fused, ranges)
@@ -175,15 +181,6 @@ def _place(number: float | None, session: Session) -> int:
     if number is None or not 1 <= number <= grid:
         raise InctrlError(f"Choose a row and a column between 1 and {grid}.")
     return int(number) - 1
-
-
-def _verdict(fused: float, ranges: NormalRange) -> str:
-    excess = fused - ranges.highest
-    if excess <= 0:
-        return "Looks like the normals"
-    # As little as the next normal might add to the range.
-    slight = (ranges.highest - ranges.lowest) / len(ranges.fused)
-    return "Barely above the normals" if excess < slight else "Above every normal"
 
 
 def _compare(session: Session) -> str:
