@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.diagnostics import NormalRange, normal_range
@@ -33,7 +33,7 @@ from inctrl_core.ui.cases import (
     read_mask,
 )
 from inctrl_core.ui.examples import EXAMPLES
-from inctrl_core.ui.failures_handlers import FailuresHandlers
+from inctrl_core.ui.failures_handlers import FailuresHandlers, Played
 from inctrl_core.ui.models import ModelRegistry
 from inctrl_core.ui.render import strongest_patch
 from inctrl_core.ui.session import Session, start_session
@@ -175,6 +175,17 @@ class TestAdvice:
         good, _ = self.score(detector, case, border, EXAMPLES / "pill-blister/queries/good_1.jpg")
         assert good <= highest < fused
 
+    def test_against_its_mirror_image_the_head_slice_stands_out(self):
+        def unlike_its_mirror(path: Path) -> float:
+            blurred = open_image(path).convert("L").filter(ImageFilter.GaussianBlur(6))
+            pixels = np.asarray(blurred, dtype=float)
+            return np.abs(pixels - pixels[:, ::-1]).max()
+
+        case = CASES["head-slice"]
+        normals = [*case.normals, *(EXAMPLES / "brain-phantom/queries").glob("healthy_*.jpg")]
+        assert len(normals) == 11
+        assert unlike_its_mirror(case.query) > 1.4 * max(map(unlike_its_mirror, normals))
+
     def test_by_the_mean_of_the_map_the_fabric_stands_out(self, play, detector):
         session = play("fabric")
         count = session.bank.shots
@@ -305,31 +316,44 @@ def handlers() -> FailuresHandlers:
 
 
 class TestHandlers:
-    def guess(self, handlers, name: str, guess: object, guessed: dict) -> tuple:
+    def guess(self, handlers, name: str, guess: object) -> Played:
         event = types.SimpleNamespace(_data={"guess": guess})
-        return handlers.guess(name, DEFAULT_MODEL, guessed, event, lambda *a, **k: None)
+        return handlers.guess(name, DEFAULT_MODEL, event, lambda *a, **k: None)
 
     def test_a_guess_runs_the_model_and_the_first_one_counts(self, handlers, play):
-        *_, look, remedy, session, guessed = self.guess(handlers, "washer-line", ALARM, {})
-        assert session.score.fused == pytest.approx(play("washer-line").score.fused)
+        played = self.guess(handlers, "washer-line", ALARM)
+        assert played.session.score.fused == pytest.approx(play("washer-line").score.fused)
+        *_, look, remedy, guessed = handlers.show_answer("washer-line", played, {})
         assert look.visible and remedy.visible and guessed == {"washer-line": False}
-        cards, _, answer, *_, again = self.guess(handlers, "washer-line", MISSED, guessed)
+        played = self.guess(handlers, "washer-line", MISSED)
+        cards, _, answer, *_, again = handlers.show_answer("washer-line", played, guessed)
         assert "Your guess was right" in answer and again == guessed
         assert "You guessed 0 of 1 right" in cards
 
     def test_a_case_without_new_normals_offers_none(self, handlers):
-        assert not self.guess(handlers, "board-lamp", MISSED, {})[4].visible
+        played = self.guess(handlers, "board-lamp", MISSED)
+        assert not handlers.show_answer("board-lamp", played, {})[4].visible
 
     @pytest.mark.parametrize("sent", ["<b>", None, ["missed"]])
     def test_another_answer_gives_one_sentence_and_asks_again(self, handlers, sent):
-        answer = self.guess(handlers, "washer-line", sent, {})[2]
+        played = self.guess(handlers, "washer-line", sent)
+        cards, _, answer, *_, guessed = handlers.show_answer("washer-line", played, {})
         assert "Choose one of the three answers." in answer and "data-guess" in answer
+        assert cards == guessed == gr.skip()
+
+    def test_what_ends_after_another_case_was_opened_is_not_shown(self, handlers):
+        played = Played("lawn", "answer", session=object())
+        assert handlers.show_answer("fabric", played, {}) == gr.skip()
+        assert handlers.show_remedy("fabric", played) == gr.skip()
+        with pytest.raises(gr.Error, match="Guess first"):
+            handlers.look_closely("fabric", played)
 
     def test_the_advice_is_tried_with_its_normals_which_inspect_then_gets(self, handlers):
-        markup, button, session = handlers.remedy("washer-line", DEFAULT_MODEL)
+        played = handlers.remedy("washer-line", DEFAULT_MODEL)
+        markup, button = handlers.show_remedy("washer-line", played)
         assert "Now the model gets it right" in markup and not button.visible
-        opened, normals, query, name, queries = handlers.look_closely("washer-line", session)
-        assert opened is session and len(normals) == 5 and "oil" not in str(normals)
+        session, normals, query, name, queries = handlers.look_closely("washer-line", played)
+        assert session is played.session and len(normals) == 5 and "oil" not in str(normals)
         assert query.endswith("scratch.jpg") and (name, queries) == ("metal washer", "")
 
     def test_inspect_needs_a_result(self, handlers):

@@ -84,8 +84,9 @@ CASES = [
             "wrong is how the two halves compare, and the model never compares them."
         ),
         advice=(
-            "A model of squares does not see symmetry. Compare the halves by other means, such as "
-            "the difference between the picture and its mirror image."
+            "A model of squares does not see symmetry. Compare the halves by other means: blur the "
+            "picture, take its mirror image away from it, and this slice differs more than any of "
+            "the normals."
         ),
         source="Drawn by this project's own program. A phantom: no patient's image is used.",
     ),

@@ -52,7 +52,7 @@ def asked_html(case: Case, number: int) -> str:
         for index, path in enumerate(case.normals, start=1)
     )
     return (
-        f'<div class="ic-asked"><h2>{number}. {html.escape(case.title)}</h2>'
+        f'<div class="ic-asked"><h2 tabindex="-1">{number}. {html.escape(case.title)}</h2>'
         f"<p>{html.escape(case.before)}</p>"
         f'<p class="ic-label">What the model is given as normal ({len(case.normals)} images of a '
         f'“{html.escape(case.object_name)}”)</p><div class="ic-case-normals">{normals}</div></div>'
@@ -119,7 +119,7 @@ def answer_html(case: Case, session: Session, guess: str) -> str:
     truth = "anomalous" if case.anomalous else "normal"
     return (
         f'<div class="ic-outcome" role="status"><p class="ic-label">{guessed}</p>'
-        f"<h2>{headline}</h2><p>In truth this image is <strong>{truth}</strong>. "
+        f'<h2 tabindex="-1">{headline}</h2><p>In truth this image is <strong>{truth}</strong>. '
         f"{_score_sentence(session)}</p>{_strip(session)}</div>"
         f"{_otherwise(case, session, came_out)}"
         f'<div class="ic-reason"><p class="ic-label">Why</p><h3>{REASONS[case.why]}</h3>'

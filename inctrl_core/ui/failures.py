@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
+from gradio.events import Dependency
 
 from .cases import load_cases
 from .failures_handlers import FailuresHandlers
@@ -48,17 +51,28 @@ element.addEventListener('click', event => {
   if (button) trigger('click', {guess: button.dataset.guess});
 });
 """
-# From the end of one case to the beginning of the next, its card in view where cards are cut off;
-# and on a narrow page, where the picture lies above the answer, up to what the model has seen.
-TO_CASE = """() => {
+# The card of the open case in view, where cards are cut off.
+TO_CARD = """() => {
   const card = document.querySelector('#case-cards [aria-pressed="true"]');
   const strip = card.parentElement;
   strip.scrollLeft = card.offsetLeft - (strip.clientWidth - card.offsetWidth) / 2;
+}"""
+# What was pressed is written anew, and the keyboard's place would be lost with it: it goes to the
+# heading of what has appeared. From the end of one case this leads to the beginning of the next.
+TO_CASE = (
+    TO_CARD[:-1]
+    + """
   const place = document.querySelector('#case-asked');
+  place.querySelector('h2').focus({preventScroll: true});
   if (place.getBoundingClientRect().top < 0) place.scrollIntoView({behavior: 'smooth'});
 }"""
-TO_PICTURE = """() => {
-  if (window.innerWidth >= 800 || !document.querySelector('#case-answer .ic-outcome')) return;
+)
+# On a narrow page the picture lies above the answer: up to what the model has seen.
+TO_ANSWER = """() => {
+  const heading = document.querySelector('#case-answer .ic-outcome h2');
+  if (!heading) return;
+  heading.focus({preventScroll: true});
+  if (window.innerWidth >= 800) return;
   document.querySelector('#case-picture').scrollIntoView({behavior: 'smooth'});
 }"""
 
@@ -107,31 +121,32 @@ class FailuresTab:
     def wire(self) -> None:
         """Connects the events."""
         model = self.shared.form.model
-        guessing = self.answer.click(
-            self.handlers.guess,
-            [self.case, model, self.guessed],
+        guessing = self._run(
+            self.answer.click, self.handlers.guess, [self.case, model], self.answer
+        )
+        shown = guessing.success(
+            self.handlers.show_answer,
+            [self.case, self.played, self.guessed],
             [
                 self.cards,
                 self.picture,
                 self.answer,
                 self.look,
                 self.try_remedy,
-                self.played,
                 self.guessed,
             ],
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
-            show_progress_on=[self.answer],
+            show_progress="hidden",
             api_visibility="private",
         )
-        guessing.then(None, js=TO_PICTURE, api_visibility="private")
-        trying = self.try_remedy.click(
-            self.handlers.remedy,
-            [self.case, model],
-            [self.remedy, self.try_remedy, self.played],
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
-            show_progress_on=[self.remedy],
+        shown.then(None, js=TO_ANSWER, api_visibility="private")
+        trying = self._run(
+            self.try_remedy.click, self.handlers.remedy, [self.case, model], self.remedy
+        )
+        trying.success(
+            self.handlers.show_remedy,
+            [self.case, self.played],
+            [self.remedy, self.try_remedy],
+            show_progress="hidden",
             api_visibility="private",
         )
         for source in (self.cards, self.nav):
@@ -150,8 +165,21 @@ class FailuresTab:
             self._view,
             show_progress="hidden",
             api_visibility="private",
-        ).then(None, js=TO_CASE, api_visibility="private")
+        ).then(None, js=TO_CARD, api_visibility="private")
         self._wire_inspect()
+
+    def _run(self, trigger: Any, handler: Any, inputs: list, place: gr.HTML) -> Dependency:
+        # What it comes to is shown by the event that follows: a run can end after another case
+        # has been opened.
+        return trigger(
+            handler,
+            inputs,
+            self.played,
+            concurrency_id=MODEL_QUEUE,
+            concurrency_limit=1,
+            show_progress_on=[place],
+            api_visibility="private",
+        )
 
     def _wire_inspect(self) -> None:
         form = self.shared.form

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ CARD = (168, 126)
 
 # Whether the guess of each case, by id, was right: the first one counts.
 Guessed = dict[str, bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """What a run of the model on a case came to.
+
+    Attributes:
+        name: Id of the case: another may be open by the time.
+        answer: Markup for the answer's place.
+        picture: Markup for the picture's place.
+        session: Of the run; None after an error.
+        right: Whether the guess was.
+    """
+
+    name: str
+    answer: str
+    picture: str = ""
+    session: Session | None = None
+    right: bool = False
 
 
 class FailuresHandlers:
@@ -83,15 +103,10 @@ class FailuresHandlers:
         self,
         name: str,
         model: str,
-        guessed: Guessed,
         event: gr.EventData,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
-    ) -> tuple[Any, ...]:
-        """Runs the model on the open case, and shows how it comes out beside the guess.
-
-        Returns:
-            Gallery, picture, answer, visibility of the two buttons, session, and guesses.
-        """
+    ) -> Played:
+        """Runs the model on the open case, for :meth:`show_answer` to show."""
         try:
             case, guess = find_case(self.cases, name), _sent(event, "guess")
             if guess not in GUESSES:
@@ -99,34 +114,56 @@ class FailuresHandlers:
             progress(0.2, desc="Comparing with the normals")
             session = self._play(case, model, case.normals, download_progress(progress))
         except InctrlError as error:
-            answer = error_html(str(error)) + question_html()
-            return (*[gr.skip()] * 2, answer, *[gr.skip()] * 4)
-        first = {case.id: guess == outcome(case, session)}
-        guessed = first | guessed
-        return (
-            self.cards(case.id, guessed),
-            revealed_html(case, session),
+            return Played(name, error_html(str(error)) + question_html())
+        return Played(
+            name,
             answer_html(case, session, guess),
-            gr.Button(visible=True),
-            gr.Button(visible=case.remedy_normals is not None),
+            revealed_html(case, session),
             session,
+            guess == outcome(case, session),
+        )
+
+    def show_answer(self, name: str, played: Played | None, guessed: Guessed) -> Any:
+        """Shows how the open case came out; nothing where another has been opened meanwhile.
+
+        Returns:
+            Gallery, picture, answer, visibility of the two buttons, and guesses.
+        """
+        if played is None or played.name != name:
+            return gr.skip()
+        if played.session is None:
+            return gr.skip(), gr.skip(), played.answer, gr.skip(), gr.skip(), gr.skip()
+        guessed = {name: played.right} | guessed
+        more = self.cases[name].remedy_normals is not None
+        return (
+            self.cards(name, guessed),
+            played.picture,
+            played.answer,
+            gr.Button(visible=True),
+            gr.Button(visible=more),
             guessed,
         )
 
-    def remedy(self, name: str, model: str) -> tuple[Any, ...]:
-        """Runs the open case again with the normals that follow the advice.
-
-        Returns:
-            What it comes to, visibility of the button, and session.
-        """
+    def remedy(self, name: str, model: str) -> Played:
+        """Runs the open case again with the normals that follow the advice."""
         try:
             case = find_case(self.cases, name)
             session = self._play(case, model, case.remedy_normals or case.normals)
         except InctrlError as error:
-            return error_html(str(error)), gr.skip(), gr.skip()
-        return remedy_html(case, session), gr.Button(visible=False), session
+            return Played(name, error_html(str(error)))
+        return Played(name, remedy_html(case, session), session=session)
 
-    def look_closely(self, name: str, played: Session | None) -> tuple[Any, ...]:
+    def show_remedy(self, name: str, played: Played | None) -> Any:
+        """Shows what the advice comes to; nothing where another case has been opened meanwhile.
+
+        Returns:
+            What it comes to, and visibility of the button.
+        """
+        if played is None or played.name != name:
+            return gr.skip()
+        return played.answer, gr.Button(visible=played.session is None)
+
+    def look_closely(self, name: str, played: Played | None) -> tuple[Any, ...]:
         """Hands the case to the other tabs.
 
         Returns:
@@ -134,11 +171,12 @@ class FailuresHandlers:
         """
         try:
             case = find_case(self.cases, name)
-            if played is None:
+            if played is None or played.name != name or played.session is None:
                 raise InctrlError("Guess first; then the model runs and there is something to see.")
         except InctrlError as error:
             raise gr.Error(str(error)) from None
-        return played, list(played.normal_files), str(case.query), case.object_name, ""
+        session = played.session
+        return session, list(session.normal_files), str(case.query), case.object_name, ""
 
     def _open(self, name: object, guessed: Guessed) -> tuple[Any, ...]:
         try:
