@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import gradio as gr
@@ -19,6 +20,17 @@ from .form import MODEL_QUEUE, UploadedFile, file_path
 from .models import ModelRegistry
 from .runner import ModelRunner
 
+Visibility = Literal["public", "undocumented"]
+
+
+@contextmanager
+def told_to_client() -> Iterator[None]:
+    """Turns what the library refuses into the sentence that a client shows."""
+    try:
+        yield
+    except InctrlError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
 
 class ScoreApi:
     """The endpoint ``/score``.
@@ -33,7 +45,7 @@ class ScoreApi:
         self.registry = registry
         self.run = ModelRunner(registry)
 
-    def build(self, visibility: Literal["public", "undocumented"] = "public") -> None:
+    def build(self, visibility: Visibility = "public") -> None:
         """Registers the endpoint.
 
         Args:
@@ -78,15 +90,13 @@ class ScoreApi:
             image_residual, text_anomaly, all in [0, 1]; patch_map, 15 x 15; crop_box, the part of
             the query that was seen, in its pixels. Then the heatmap over the query.
         """
-        try:
+        with told_to_client():
             files = [file_path(file) for file in normals or ()]
             check_shots(len(files))
             if not file_path(query):
                 raise InctrlError("Add the image to check.")
             image = open_image(file_path(query))
             bank_name, scale, score = self.run(score_files, model, files, image, object_name)
-        except InctrlError as error:
-            raise gr.Error(str(error), print_exception=False) from None
         picture = overlay(
             image, score.patch_map, score.crop_box, OverlayStyle(scale.low, scale.high)
         )

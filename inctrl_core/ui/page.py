@@ -11,6 +11,7 @@ import gradio as gr
 
 from ..preprocessing import MAX_BYTES
 from .api import ScoreApi
+from .api_analysis import AnalysisApi
 from .batch import BatchTab
 from .examples import EXAMPLES, ExampleSet
 from .failures import FailuresTab
@@ -79,7 +80,9 @@ def build_page(
         ]
         build_tabs(page, tabs, contents)
         api = ScoreApi(registry)
-        api.build("undocumented" if tools else "public")
+        visibility = "undocumented" if tools else "public"
+        api.build(visibility)
+        AnalysisApi(registry).build(visibility)
         if tools:
             McpTools(registry, api).build()
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)

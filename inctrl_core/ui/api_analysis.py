@@ -1,0 +1,205 @@
+"""What the tabs compute beyond a score, for programs: why, how robustly, and for many images."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..batch import QueryFile, score_chunk
+from ..batch_export import batch_dict
+from ..errors import InctrlError
+from ..explanations import patch_matches
+from .api import Visibility, told_to_client
+from .batch_job import start_job
+from .form import UploadedFile, file_path
+from .models import ModelRegistry
+from .render import strongest_patch
+from .runner import ModelRunner
+from .session import Session, start_session, with_phrases
+from .stress_run import compute_part, run_to_dict, start_run, with_result
+
+# Beside the visitors' queue, so that a long analysis takes its share of the computer and no more.
+ANALYSIS_QUEUE = "analysis"
+MAX_QUERIES = 64
+
+UploadedFiles = list[dict[str, Any]] | None
+
+
+class AnalysisApi:
+    """The endpoints ``/explain``, ``/score_batch`` and ``/stress_test``.
+
+    Their components are never shown: they give the endpoints types that clients understand.
+
+    Args:
+        registry: The models.
+    """
+
+    def __init__(self, registry: ModelRegistry) -> None:
+        self.registry = registry
+        self.run = ModelRunner(registry)
+
+    def build(self, visibility: Visibility = "public") -> None:
+        """Registers the endpoints.
+
+        Args:
+            visibility: "undocumented" keeps them out of the list that the page shows.
+        """
+        with gr.Group(visible=False):
+            normals = gr.File(label="Normal images", file_count="multiple")
+            query = gr.File(label="Query image")
+            queries = gr.File(label="Query images", file_count="multiple")
+            name = gr.Textbox(label="Object name", value="object")
+            model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
+            normal_phrases = gr.Textbox(label="Own normal phrases", value="")
+            anomaly_phrases = gr.Textbox(label="Own anomaly phrases", value="")
+            result = gr.JSON(label="Result")
+        common = [name, model]
+        endpoints: dict[Callable, list] = {
+            self.explain: [normals, query, *common, normal_phrases, anomaly_phrases],
+            self.score_batch: [normals, queries, *common],
+            self.stress_test: [normals, query, *common],
+        }
+        for endpoint, inputs in endpoints.items():
+            gr.Button(visible=False).click(
+                endpoint,
+                inputs,
+                result,
+                preprocess=False,
+                concurrency_id=ANALYSIS_QUEUE,
+                concurrency_limit=1,
+                api_name=endpoint.__name__,
+                api_visibility=visibility,
+            )
+
+    def explain(
+        self,
+        normals: UploadedFiles,
+        query: UploadedFile,
+        object_name: str = "object",
+        model: str = "",
+        normal_phrases: str = "",
+        anomaly_phrases: str = "",
+    ) -> dict[str, Any]:
+        """Says why a query gets its score, by the normals' range, the signals, words and patches.
+
+        Args:
+            normals: The normal images.
+            query: The image to check.
+            object_name: What they show.
+            model: One of the offered models.
+            normal_phrases: Phrases of your own for a sound object, one a line.
+            anomaly_phrases: Phrases of your own for a damaged one, one a line.
+
+        Returns:
+            score, normal_range (each normal against the others; null for one normal), ledger (the
+            score without each signal), text (closest phrases), strongest_patch (row and column
+            from 1, and its match at each depth).
+        """
+        with told_to_client():
+            session = self._session(normals, query, object_name, model)
+            lines = (normal_phrases or "").splitlines(), (anomaly_phrases or "").splitlines()
+            if any(lines):
+                session = self.run(with_phrases, model, session, *lines)
+        return session_to_dict(session)
+
+    def score_batch(
+        self,
+        normals: UploadedFiles,
+        queries: UploadedFiles,
+        object_name: str = "object",
+        model: str = "",
+    ) -> dict[str, Any]:
+        """Scores up to 64 queries against the same normal images.
+
+        Args:
+            normals: The normal images.
+            queries: The images to check; one that cannot be read does not end the rest.
+            object_name: What they show.
+            model: One of the offered models.
+
+        Returns:
+            The normals' own range, and for each query its score and its parts, its place against
+            that range, or why it cannot be read.
+        """
+        with told_to_client():
+            files = tuple(
+                QueryFile(file_path(file), file.get("orig_name") or Path(file_path(file)).name)
+                for file in queries or ()
+            )
+            if len(files) > MAX_QUERIES:
+                raise InctrlError(f"There are {len(files)} queries; use at most {MAX_QUERIES}.")
+            paths = tuple(file_path(file) for file in normals or ())
+            job = self.run(start_job, model, "", model, paths, files, object_name)
+            while job.waiting:
+                rows = self.run(score_chunk, model, job.bank, job.waiting)
+                job = job.with_rows(rows, time.monotonic())
+        return batch_dict(job.batch)
+
+    def stress_test(
+        self,
+        normals: UploadedFiles,
+        query: UploadedFile,
+        object_name: str = "object",
+        model: str = "",
+    ) -> dict[str, Any]:
+        """Says how far a score can be trusted.
+
+        Args:
+            normals: The normal images.
+            query: The image to check.
+            object_name: What they show.
+            model: One of the offered models.
+
+        Returns:
+            The scores with fewer normals, with each left out, with the query or its mirror image
+            among them, and with the query turned, darkened, brightened, blurred, noisy and
+            compressed, beside one of the normals changed likewise.
+        """
+        with told_to_client():
+            session = self._session(normals, query, object_name, model)
+            run = start_run(session, file_path(query))
+            while (part := run.next_part) is not None:
+                result = self.run(compute_part, model, session, part, run.query, run.normal)
+                run = with_result(run, result)
+        return run_to_dict(run)
+
+    def _session(
+        self, normals: UploadedFiles, query: UploadedFile, object_name: str, model: str
+    ) -> Session:
+        files = tuple(file_path(file) for file in normals or ()), file_path(query)
+        return self.run(start_session, model, model, files, object_name)
+
+
+def session_to_dict(session: Session) -> dict[str, Any]:
+    """Score, range, ledger, words and the strongest patch, ready for ``json.dumps``."""
+    row, column = strongest_patch(session)
+    matches = patch_matches(session.score, row - 1, column - 1)
+    return {
+        "model": session.model,
+        "object_name": session.bank.object_name,
+        "shots": session.bank.shots,
+        "score": session.score.to_dict(),
+        "normal_range": None if session.ranges is None else dataclasses.asdict(session.ranges),
+        "standing": session.ranges and session.ranges.standing(session.score.fused),
+        "ledger": dataclasses.asdict(session.ledger),
+        "text": dataclasses.asdict(session.text),
+        "strongest_patch": {
+            "row": row,
+            "column": column,
+            "matches": [
+                {
+                    "depth": match.depth + 1,
+                    "distance": match.distance,
+                    "normal": match.normal + 1,
+                    "row": match.row + 1,
+                    "column": match.column + 1,
+                }
+                for match in matches
+            ],
+        },
+    }

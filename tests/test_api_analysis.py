@@ -1,0 +1,94 @@
+"""The endpoints beyond ``/score``, through Gradio's own client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from inctrl_core.loading import DEFAULT_MODEL, load_detector
+from inctrl_core.perturbations import PERTURBATIONS
+from inctrl_core.ui.examples import load_examples
+from tests.app_server import running_app
+
+EXAMPLE = load_examples()["washer"]
+NORMALS = [str(path) for path in EXAMPLE.normals[:4]]
+QUERY = str(EXAMPLE.queries[EXAMPLE.cover].path)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with running_app() as url:
+        yield Client(url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def fused() -> float:
+    detector = load_detector(DEFAULT_MODEL, device="cpu")
+    return detector.score([QUERY], detector.build_bank(NORMALS, "metal washer"))[0].fused
+
+
+def call(client: Client, endpoint: str, query: object, *more: str) -> dict:
+    normals = [handle_file(path) for path in NORMALS]
+    return client.predict(
+        normals, query, "metal washer", DEFAULT_MODEL, *more, api_name=f"/{endpoint}"
+    )
+
+
+def test_an_explanation_gives_every_signal_and_the_strongest_patch(client, fused):
+    result = call(client, "explain", handle_file(QUERY))
+    assert result["score"]["fused"] == pytest.approx(fused, abs=1e-6)
+    assert result["standing"] == "above" and len(result["normal_range"]["fused"]) == 4
+    signals = {entry["signal"]: entry for entry in result["ledger"]["entries"]}
+    assert set(signals) == {"patches", "image", "text"}
+    # Training-free fusion reads the patches alone.
+    assert signals["text"]["change"] == signals["image"]["change"] == 0
+    strongest = result["strongest_patch"]
+    assert [match["depth"] for match in strongest["matches"]] == [1, 2, 3]
+    mean = sum(match["distance"] for match in strongest["matches"]) / 3
+    assert mean == pytest.approx(result["score"]["patch_max"], abs=1e-6)
+    assert all(1 <= match["normal"] <= 4 for match in strongest["matches"])
+
+
+def test_own_phrases_join_the_prompts(client):
+    plain = call(client, "explain", handle_file(QUERY))
+    own = call(client, "explain", handle_file(QUERY), "", "a washer with a long scratch\n")
+    assert own["text"]["share"] != plain["text"]["share"]
+
+
+def test_a_batch_ranks_its_queries_and_names_what_cannot_be_read(client, fused, tmp_path: Path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    queries = [handle_file(path) for path in (broken, QUERY, EXAMPLE.normals[0])]
+    result = call(client, "score_batch", queries)
+    first, second, last = result["results"]
+    assert first["fused"] == pytest.approx(fused, abs=1e-6)
+    assert first["file"] == Path(QUERY).name and first["against_the_normals"] == "above"
+    assert second["fused"] == pytest.approx(0, abs=1e-5)  # It is one of the normals.
+    assert last["file"] == "broken.png" and "not an image" in last["error"]
+
+
+def test_a_stress_test_has_all_its_parts(client, fused):
+    result = call(client, "stress_test", handle_file(QUERY))
+    assert result["score"] == pytest.approx(fused, abs=1e-6)
+    assert [point["shots"] for point in result["fewer_normals"]] == [1, 2, 3, 4]
+    assert result["fewer_normals"][-1]["fused"] == [pytest.approx(fused, abs=1e-6)]
+    assert sorted(entry["normal"] for entry in result["left_out"]) == [1, 2, 3, 4]
+    assert result["among_normals"]["copy"]["score"] == pytest.approx(0, abs=1e-5)
+    assert [change["name"] for change in result["changes"]] == [p.name for p in PERTURBATIONS]
+
+
+@pytest.mark.parametrize("endpoint", ["explain", "score_batch", "stress_test"])
+def test_what_cannot_be_used_is_told_in_a_sentence(client, endpoint):
+    query = handle_file(QUERY)
+    queries = [query] if endpoint == "score_batch" else query
+    with pytest.raises(AppError, match="at least one normal"):
+        client.predict([], queries, "x", DEFAULT_MODEL, api_name=f"/{endpoint}")
+
+
+def test_a_batch_has_its_limit(client):
+    with pytest.raises(AppError, match="use at most 64"):
+        call(client, "score_batch", [handle_file(QUERY)] * 65)
