@@ -214,7 +214,9 @@ def _check_types(data: Mapping[str, Any]) -> None:
     for name, value in texts.items():
         _require(isinstance(value, str), f"{name} must be text")
     whole = [*_listed(backbone["depths"]), backbone.get("grid", 1), preprocess.get("image_size", 1)]
-    _require(all(type(n) is int for n in whole), "depths, grid and image_size are whole numbers")
+    _require(
+        all(type(n) is int for n in whole), "depths, grid and image_size must be whole numbers"
+    )
     numbers = [n for key in ("mean", "std") for n in _listed(preprocess.get(key, []))]
     numeric = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
     _require(numeric, "mean and std must be lists of numbers")
@@ -226,7 +228,8 @@ def _require(holds: bool, message: str) -> None:
 
 
 def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [None]  # None is no number of any kind.
+    # None is no number of any kind.
+    return list(value) if isinstance(value, list | tuple) else [None]
 
 
 def _check_architecture(architecture: Mapping[str, Any]) -> None:

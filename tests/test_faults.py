@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ from inctrl_core.ui.api import score_files
 from inctrl_core.ui.models import ModelRegistry, find_sources
 from inctrl_core.ui.runner import ModelRunner
 from inctrl_core.weights import WEIGHTS_FILE
-from tests.app_server import free_port
+from tests.app_server import free_port, running_app
 from tests.fuzz.conftest import FileWatch
 from tests.hub_server import Repo
 from tests.test_hub import hub as network_hub  # noqa: F401, a fixture.
@@ -291,6 +293,30 @@ class TestFullDisk:
         assert output.out == "" and "cannot be written" in output.err.splitlines()[-1]
         assert [path for path in cache.rglob("*") if path.is_file()] == []
         assert main(command) == 0
+
+    def test_while_visitors_use_the_page(self, tiny_model, tmp_path, monkeypatch):  # noqa: F811
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(noise).save(stream, "JPEG", quality=5)  # Its heatmap is a larger file.
+        with running_app(sources={"tiny": tiny_model}) as url:
+            visit = httpx.Client(base_url=url, timeout=60)
+
+            def upload(data: bytes) -> httpx.Response:
+                return visit.post("/gradio_api/upload", files=[("files", ("a.jpg", data))])
+
+            def score() -> str:
+                body = {"data": [[file], file, "nut", "tiny"]}
+                event = visit.post("/gradio_api/call/score", json=body).json()["event_id"]
+                return visit.get(f"/gradio_api/call/score/{event}").text
+
+            path = upload(stream.getvalue()).json()[0]
+            file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            with files_up_to(40_000):
+                answer = upload(bytes(3_000_000))
+                assert answer.status_code == 507 and "no room on its disk" in answer.text
+                assert "no room on its disk" in score()
+            assert "event: complete" in score()
 
 
 class TestAssets:

@@ -7,6 +7,7 @@ sentence and no server error, and what it lets through that would harm is refuse
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -38,7 +39,9 @@ MAX_REQUEST_BYTES = 16 * 2**20
 MAX_SESSIONS = 500
 
 _MISFIT = "The request does not fit this step of the page; /?view=api says what it takes."
+_NO_ROOM = "The server has no room on its disk at the moment; try again later."
 _NOT_UPLOADED = "A file in the request was not uploaded here, or is gone; upload it again."
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 # What Python raises where a value is of another kind than Gradio expects.
 _STUMBLES = (AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError)
 
@@ -60,6 +63,7 @@ def guard(page: gr.Blocks, addresses: bool = False) -> dict[str, Any]:
     # The routes that run an event at once know neither the queue's length nor its turns.
     page.api_open = False
     page.preprocess_data = _guarded(page.preprocess_data, addresses)
+    page.postprocess_data = _saved(page.postprocess_data)
     return {
         "state_session_capacity": MAX_SESSIONS,
         "app_kwargs": {
@@ -163,6 +167,20 @@ def _guarded(preprocess: Preprocess, addresses: bool) -> Preprocess:
     return preprocess_checked
 
 
+def _saved(postprocess: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def postprocess_saved(block_fn: Any, predictions: Any, state: Any) -> Any:
+        try:
+            return await postprocess(block_fn, predictions, state)
+        except (OSError, ValueError) as error:
+            # Gradio wraps what its components raise; Pillow does not say why a disk refused.
+            if not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):
+                raise
+            logger.error("A result could not be kept: %s", error)
+            raise gr.Error(_NO_ROOM, print_exception=False) from error
+
+    return postprocess_saved
+
+
 async def _answer_missing(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "There is no such step; /?view=api lists all."}, 404)
 
@@ -172,6 +190,9 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _answer_misfit(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        logger.error("An upload could not be kept: %s", error)
+        return JSONResponse({"detail": _NO_ROOM}, 507)
     # With its trace: only Gradio's own routes are here, but the defect may be another.
     logger.warning("Refused a request to %s", request.url.path[:200], exc_info=error)
     return JSONResponse({"detail": _MISFIT}, 400)
