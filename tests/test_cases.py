@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from inctrl_core import Detector, load_detector
-from inctrl_core.diagnostics import NormalRange, normal_range
+from inctrl_core.diagnostics import BARELY_ABOVE, NormalRange, normal_range
 from inctrl_core.errors import InctrlError
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.preprocessing import open_image, patch_box
@@ -93,6 +93,7 @@ class TestMeasured:
         else:
             assert above != case.anomalous
         assert outcome(case, session) == case.expected
+        assert session.ranges.standing(session.score.fused) != BARELY_ABOVE
 
     @pytest.mark.parametrize("name", REMEDIED)
     def test_the_normals_of_the_advice_help(self, play, name):
