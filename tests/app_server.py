@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui.examples import load_examples
@@ -22,10 +23,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_app(tools: bool = False, sources: dict[str, str | Path] | None = None) -> Iterator[str]:
-    """Serves the page with the embedded model (or others), and its MCP tools; yields its address.
+def running_app(
+    tools: bool = False, sources: dict[str, str | Path] | None = None, **options: Any
+) -> Iterator[str]:
+    """Serves the page; yields its address.
 
     Its uploads go to the folder that GRADIO_TEMP_DIR names at this time.
+
+    Args:
+        tools: Offer the MCP tools as well.
+        sources: Models; the embedded one where there are none.
+        options: More for ``launch``.
     """
     registry = ModelRegistry(sources or {DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
     page = build_page(registry, load_examples(), tools)
@@ -36,6 +44,7 @@ def running_app(tools: bool = False, sources: dict[str, str | Path] | None = Non
         quiet=True,
         mcp_server=tools,
         **launch_options(),
+        **options,
         **guard(page),
     )
     registry.warm_up()

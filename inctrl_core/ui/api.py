@@ -64,8 +64,7 @@ class ScoreApi:
             [normals, query, object_name, model],
             [result, picture],
             preprocess=False,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
+            **MODEL_QUEUE,
             api_name="score",
             api_visibility=visibility,
         )

@@ -23,8 +23,8 @@ from .runner import ModelRunner
 from .session import Session, start_session, with_phrases
 from .stress_run import compute_part, run_to_dict, start_run, with_result
 
-# Beside the visitors' queue, so that a long analysis takes its share of the computer and no more.
-ANALYSIS_QUEUE = "analysis"
+# Beside the visitors' queue: a long analysis takes its turns among them, and no place of theirs.
+ANALYSIS_QUEUE = {"concurrency_id": "analysis", "concurrency_limit": 1}
 MAX_QUERIES = 64
 
 UploadedFiles = list[dict[str, Any]] | None
@@ -70,8 +70,7 @@ class AnalysisApi:
                 inputs,
                 result,
                 preprocess=False,
-                concurrency_id=ANALYSIS_QUEUE,
-                concurrency_limit=1,
+                **ANALYSIS_QUEUE,
                 api_name=endpoint.__name__,
                 api_visibility=visibility,
             )

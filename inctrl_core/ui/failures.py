@@ -175,8 +175,7 @@ class FailuresTab:
             handler,
             inputs,
             self.played,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
+            **MODEL_QUEUE,
             show_progress_on=[place],
             api_visibility="private",
         )

@@ -14,9 +14,10 @@ from .examples import ExampleSet
 from .models import ModelRegistry
 from .session import Session
 
-# Every event that runs the model shares this queue, one at a time: two at once on the same cores
-# would both be late.
-MODEL_QUEUE = "model"
+# Every event that runs the model shares this queue. Several may start, so that those which wait for
+# a download leave room for others; they compute one at a time (see ModelRunner): two at once on the
+# same cores would both be late.
+MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 16}
 
 # What Gradio hands over with preprocess=False, after it has made sure that every path is that of a
 # file this visitor uploaded. Its own preprocessing would decode the images, before our limits and

@@ -208,8 +208,7 @@ class InspectTab:
             [self.session, self.notice, self.row, self.column],
             preprocess=False,
             validator=check_form,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
+            **MODEL_QUEUE,
             show_progress_on=[self.notice, self.verdict],
             api_visibility="private",
         )
@@ -239,8 +238,7 @@ class InspectTab:
             inputs,
             [self.session, self.notice, self.form.normals],
             preprocess=False,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
+            **MODEL_QUEUE,
             show_progress_on=[self.verdict],
             api_visibility="private",
         )

@@ -157,8 +157,7 @@ class LiveTab:
             self.handlers.score_frame,
             [form.normals, form.object_name, form.model, self.bank],
             [self.bank, self.stage],
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
+            **MODEL_QUEUE,
             **options,
         )
         self.stage.normal(

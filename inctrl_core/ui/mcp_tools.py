@@ -105,7 +105,6 @@ class McpTools:
             inputs,
             output,
             preprocess=False,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
+            **MODEL_QUEUE,
             api_name=tool.__name__,
         )

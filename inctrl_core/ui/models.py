@@ -23,6 +23,9 @@ class ModelRegistry:
 
     Detectors hold nothing of any visitor, so all may share one.
 
+    Attributes:
+        turn: Held while any of the models computes.
+
     Args:
         sources: Models by the name shown to visitors: a name of ``assets/`` or a directory.
         device: As for :func:`inctrl_core.load_detector`.
@@ -41,7 +44,8 @@ class ModelRegistry:
         self._device = device
         self._capacity = capacity
         self._loaded: OrderedDict[str, Detector] = OrderedDict()
-        # Three locks, each for as short as it can be: a download keeps only those waiting who asked
+        self.turn = threading.Lock()
+        # Three locks more, each for as short as it can be: a download keeps only those waiting who asked
         # for that model; one model at a time takes memory; the list is held for an instant.
         self._fetching = {name: threading.Lock() for name in self._sources}
         self._loading = threading.Lock()

@@ -103,5 +103,4 @@ def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         # Unforeseen errors keep their details in the log; foreseen ones are shown by the page.
         "show_error": False,
-        "ssr_mode": False,
     }

@@ -64,7 +64,8 @@ class ModelRunner:
         """
         # Loaded on this side: what a borrowed process loads is gone when it ends.
         self._registry.get(model, on_progress)
-        outcome = self._run_there(step, model, arguments)
+        with self._registry.turn:
+            outcome = self._run_there(step, model, arguments)
         if isinstance(outcome, InctrlError):
             raise outcome
         return outcome

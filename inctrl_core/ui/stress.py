@@ -183,8 +183,7 @@ class StressTab:
             [self.state, self.notice, self.result, *sections],
             preprocess=False,
             validator=check_form,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
+            **MODEL_QUEUE,
             show_progress_on=[self.notice],
             api_visibility="private",
         )
@@ -196,8 +195,7 @@ class StressTab:
                 self.handlers.advance,
                 self.state,
                 [self.state, self.notice, *sections],
-                concurrency_id=MODEL_QUEUE,
-                concurrency_limit=1,
+                **MODEL_QUEUE,
                 show_progress="hidden",
                 api_visibility="private",
             )

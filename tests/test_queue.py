@@ -1,0 +1,80 @@
+"""What one visitor's long work means for the others, and where the queue ends."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from inctrl_core.errors import ModelError
+from inctrl_core.loading import DEFAULT_MODEL
+from inctrl_core.ui import models
+from inctrl_core.ui.examples import load_examples
+from inctrl_core.ui.page import QUEUE_SIZE
+from tests.app_server import running_app
+
+EXAMPLE = load_examples()["washer"]
+SLOW = "slow"
+
+
+def score(client: Client, model: str) -> float:
+    normals = [handle_file(path) for path in EXAMPLE.normals[:2]]
+    query = handle_file(EXAMPLE.queries[0].path)
+    return client.predict(normals, query, "washer", model, api_name="/score")[0]["fused"]
+
+
+@pytest.fixture
+def download(monkeypatch: pytest.MonkeyPatch):
+    """A download that begins, and goes on until it is told to fail."""
+    begun, ended = threading.Event(), threading.Event()
+    fetch = models.fetch_files
+
+    def fetch_slowly(source: str | Path, on_progress: object = None) -> None:
+        if source != "nobody/slow":
+            return fetch(source, on_progress)
+        begun.set()
+        ended.wait(60)
+        raise ModelError("The download was broken off; try again.")
+
+    monkeypatch.setattr(models, "fetch_files", fetch_slowly)
+    yield begun, ended
+    ended.set()
+
+
+def test_a_download_keeps_nobody_else_waiting(download):
+    begun, ended = download
+    sources = {DEFAULT_MODEL: DEFAULT_MODEL, SLOW: "nobody/slow"}
+    with running_app(sources=sources) as address, ThreadPoolExecutor() as pool:
+        clients = [Client(address, verbose=False) for _ in range(4)]
+        waiting = [pool.submit(score, client, SLOW) for client in clients[:3]]
+        assert begun.wait(30)
+        assert 0 < score(clients[3], DEFAULT_MODEL) < 1
+        assert not any(future.done() for future in waiting)
+        ended.set()
+        for future in waiting:
+            with pytest.raises(AppError, match="broken off"):
+                future.result(timeout=60)
+
+
+def test_a_full_queue_is_told_at_once(download):
+    _, ended = download
+    sources = {DEFAULT_MODEL: DEFAULT_MODEL, SLOW: "nobody/slow"}
+    with running_app(sources=sources) as address:
+        config = httpx.get(f"{address}config").json()
+        index = next(d["id"] for d in config["dependencies"] if d["api_name"] == "explain")
+        body = {"data": [[], None, "x", SLOW, "", ""], "fn_index": index}
+
+        def join(number: int) -> httpx.Response:
+            whole = body | {"session_hash": f"visitor{number}"}
+            return httpx.post(f"{address}gradio_api/queue/join", json=whole, timeout=30)
+
+        answers = [join(number) for number in range(QUEUE_SIZE + 8)]
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert refused and len(refused) < len(answers)
+        assert "full" in refused[0].json()["detail"].lower()
+        ended.set()
