@@ -16,6 +16,7 @@ from inctrl_core.errors import InctrlError
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui import charts, render, session
 from inctrl_core.ui.examples import EXAMPLES
+from inctrl_core.ui.markup import error_html
 
 LAWN = EXAMPLES / "lawn"
 NORMALS = sorted((LAWN / "normals").iterdir())[:4]
@@ -91,7 +92,7 @@ def test_what_a_visitor_types_is_escaped(detector):
     result = session.start_session(detector, DEFAULT_MODEL, files, "<img src=x onerror=alert(1)>")
     for markup in (render.text_html(result), render.verdict_html(result)):
         assert "<img" not in markup
-    assert "<script>" not in render.error_html("<script>")
+    assert "<script>" not in error_html("<script>")
 
 
 @pytest.mark.parametrize(

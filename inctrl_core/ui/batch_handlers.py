@@ -21,8 +21,8 @@ from .batch_table import histogram_html, progress_html, summary_html, table_html
 from .examples import ExampleSet, pick_query, queries_html
 from .form import UploadedGallery, gallery_paths
 from .handlers import download_progress
+from .markup import error_html
 from .models import ModelRegistry
-from .render import error_html
 from .runner import ModelRunner
 from .session import Session, start_session
 

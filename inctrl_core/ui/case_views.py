@@ -10,7 +10,7 @@ from ..figures import outline, resize_for_screen
 from ..preprocessing import open_image
 from .cases import ALARM, GUESSES, MISSED, REASONS, RIGHT, Case, outcome, read_mask
 from .charts import range_strip
-from .examples import jpeg_uri
+from .markup import jpeg_uri
 from .render import Display, heatmap, strongest_patch
 from .session import NORMAL_PIXELS, QUERY_PIXELS, QUERY_SIDE, Session
 

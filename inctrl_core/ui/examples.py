@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from PIL import Image, ImageOps
 
 from ..errors import InctrlError
 from ..preprocessing import open_image
+from .markup import jpeg_uri
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SET_FILE = "set.json"
@@ -147,13 +146,6 @@ def thumbnail(path: Path, size: tuple[int, int]) -> str:
     """A small JPEG of the image as a data URI, so that no path is ever served."""
     image = ImageOps.fit(open_image(path), size, Image.Resampling.LANCZOS)
     return jpeg_uri(image, quality=82)
-
-
-def jpeg_uri(image: Image.Image, quality: int = 88) -> str:
-    """An image as a JPEG data URI."""
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _card(example: ExampleSet) -> str:

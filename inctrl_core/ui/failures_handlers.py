@@ -24,8 +24,8 @@ from .case_views import (
 from .cases import GUESSES, Case, find_case, outcome
 from .examples import thumbnail
 from .handlers import download_progress
+from .markup import error_html
 from .models import ModelRegistry
-from .render import error_html
 from .runner import ModelRunner
 from .session import Session, start_session
 

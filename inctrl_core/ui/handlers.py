@@ -12,11 +12,11 @@ from ..hub import Progress
 from ..preprocessing import patch_at
 from .examples import ExampleSet, pick_query, queries_html
 from .form import UploadedFile, UploadedGallery, file_path, gallery_paths
+from .markup import error_html
 from .models import ModelRegistry
 from .render import (
     Display,
     depths,
-    error_html,
     heatmap,
     ledger_html,
     offered_depth,

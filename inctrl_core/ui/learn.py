@@ -13,8 +13,9 @@ from .form import MODEL_QUEUE, Shared
 from .handlers import download_progress
 from .lesson import explain, patch_html, score_follows_patch, score_html, start_html
 from .lesson_parts import Lesson
+from .markup import error_html
 from .models import ModelRegistry
-from .render import error_html, strongest_patch
+from .render import strongest_patch
 from .runner import ModelRunner
 from .session import SESSION_SECONDS, Session, start_session
 

@@ -16,7 +16,7 @@ from PIL import Image
 from ..figures import COLOUR_MAPS, OverlayStyle, colour_table, overlay
 from ..preprocessing import crop_image
 from ..walkthrough import FusionAccount
-from .examples import jpeg_uri
+from .markup import jpeg_uri
 from .session import Picture, Session
 
 DEVIATION = (

@@ -11,7 +11,6 @@ from ..figures import COLOUR_MAPS, OverlayStyle, overlay
 from ..preprocessing import patch_box
 from ..walkthrough import compare_patch
 from .charts import colour_bar
-from .examples import jpeg_uri
 from .lesson_parts import (
     TILE,
     Lesson,
@@ -34,6 +33,7 @@ from .lesson_parts import (
     sum_line,
     tile_row,
 )
+from .markup import jpeg_uri
 from .render import depth_names
 from .session import Picture
 

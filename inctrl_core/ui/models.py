@@ -45,8 +45,8 @@ class ModelRegistry:
         self._capacity = capacity
         self._loaded: OrderedDict[str, Detector] = OrderedDict()
         self.turn = threading.Lock()
-        # Three locks more, each for as short as it can be: a download keeps only those waiting who asked
-        # for that model; one model at a time takes memory; the list is held for an instant.
+        # Three locks more, each for as short as it can be: a download keeps only those waiting who
+        # asked for that model; one model at a time takes memory; the list is held for an instant.
         self._fetching = {name: threading.Lock() for name in self._sources}
         self._loading = threading.Lock()
         self._list = threading.Lock()

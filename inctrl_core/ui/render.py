@@ -15,10 +15,11 @@ from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
 from ..heads import TrainingFreeFusion
 from .charts import colour_bar, ledger_table, range_strip, text_bars
-from .examples import jpeg_uri
+from .markup import jpeg_uri, term
 from .session import Picture, Session
 
 MEAN = "All depths"
+UNTRAINED = "A fixed formula joins the signals; nothing was learnt from examples of damage."
 VERDICTS = {
     ABOVE: "Above every normal",
     BARELY_ABOVE: "Barely above the normals",
@@ -152,11 +153,6 @@ def provenance_html(session: Session, display: Display) -> str:
     )
 
 
-def error_html(message: str) -> str:
-    """One sentence about what went wrong, for the place where the result would be."""
-    return f'<div class="ic-error" role="alert">{html.escape(message)}</div>'
-
-
 def _tile(normal: Picture, match: PatchMatch, name: str, grid: int) -> str:
     image = mark_patch(normal.image, normal.crop_box, grid, match.row, match.column)
     where = f"normal {match.normal + 1}, row {match.row + 1}, column {match.column + 1}"
@@ -221,7 +217,7 @@ def _weights(heads: HeadsConfig) -> Mapping[str, float]:
 
 
 def _untrained(heads: HeadsConfig) -> str:
-    return ", training-free" if heads.form == "training-free" else ""
+    return f", {term('training-free', UNTRAINED)}" if heads.form == "training-free" else ""
 
 
 def _words_count(heads: HeadsConfig) -> str:

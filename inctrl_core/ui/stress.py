@@ -21,8 +21,8 @@ from .form import (
 )
 from .handlers import download_progress
 from .inspect import InspectTab
+from .markup import error_html
 from .models import ModelRegistry
-from .render import error_html
 from .runner import ModelRunner
 from .session import SESSION_SECONDS, Session, start_session
 from .stress_run import CURVE, DROP, PARTS, POISON, StressRun, compute_part, start_run, with_result

@@ -13,7 +13,7 @@ from ..perturbations import perturb
 from ..score import Score
 from ..stress import StrengthCurve, agreement, turned_at
 from .charts import colour_bar
-from .examples import jpeg_uri
+from .markup import jpeg_uri, term
 from .session import Session
 from .stress_charts import curve_chart, drop_table, shared_top, strength_chart, strength_key
 from .stress_run import CHANGES, CURVE, DROP, PARTS, POISON, StressRun, run_to_dict
@@ -52,14 +52,6 @@ SEEN = (
     "The square that goes into the model, at the model's size. Corners that turning would leave "
     "empty are filled with the mirrored image."
 )
-
-
-def term(word: str, meaning: str) -> str:
-    """A word with its meaning, shown when it is pointed at or reached by keyboard or touch."""
-    return (
-        f'<span class="ic-term" tabindex="0">{html.escape(word)}'
-        f'<span role="tooltip">{html.escape(meaning)}</span></span>'
-    )
 
 
 def head_html(run: StressRun) -> str:
