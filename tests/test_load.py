@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.load.visitors import measure
 
 
+@pytest.mark.slow
 def test_visitors_at_once_get_what_each_would_get_alone():
     report = measure(visitors=4, requests=24, rounds=1)
     assert report["requests"] == 24 and 0 < report["bad"] < 24

@@ -7,6 +7,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def ask(address: str, tool: str = "", arguments: dict[str, str] | None = None) -
                     return (await session.list_tools()).tools
                 return await session.call_tool(tool, arguments)
 
-    return asyncio.run(talk())
+    # On a thread of its own: the browser of other tests may keep a loop running on this one.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(talk())).result()
 
 
 @pytest.fixture(scope="module")

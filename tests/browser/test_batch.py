@@ -165,6 +165,7 @@ def test_what_is_missing_is_said_beside_its_field(page: Page, address: str):
     expect(page.locator("#batch-run")).to_be_enabled()
 
 
+@pytest.mark.slow
 def test_another_visitor_gets_a_score_in_between_and_a_long_batch_stops(
     page: Page, browser: Browser, address: str, tmp_path: Path
 ):

@@ -55,6 +55,7 @@ def use(page: Page, address: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_under_a_path_behind_a_proxy(opened: Page):
     with running_app(root_path=PREFIX) as target, running_proxy(PREFIX, target) as address:
         outside: list[str] = []
