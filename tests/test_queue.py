@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,6 +45,27 @@ def download(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(models, "fetch_files", fetch_slowly)
     yield begun, ended
     ended.set()
+
+
+def test_a_long_work_lets_others_in_after_each_of_its_parts():
+    turns, parts = models.Turns(), []
+
+    def work() -> None:
+        for part in range(50):
+            with turns:
+                parts.append(part)
+                time.sleep(0.01)
+
+    def visit() -> int:
+        before = len(parts)
+        with turns:
+            return len(parts) - before
+
+    with ThreadPoolExecutor() as pool:
+        working = pool.submit(work)
+        waits = [pool.submit(visit).result(timeout=30) for _ in range(5)]
+        working.result(timeout=30)
+    assert max(waits) <= 2 and len(parts) == 50
 
 
 def test_a_download_keeps_nobody_else_waiting(download):

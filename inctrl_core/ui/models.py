@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +16,37 @@ from ..hub import Progress
 from ..loading import ASSETS, DEFAULT_MODEL, fetch_files, load_detector
 
 logger = logging.getLogger(__name__)
+
+
+class Turns:
+    """A lock that goes to whoever has waited longest.
+
+    Python's own goes to whoever asks at the right moment, mostly to the thread that has just let
+    it go: one long analysis, part after part, would keep all visitors waiting.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+        self._taken = False
+
+    def __enter__(self) -> None:
+        """Waits for a turn."""
+        with self._guard:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Event()
+            self._waiting.append(mine)
+        mine.wait()
+
+    def __exit__(self, *error: object) -> None:
+        """Hands the turn on."""
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._taken = False
 
 
 class ModelRegistry:
@@ -44,8 +75,8 @@ class ModelRegistry:
         self._device = device
         self._capacity = capacity
         self._loaded: OrderedDict[str, Detector] = OrderedDict()
-        self.turn = threading.Lock()
-        # Three locks more, each for as short as it can be: a download keeps only those waiting who
+        self.turn = Turns()
+        # Three locks, each for as short as it can be: a download keeps only those waiting who
         # asked for that model; one model at a time takes memory; the list is held for an instant.
         self._fetching = {name: threading.Lock() for name in self._sources}
         self._loading = threading.Lock()

@@ -19,6 +19,8 @@ GPU_SECONDS = 60
 class ModelRunner:
     """Calls steps with a detector, on a GPU lent for the call where the host lends GPUs (ZeroGPU).
 
+    One step at a time computes, in the order of the calls; downloads wait for nobody's turn.
+
     What goes in and comes out lies on the CPU and can be pickled; sessions are moved both ways.
 
     Args:
