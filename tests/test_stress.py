@@ -16,6 +16,7 @@ import pytest
 from inctrl_core import Detector, diagnostics, load_detector, stress
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
 from inctrl_core.diagnostics import DropOne, NormalRange, ShotsPoint
+from inctrl_core.errors import InctrlError
 from inctrl_core.heads import TrainingFreeFusion
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.perturbations import perturb
@@ -383,17 +384,38 @@ class TestHandlers:
         return handlers.begin(gallery, {"path": query}, "lawn", DEFAULT_MODEL, session)
 
     def test_each_step_shows_one_section_and_more_steps_do_nothing(self, handlers):
-        run, notice, *_ = self.begin(handlers, str(QUERY))
+        begun, notice, *_ = self.begin(handlers, str(QUERY))
         assert notice == ""
-        shown = []
+        run, shown = None, []
         for _ in range(4):  # The other kinds of change are like the first.
-            run, _, _, *sections = handlers.advance(run)
-            shown.append([isinstance(section, str) for section in sections].index(True))
-            assert sum(isinstance(section, str) for section in sections) == 1
+            run, _, _, *sections = handlers.advance(begun, run)
+            written = [isinstance(section, str) and section != "" for section in sections]
+            shown.append(written.index(True))
+            assert sum(written) == 1
         assert shown == [0, 1, 2, 3]
         done = dataclasses.replace(run, done=len(PARTS))
-        assert handlers.advance(done) == (gr.skip(),) * 7
-        assert handlers.advance(None) == (gr.skip(),) * 7
+        assert handlers.advance(begun, done) == (gr.skip(),) * 7
+        assert handlers.advance(None, None) == (gr.skip(),) * 7
+        assert handlers.advance(None, run) == (gr.skip(),) * 7
+
+    def test_a_part_of_an_earlier_run_that_ends_late_does_not_replace_the_last(self, handlers):
+        first, *_ = self.begin(handlers, str(QUERY))
+        second, *_ = self.begin(handlers, str(LAWN / "queries" / "paper.jpg"))
+        late = handlers.advance(first, None)[0]
+        run, _, _, *sections = handlers.advance(second, late)
+        assert run.session is second.session and run.done == 1
+        assert sections[0] and sections[1:] == ["", "", ""]
+
+    def test_a_part_that_fails_gives_one_sentence_and_ends_the_run(self, handlers, monkeypatch):
+        begun, *_ = self.begin(handlers, str(QUERY))
+
+        def refuse(*_: object) -> None:
+            raise InctrlError("Too little memory.")
+
+        monkeypatch.setattr(handlers, "run", refuse)
+        run, notice, *rest = handlers.advance(begun, None)
+        assert "Too little memory." in notice and rest == [gr.skip()] * 5
+        assert handlers.advance(begun, run) == (gr.skip(),) * 7
 
     def test_the_visitor_s_bank_serves_and_the_session_stays(self, handlers, detector):
         session = session_of(detector, 2, "lawn")

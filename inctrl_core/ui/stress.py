@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 from collections.abc import Mapping
 from typing import Any
@@ -102,12 +103,19 @@ class StressHandlers:
             return None, error_html(str(error)), gr.Column(visible=False), *[gr.skip()] * 5
         return run, "", gr.Column(visible=True), head_html(run), "", "", "", ""
 
-    def advance(self, run: StressRun | None) -> tuple[Any, ...]:
+    def advance(self, begun: StressRun | None, run: StressRun | None) -> tuple[Any, ...]:
         """Does whatever part comes next; nothing where none does.
+
+        Args:
+            begun: The visitor's last run as :meth:`begin` left it.
+            run: What has come of it so far; or of an earlier run, as a part of that may end late.
 
         Returns:
             The run, the notice, and the sections, as far as they change.
         """
+        fresh = begun is not None and (run is None or run.session is not begun.session)
+        if fresh or begun is None:
+            run = begun
         part = None if run is None else run.next_part
         if part is None:
             return (gr.skip(),) * 7
@@ -115,12 +123,14 @@ class StressHandlers:
         try:
             result = self.run(compute_part, session.model, session, part, run.query, run.normal)
         except InctrlError as error:
-            return None, error_html(str(error)), *[gr.skip()] * 5
+            ended = dataclasses.replace(run, done=len(PARTS))
+            return ended, error_html(str(error)), *[gr.skip()] * 5
         run = with_result(run, result)
         sections = {CURVE: curve_html, DROP: drop_html, POISON: poison_html}
         changed = sections.get(part, changes_html)
+        others = "" if fresh else gr.skip()
         shown = [
-            section(run) if section is changed else gr.skip()
+            section(run) if section is changed else others
             for section in (*sections.values(), changes_html)
         ]
         return run, "", head_html(run), *shown
@@ -145,6 +155,7 @@ class StressTab:
     def build(self) -> None:
         """Lays out the tab."""
         # A run of its own: what Inspect shows must not change under the visitor's hands.
+        self.begun = gr.State(None, time_to_live=SESSION_SECONDS)
         self.state = gr.State(None, time_to_live=SESSION_SECONDS)
         gr.HTML(WELCOME)
         with gr.Row(elem_id="stress-actions"):
@@ -180,20 +191,21 @@ class StressTab:
         event = trigger(
             self.handlers.begin,
             [form.normals, form.query, form.object_name, form.model, self.shared.session],
-            [self.state, self.notice, self.result, *sections],
+            [self.begun, self.notice, self.result, *sections],
             preprocess=False,
             validator=check_form,
             **MODEL_QUEUE,
+            trigger_mode="always_last",
             show_progress_on=[self.notice],
             api_visibility="private",
         )
         event.then(None, js=SHOWN, api_visibility="private")
         # One event a part, each with its own place in the queue: others get in between. A part is
-        # whatever the run needs next, so that two chains started in a hurry do no harm.
+        # whatever the last run needs next, so that two chains started in a hurry do no harm.
         for _ in PARTS:
             event = event.success(
                 self.handlers.advance,
-                self.state,
+                [self.begun, self.state],
                 [self.state, self.notice, *sections],
                 **MODEL_QUEUE,
                 show_progress="hidden",
