@@ -224,15 +224,16 @@ class TestSession:
 
     def test_a_query_among_the_normals_finds_itself(self, registry, scored):
         detector = registry.get(DEFAULT_MODEL)
-        larger = session.with_query_as_normal(detector, scored, str(QUERY))
+        larger = session.with_query_as_normal(detector, scored)
+        assert larger.normal_files == (*scored.normal_files, str(QUERY))
         assert larger.bank.shots == 5 and len(larger.normals) == 5
         assert larger.score.patch_max == pytest.approx(0.0, abs=1e-5)
         assert (larger.score.nearest[..., 0] == 4).mean() > 0.95
         assert larger.before is scored.score
         for _ in range(11):
-            larger = session.with_query_as_normal(detector, larger, str(QUERY))
+            larger = session.with_query_as_normal(detector, larger)
         with pytest.raises(InctrlError, match="use at most 16"):
-            session.with_query_as_normal(detector, larger, str(QUERY))
+            session.with_query_as_normal(detector, larger)
 
     def test_large_images_are_shown_smaller_and_scored_as_they_are(self, registry, tmp_path):
         large = tmp_path / "large.jpg"

@@ -60,7 +60,7 @@ def test_all_steps_of_the_page_cross(registry: ModelRegistry, borrowed: list[byt
     assert first.score.fused == here.score.fused
     spoken = run(with_phrases, "golden", first, ["whole"], ["melted"])
     assert spoken.score.text_anomaly != first.score.text_anomaly
-    assert run(with_query_as_normal, "golden", spoken, QUERY).bank.shots == 3
+    assert run(with_query_as_normal, "golden", spoken).bank.shots == 3
     name, _, score = run(score_files, "golden", NORMALS, QUERY, "candle")
     assert (name, score.fused) == ("candle", here.score.fused)
     assert len(borrowed) == 8

@@ -57,7 +57,7 @@ class InspectHandlers:
         try:
             example, index = pick_query(self.examples, event._data)
         except InctrlError as error:
-            raise gr.Error(str(error)) from None
+            raise gr.Error(str(error), print_exception=False) from None
         return (
             [str(path) for path in example.normals],
             str(example.queries[index].path),
@@ -168,14 +168,13 @@ class InspectHandlers:
             return gr.skip(), error_html(str(error)), gr.skip()
 
     def use_as_normal(
-        self, session: Session | None, normals: UploadedGallery, query: UploadedFile
+        self, session: Session | None, normals: UploadedGallery
     ) -> tuple[Any, Any, Any]:
-        """Adds the query to the normals, to quiet a false alarm, and scores it again."""
+        """Adds the scored query to the normals, to quiet a false alarm, and scores it again."""
         try:
             if session is None:
                 raise InctrlError("Score an image first.")
-            path = file_path(query)
-            larger = self.run(with_query_as_normal, session.model, session, path)
+            larger = self.run(with_query_as_normal, session.model, session)
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
-        return larger, "", [*gallery_paths(normals), path]
+        return larger, "", [*gallery_paths(normals), session.query_file]

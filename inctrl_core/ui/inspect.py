@@ -146,7 +146,7 @@ class InspectTab:
         self._change_after(
             self.add_normal.click,
             self.handlers.use_as_normal,
-            [self.session, form.normals, form.query],
+            [self.session, form.normals],
         )
         self._wire_display()
 
@@ -209,6 +209,8 @@ class InspectTab:
             preprocess=False,
             validator=check_form,
             **MODEL_QUEUE,
+            # The form holds another query by then; its result is what must be shown.
+            trigger_mode="always_last",
             show_progress_on=[self.notice, self.verdict],
             api_visibility="private",
         )
@@ -249,6 +251,7 @@ class InspectTab:
             self.handlers.show_map,
             self._display,
             self._pictures,
+            trigger_mode="always_last",
             show_progress="hidden",
             api_visibility="private",
         )
@@ -264,6 +267,7 @@ class InspectTab:
                 self.own_normal,
                 self.own_anomaly,
             ],
+            trigger_mode="always_last",
             show_progress="hidden",
             api_visibility="private",
         )

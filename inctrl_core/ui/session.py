@@ -60,6 +60,7 @@ class Session:
         normals: The normals for the screen.
         ranges: The normals against each other; None where there is one.
         scales: Heatmap scale of the mean map, then of each depth.
+        query_file: Path that the query came from; the form may hold another by now.
         encoded: The query.
         query: The query for the screen.
         score: Its score.
@@ -77,6 +78,7 @@ class Session:
     normals: tuple[Picture, ...]
     ranges: NormalRange | None
     scales: tuple[PatchScale, ...]
+    query_file: str
     encoded: EncodedImages
     query: Picture
     score: Score
@@ -133,6 +135,7 @@ def start_session(
         normal_files=normal_files,
         bank=bank,
         normals=normals,
+        query_file=query_file,
         encoded=encoded,
         query=shown,
         phrases=phrases,
@@ -189,7 +192,7 @@ def with_phrases(
     return dataclasses.replace(changed, phrases=phrases, before=session.score, change=what)
 
 
-def with_query_as_normal(detector: Detector, session: Session, query_file: str) -> Session:
+def with_query_as_normal(detector: Detector, session: Session) -> Session:
     """Adds the query to the normals and scores it again.
 
     Raises:
@@ -200,7 +203,7 @@ def with_query_as_normal(detector: Detector, session: Session, query_file: str) 
     shown = picture(session.query.image, session.query.crop_box, NORMAL_PIXELS)
     return dataclasses.replace(
         _rescore(detector, session, larger, (*session.normals, shown)),
-        normal_files=(*session.normal_files, query_file),
+        normal_files=(*session.normal_files, session.query_file),
         before=session.score,
         change=f"Now normal number {larger.shots}, it finds itself",
     )
