@@ -391,9 +391,8 @@ class TestMemoryOfTheDevice:
         monkeypatch.setattr(models, "fetch_files", lambda *_: None)
         monkeypatch.setattr(models, "load_detector", lambda *_, **__: golden_detector)
         run = ModelRunner(ModelRegistry({"golden": "golden"}))
-        image = Image.open(QUERY)
         with pytest.raises(InctrlError, match="too little memory for one image; close"):
-            run(score_files, "golden", [str(path) for path in NORMALS], image, "candle")
+            run(score_files, "golden", [str(path) for path in NORMALS], QUERY, "candle")
 
     @pytest.mark.parametrize("step", ["layer_residuals", "build_prompt_bank"])
     def test_also_after_the_backbone(self, golden_detector, monkeypatch, step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Literal
 
 import gradio as gr
@@ -16,7 +17,7 @@ from ..figures import OverlayStyle, overlay
 from ..preprocessing import open_image
 from ..prompt_bank import check_shots
 from ..score import Score
-from .form import MODEL_QUEUE, UploadedFile, file_path
+from .form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path
 from .models import ModelRegistry
 from .runner import ModelRunner
 
@@ -44,6 +45,7 @@ class ScoreApi:
     def __init__(self, registry: ModelRegistry) -> None:
         self.registry = registry
         self.run = ModelRunner(registry)
+        self._drawing = Lock()
 
     def build(self, visibility: Visibility = "public") -> None:
         """Registers the endpoint.
@@ -71,7 +73,7 @@ class ScoreApi:
 
     def score(
         self,
-        normals: list[dict[str, Any]] | None,
+        normals: UploadedFiles,
         query: UploadedFile,
         object_name: str = "object",
         model: str = "",
@@ -94,17 +96,18 @@ class ScoreApi:
             check_shots(len(files))
             if not file_path(query):
                 raise InctrlError("Add the image to check.")
-            image = open_image(file_path(query))
-            bank_name, scale, score = self.run(score_files, model, files, image, object_name)
-        picture = overlay(
-            image, score.patch_map, score.crop_box, OverlayStyle(scale.low, scale.high)
-        )
+            path = file_path(query)
+            bank_name, scale, score = self.run(score_files, model, files, path, object_name)
+            # One at a time: drawing on one of the largest images takes close to 1 GB.
+            with self._drawing:
+                style = OverlayStyle(scale.low, scale.high)
+                picture = overlay(open_image(path), score.patch_map, score.crop_box, style)
         about = {"model": model, "object_name": bank_name, "shots": len(files)}
         return about | score.to_dict(), picture
 
 
 def score_files(
-    detector: Detector, files: Sequence[str], query: Image.Image, object_name: str
+    detector: Detector, files: Sequence[str], query: str, object_name: str
 ) -> tuple[str, PatchScale, Score]:
     """Scores one query; nothing of the result lies on the model's device.
 
@@ -114,5 +117,6 @@ def score_files(
     Raises:
         InctrlError: Anything in the input cannot be used.
     """
+    encoded = detector.encode([query])
     bank = detector.build_bank(files, object_name)
-    return bank.object_name, patch_scale(bank), detector.score([query], bank)[0]
+    return bank.object_name, patch_scale(bank), detector.score_encoded(encoded, bank)[0]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ..batch import QueryFile, score_chunk
+from ..batch import score_chunk
 from ..batch_export import batch_dict
 from ..errors import InctrlError
 from ..explanations import patch_matches
 from .api import Visibility, told_to_client
+from .batch_handlers import query_files
 from .batch_job import start_job
-from .form import UploadedFile, file_path
+from .form import UploadedFile, UploadedFiles, file_path
 from .models import ModelRegistry
 from .render import strongest_patch
 from .runner import ModelRunner
@@ -26,8 +26,6 @@ from .stress_run import compute_part, run_to_dict, start_run, with_result
 # Beside the visitors' queue: a long analysis takes its turns among them, and no place of theirs.
 ANALYSIS_QUEUE = {"concurrency_id": "analysis", "concurrency_limit": 1}
 MAX_QUERIES = 64
-
-UploadedFiles = list[dict[str, Any]] | None
 
 
 class AnalysisApi:
@@ -126,10 +124,7 @@ class AnalysisApi:
             that range, or why it cannot be read.
         """
         with told_to_client():
-            files = tuple(
-                QueryFile(file_path(file), file.get("orig_name") or Path(file_path(file)).name)
-                for file in queries or ()
-            )
+            files = query_files(queries)
             if len(files) > MAX_QUERIES:
                 raise InctrlError(f"There are {len(files)} queries; use at most {MAX_QUERIES}.")
             paths = tuple(file_path(file) for file in normals or ())

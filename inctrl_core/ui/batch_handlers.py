@@ -12,21 +12,18 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from ..batch import QueryFile, score_chunk
+from ..batch import BatchRow, QueryFile, score_chunk
 from ..batch_export import batch_csv, batch_json, plain_name, write_zip
 from ..errors import InctrlError
-from ..prompt_bank import MAX_SHOTS
 from .batch_job import BatchJob, files_problem, match_example, start_job
 from .batch_table import histogram_html, progress_html, summary_html, table_html
 from .examples import ExampleSet, pick_query, queries_html
-from .form import UploadedGallery, gallery_paths
+from .form import UploadedFiles, UploadedGallery, check_normals, file_path, gallery_paths
 from .handlers import download_progress
 from .markup import error_html
 from .models import ModelRegistry
 from .runner import ModelRunner
 from .session import Session, start_session
-
-UploadedFiles = list[dict[str, Any]] | None
 
 GONE = "These results are no longer here; score the images again."
 
@@ -48,7 +45,7 @@ class BatchHandlers:
         try:
             example, _ = pick_query(self.examples, event._data)
         except InctrlError as error:
-            raise gr.Error(str(error)) from None
+            raise gr.Error(str(error), print_exception=False) from None
         return (
             [str(path) for path in example.normals],
             example.object_name,
@@ -207,8 +204,8 @@ class BatchHandlers:
 def query_files(files: UploadedFiles) -> tuple[QueryFile, ...]:
     """The uploaded files under the names their owner gave them."""
     return tuple(
-        QueryFile(file["path"], plain_name(file.get("orig_name") or Path(file["path"]).name))
-        for file in files or ()
+        QueryFile(path, plain_name(file.get("orig_name") or Path(path).name))
+        for file, path in ((file, file_path(file)) for file in files or ())
     )
 
 
@@ -220,13 +217,10 @@ def check_batch(
     session: Session | None,
 ) -> list[dict[str, Any]]:
     """Says beside each field what is missing, before anything runs."""
-    count = len(gallery_paths(normals))
-    few = "Add at least one normal image."
-    many = f"There are {count} normal images; use at most {MAX_SHOTS}."
     problem = files_problem(query_files(files))
     fine = gr.validate(True, "")
     return [
-        gr.validate(1 <= count <= MAX_SHOTS, few if count == 0 else many),
+        check_normals(normals),
         gr.validate(not problem, problem),
         fine,
         fine,
@@ -257,7 +251,7 @@ def _view(job: BatchJob | None, notice: str = "") -> tuple[Any, ...]:
     )
 
 
-def _row(job: BatchJob | None, data: Mapping[str, Any]) -> Any:
+def _row(job: BatchJob | None, data: Mapping[str, Any]) -> BatchRow:
     if job is None:
         raise InctrlError(GONE)
     rows = job.batch.rows

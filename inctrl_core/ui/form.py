@@ -23,6 +23,7 @@ MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 16}
 # file this visitor uploaded. Its own preprocessing would decode the images, before our limits and
 # without our care for 16 bits, CMYK and transparency.
 UploadedFile = dict[str, Any] | None
+UploadedFiles = list[dict[str, Any]] | None
 UploadedGallery = list[dict[str, Any]] | None
 
 
@@ -109,6 +110,14 @@ def file_path(data: UploadedFile) -> str:
     return (data or {}).get("path") or ""
 
 
+def check_normals(normals: UploadedGallery) -> dict[str, Any]:
+    """Says beside the normals what is wrong with their number."""
+    count = len(gallery_paths(normals))
+    few = "Add at least one normal image."
+    many = f"There are {count} normal images; use at most {MAX_SHOTS}."
+    return gr.validate(1 <= count <= MAX_SHOTS, few if count == 0 else many)
+
+
 def check_form(
     normals: UploadedGallery,
     query: UploadedFile,
@@ -117,13 +126,11 @@ def check_form(
     session: Session | None,
 ) -> list[dict[str, Any]]:
     """Says beside each field what is missing, before anything runs."""
-    count = len(gallery_paths(normals))
-    few = "Add at least one normal image."
-    many = f"There are {count} normal images; use at most {MAX_SHOTS}."
+    fine = gr.validate(True, "")
     return [
-        gr.validate(1 <= count <= MAX_SHOTS, few if count == 0 else many),
+        check_normals(normals),
         gr.validate(bool(file_path(query)), "Add the image to check."),
-        gr.validate(True, ""),
-        gr.validate(True, ""),
-        gr.validate(True, ""),
+        fine,
+        fine,
+        fine,
     ]
