@@ -10,9 +10,10 @@ shot.width = shot.height = SIDE;
 let source = null;      // 'camera', 'video' or 'example'; null when stopped.
 let clip = [];          // Images of the example.
 let pending = null;     // {id, at, frame} of the frame under way.
-let frames = 0, seen = 0, scores = [], times = [];
+let frames = 0, seen = 0, scores = [], times = [], patience = PATIENCE;
 
-const say = text => { says.textContent = text; };
+// What is said already is not said again: a screen reader would read it out with every frame.
+const say = text => { if (says.textContent !== text) says.textContent = text; };
 const button = name => find(`[data-do=${name}]`);
 
 function draw(context, image, width, height, shift = 0) {
@@ -46,9 +47,13 @@ function send() {
   trigger('frame', {id: pending.id, image: encode()});
 }
 
-// Looks often enough for a source that has just started, and past an answer that never came.
+// Looks often enough for a source that has just started, and past an answer that never came. Each
+// time it waits twice as long: where a model is downloaded, frames would pile up on the server.
 setInterval(() => {
-  if (pending && performance.now() - pending.at > PATIENCE) pending = null;
+  if (pending && performance.now() - pending.at > patience) {
+    pending = null;
+    patience *= 2;
+  }
   send();
 }, 250);
 
@@ -117,7 +122,10 @@ watch('value', () => {
   if (answer.example) return play(answer.example);
   if (answer.taken) return say(`Frame taken as normal number ${answer.taken}.`);
   const mine = pending && pending.id === answer.id ? pending : null;
-  if (mine) pending = null;
+  if (mine) {
+    pending = null;
+    patience = PATIENCE;
+  }
   if (answer.error) return say(answer.error);
   if (!source || !mine) return;
   show(answer, mine.frame);
@@ -137,6 +145,7 @@ function begin(kind) {
   scores = [];
   times = [];
   pending = null;
+  patience = PATIENCE;
   stage.hidden = false;
   stage.dataset.scored = 0;
   button('normal').disabled = button('stop').disabled = false;
