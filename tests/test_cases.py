@@ -353,9 +353,9 @@ class TestHandlers:
         played = handlers.remedy("washer-line", DEFAULT_MODEL)
         markup, button = handlers.show_remedy("washer-line", played)
         assert "Now the model gets it right" in markup and not button.visible
-        session, normals, query, name, queries = handlers.look_closely("washer-line", played)
+        session, normals, query, *rest = handlers.look_closely("washer-line", played)
         assert session is played.session and len(normals) == 5 and "oil" not in str(normals)
-        assert query.endswith("scratch.jpg") and (name, queries) == ("metal washer", "")
+        assert query.endswith("scratch.jpg") and rest == ["metal washer", DEFAULT_MODEL, ""]
 
     def test_inspect_needs_a_result(self, handlers):
         with pytest.raises(gr.Error, match="Guess first"):

@@ -190,6 +190,7 @@ class FailuresTab:
                 form.normals,
                 form.query,
                 form.object_name,
+                form.model,
                 self.inspect.queries,
             ],
             show_progress="hidden",

@@ -167,16 +167,18 @@ class FailuresHandlers:
         """Hands the case to the other tabs.
 
         Returns:
-            Session, normals, query, object name, and nothing for the images of an example set.
+            Session, normals, query, object name, model, and nothing for the images of an example
+            set.
         """
         try:
             case = find_case(self.cases, name)
             if played is None or played.name != name or played.session is None:
                 raise InctrlError("Guess first; then the model runs and there is something to see.")
         except InctrlError as error:
-            raise gr.Error(str(error)) from None
+            raise gr.Error(str(error), print_exception=False) from None
         session = played.session
-        return session, list(session.normal_files), str(case.query), case.object_name, ""
+        normals = list(session.normal_files)
+        return session, normals, str(case.query), case.object_name, session.model, ""
 
     def _open(self, name: object, guessed: Guessed) -> tuple[Any, ...]:
         try:
