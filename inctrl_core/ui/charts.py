@@ -40,11 +40,16 @@ def range_strip(fused: float, ranges: NormalRange) -> str:
     )
 
 
-def colour_bar(scale: PatchScale, colour_map: str) -> str:
-    """The heatmap's colour scale with its numbers."""
+def gradient(colour_map: str) -> str:
+    """A colour map as a background in CSS, from left to right."""
     table = colour_table(colour_map)
     picked = table[[round(i * (len(table) - 1) / (_STOPS - 1)) for i in range(_STOPS)]]
     stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in picked.tolist())
+    return f"linear-gradient(90deg, {stops})"
+
+
+def colour_bar(scale: PatchScale, colour_map: str) -> str:
+    """The heatmap's colour scale with its numbers."""
     ticks = [(scale.low, f"{scale.low:g}"), (scale.high, f"{scale.high:.3f} or more")]
     if scale.normal_high is None:
         note = (
@@ -64,7 +69,7 @@ def colour_bar(scale: PatchScale, colour_map: str) -> str:
     )
     return (
         f'<div class="ic-bar"><p class="ic-label">Difference from the most similar patch of any '
-        f'normal</p><div class="ic-ramp" style="background:linear-gradient(90deg, {stops})"></div>'
+        f'normal</p><div class="ic-ramp" style="background:{gradient(colour_map)}"></div>'
         f'<div class="ic-ticks">{labels}</div><p class="ic-small">{note}</p></div>'
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..detector import Detector
-from ..errors import InctrlError
 from ..walkthrough import FusionAccount, ReferenceAccount, fusion_account
 from .lesson_match import match_step
-from .lesson_parts import Lesson
+from .lesson_parts import Lesson, Mark
 from .lesson_patches import crop_step, map_step, patches_step
 from .lesson_score import score_step
 from .lesson_signals import image_step, limits_html, text_step
+from .render import patch_place
 from .session import Session
 
 
@@ -42,7 +42,7 @@ def patch_html(lesson: Lesson, row: float | None, column: float | None) -> tuple
     Raises:
         InctrlError: The patch lies outside the grid.
     """
-    mark = _place(lesson, row), _place(lesson, column)
+    mark = _mark(lesson, row, column)
     return (
         _steps(patches_step(lesson, mark)),
         _steps(match_step(lesson, mark), map_step(lesson, mark)),
@@ -55,7 +55,7 @@ def score_html(lesson: Lesson, row: float | None, column: float | None) -> str:
     Raises:
         InctrlError: The patch lies outside the grid.
     """
-    mark = _place(lesson, row), _place(lesson, column)
+    mark = _mark(lesson, row, column)
     return _steps(
         image_step(lesson), text_step(lesson), score_step(lesson, mark), limits_html(lesson)
     )
@@ -70,7 +70,5 @@ def _steps(*parts: str) -> str:
     return f'<div class="ic-lesson">{"".join(parts)}</div>'
 
 
-def _place(lesson: Lesson, number: float | None) -> int:
-    if number is None or not 1 <= number <= lesson.grid:
-        raise InctrlError(f"Choose a row and a column between 1 and {lesson.grid}.")
-    return int(number) - 1
+def _mark(lesson: Lesson, row: float | None, column: float | None) -> Mark:
+    return patch_place(lesson.session, row), patch_place(lesson.session, column)

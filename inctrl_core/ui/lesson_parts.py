@@ -16,7 +16,8 @@ from PIL import Image
 from ..figures import COLOUR_MAPS, OverlayStyle, colour_table, overlay
 from ..preprocessing import crop_image
 from ..walkthrough import FusionAccount
-from .markup import jpeg_uri
+from .charts import gradient
+from .markup import jpeg_uri, spoken
 from .session import Picture, Session
 
 DEVIATION = (
@@ -26,7 +27,6 @@ DEVIATION = (
 )
 TILE = 176  # Side of a small picture, in pixels.
 _COLOURS = COLOUR_MAPS[0]
-_STOPS = 12
 _MOST_TILES = 8
 _STRENGTH = 0.8  # Opacity of maps over pictures.
 _BAR_WIDTH = 640
@@ -220,18 +220,10 @@ def bars_html(features: np.ndarray, alt: str, limit: float | None = None) -> str
 
 def ramp_html(low: str, high: str) -> str:
     """The colour scale with its two ends."""
-    table = colour_table(_COLOURS)
-    picked = table[[round(i * (len(table) - 1) / (_STOPS - 1)) for i in range(_STOPS)]]
-    stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in picked.tolist())
     return (
         f'<span class="ic-scale"><span>{low}</span>'
-        f'<i style="background:linear-gradient(90deg, {stops})"></i><span>{high}</span></span>'
+        f'<i style="background:{gradient(_COLOURS)}"></i><span>{high}</span></span>'
     )
-
-
-def spoken(items: Sequence[str]) -> str:
-    """Words joined as in a sentence: "a, b and c"."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def at(row: int, column: int) -> str:

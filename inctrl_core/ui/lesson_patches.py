@@ -28,12 +28,11 @@ from .lesson_parts import (
     number,
     operand,
     ramp_html,
-    spoken,
     step_html,
     sum_line,
     tile_row,
 )
-from .markup import jpeg_uri
+from .markup import jpeg_uri, spoken
 from .render import depth_names
 from .session import Picture
 

@@ -19,10 +19,10 @@ from .lesson_parts import (
     number,
     operand,
     ramp_html,
-    spoken,
     step_html,
     sum_line,
 )
+from .markup import spoken
 
 SIGNALS = {
     "patch_max": "patch maximum",

@@ -15,7 +15,7 @@ from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
 from ..heads import TrainingFreeFusion
 from .charts import colour_bar, ledger_table, range_strip, text_bars
-from .markup import jpeg_uri, term
+from .markup import jpeg_uri, spoken, term
 from .session import Picture, Session
 
 MEAN = "All depths"
@@ -73,6 +73,18 @@ def strongest_patch(session: Session) -> tuple[int, int]:
     return row + 1, column + 1
 
 
+def patch_place(session: Session, number: float | None) -> int:
+    """A row or a column of the grid, given from 1, counted from 0.
+
+    Raises:
+        InctrlError: It lies outside the grid.
+    """
+    grid = session.score.patch_map.shape[0]
+    if number is None or not 1 <= number <= grid:
+        raise InctrlError(f"Choose a row and a column between 1 and {grid}.")
+    return int(number) - 1
+
+
 def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
     """The overlay, and its colour bar.
 
@@ -86,7 +98,7 @@ def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
         scale.low, scale.high, display.colour_map, float(display.opacity), bool(display.smooth)
     )
     query = session.query
-    marked = (_place(display.row, session), _place(display.column, session))
+    marked = patch_place(session, display.row), patch_place(session, display.column)
     image = overlay(query.image, patch_map, query.crop_box, style, marked)
     return image, colour_bar(scale, display.colour_map)
 
@@ -120,7 +132,7 @@ def text_html(session: Session) -> str:
     name = html.escape(session.bank.object_name)
     count = len(session.bank.text.prompts.normal), len(session.bank.text.prompts.anomaly)
     return (
-        f'<p class="ic-lead">{count[0]} phrases for an undamaged <q>{name}</q> against {count[1]} '
+        f'<p class="ic-lead">{count[0]} phrases for a sound <q>{name}</q> against {count[1]} '
         f"for a damaged one.{_words_count(session.config.heads)}</p>{text_bars(session.text)}"
         f"{_about_words(session.config)}"
     )
@@ -137,7 +149,7 @@ def provenance_html(session: Session, display: Display) -> str:
     Raises:
         InctrlError: The row or the column lies outside the grid.
     """
-    row, column = _place(display.row, session), _place(display.column, session)
+    row, column = patch_place(session, display.row), patch_place(session, display.column)
     matches = patch_matches(session.score, row, column)
     names = depth_names(len(matches))
     grid = session.score.patch_map.shape[0]
@@ -170,13 +182,6 @@ def _map(session: Session, depth: str) -> tuple[PatchScale, object]:
     index = names.index(depth)
     maps = session.score.layer_maps
     return session.scales[index], session.score.patch_map if index == 0 else maps[index - 1]
-
-
-def _place(number: float | None, session: Session) -> int:
-    grid = session.score.patch_map.shape[0]
-    if number is None or not 1 <= number <= grid:
-        raise InctrlError(f"Choose a row and a column between 1 and {grid}.")
-    return int(number) - 1
 
 
 def _compare(session: Session) -> str:
@@ -239,7 +244,7 @@ def _how(heads: HeadsConfig) -> str:
             "nothing learnt); image and text are shown below and do not count."
         )
     return (
-        f"The score is an average of {', '.join(parts[:-1])} and {parts[-1]} (training-free "
+        f"The score is an average of {spoken(parts)} (training-free "
         "fusion: a fixed formula, nothing learnt)."
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..diagnostics import DropOne, ShotsPoint
 from ..stress import Poisoned, StrengthCurve, agreement, settled_from, turned_at
+from .markup import spoken
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # A change of score that three decimals do not show.
@@ -67,14 +68,7 @@ def strengths_at(curve: StrengthCurve, places: Sequence[int]) -> str:
     to_the_end = tuple(places) == tuple(range(places[0], len(curve.strengths)))
     if to_the_end and len(written) > 1:
         return f"from {words.spoken.format(written[0])} on"
-    return f"at {words.spoken.format(join(written))}"
-
-
-def join(parts: Sequence[str]) -> str:
-    """One list of words: "a", then "a and b", then "a, b and c"."""
-    if len(parts) < 2:
-        return "".join(parts)
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"at {words.spoken.format(spoken(written))}"
 
 
 def say_curve(curve: Sequence[ShotsPoint], above: bool) -> str:
@@ -145,7 +139,8 @@ def say_drop(dropped: Sequence[DropOne], threshold: float | None, above: bool) -
         return f"{text} The verdict turns whichever is left out."
     if not other:
         return f"{text} The verdict stays the same whichever is left out."
-    return f"{text} The verdict turns when normal {_join_or(other)} is left out."
+    turning = spoken(other, "or")
+    return f"{text} The verdict turns when normal {turning} is left out."
 
 
 def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
@@ -243,12 +238,8 @@ def say_changes(
 
 
 def _kinds(turned: Sequence[tuple[str, tuple[int, ...]]]) -> str:
-    return _join_or([called for called, places in turned if places])
+    return spoken([called for called, places in turned if places], "or")
 
 
 def _share(part: int, whole: int) -> str:
     return f"all {whole}" if part == whole else f"{part or 'none'} of {whole}"
-
-
-def _join_or(parts: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

@@ -1,7 +1,7 @@
 """Many visitors at once: does each get exactly what it would get alone?
 
 ``python -m tests.load.visitors`` starts the application in a process of its own and sends it a
-bounded number of requests over the loopback interface only. The quick suite does the same with few.
+bounded number of requests over the loopback interface only. A slow test does the same with few.
 """
 
 from __future__ import annotations
