@@ -19,7 +19,6 @@ from tests.app_server import free_port
 
 # Between two hops only; the rest passes unchanged.
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "host", "content-length"}
-METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
 
 
 def build_proxy(prefix: str, target: str) -> Starlette:

@@ -17,6 +17,7 @@ from .markup import jpeg_uri
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SET_FILE = "set.json"
+FIRST = "washer"
 FAMILIES = {
     "industrial": "Industrial",
     "medical": "Medical",
@@ -83,6 +84,11 @@ def load_examples(directory: Path = EXAMPLES) -> dict[str, ExampleSet]:
     order = list(FAMILIES)
     sets.sort(key=lambda s: order.index(_group(s)))
     return {example.name: example for example in sets}
+
+
+def first_example(examples: Mapping[str, ExampleSet]) -> ExampleSet | None:
+    """The example that a newcomer finds; None where there is none at all."""
+    return examples.get(FIRST) or next(iter(examples.values()), None)
 
 
 def pick_query(

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import InctrlError
-from .examples import ExampleSet, pick_query
+from .examples import ExampleSet, first_example, pick_query
 from .form import MODEL_QUEUE, Shared
 from .handlers import download_progress
 from .lesson import explain, patch_html, score_follows_patch, score_html, start_html
@@ -19,7 +19,6 @@ from .render import strongest_patch
 from .runner import ModelRunner
 from .session import SESSION_SECONDS, Session, start_session
 
-FIRST = "washer"
 OWN = "own"  # What Inspect shows; no example set has a name without a folder of examples.
 INTRO = """
 <div class="ic-learn-intro"><h2>How does it find what is wrong?</h2>
@@ -88,8 +87,8 @@ class LearnHandlers:
 
     @property
     def first(self) -> str:
-        """The example that a newcomer finds."""
-        return FIRST if FIRST in self.examples else next(iter(self.examples))
+        """Name of the example that a newcomer finds."""
+        return first_example(self.examples).name
 
     def sources(self, session: Session | None) -> list[tuple[str, str]]:
         """What can be walked through: the examples, and what Inspect shows if it shows anything."""

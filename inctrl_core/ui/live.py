@@ -17,14 +17,13 @@ from ..errors import InctrlError
 from ..figures import COLOUR_MAPS, colour_table
 from ..prompt_bank import MAX_SHOTS
 from . import live_frames
-from .examples import ExampleSet, thumbnail
+from .examples import ExampleSet, first_example, thumbnail
 from .form import MODEL_QUEUE, Shared, UploadedGallery, gallery_paths
 from .live_frames import LiveBank, build_live_bank, open_frame
 from .models import ModelRegistry
 from .runner import ModelRunner
 from .session import SESSION_SECONDS
 
-EXAMPLE = "washer"
 EXAMPLE_SIDE = 480
 SCRIPT = Path(__file__).with_name("live.js")
 TEMPLATE = """
@@ -111,7 +110,7 @@ class LiveHandlers:
 
     def open_example(self) -> tuple[list[str], str, str]:
         """Fills the form with an example, and gives the page its queries to show as a video."""
-        example = self.examples.get(EXAMPLE) or next(iter(self.examples.values()))
+        example = first_example(self.examples)
         size = (EXAMPLE_SIDE, EXAMPLE_SIDE)
         frames = [thumbnail(query.path, size) for query in example.queries]
         normals = [str(path) for path in example.normals]

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import InctrlError
-from .examples import ON_LOAD, ExampleSet, thumbnail
+from .examples import ON_LOAD, ExampleSet, first_example, thumbnail
 from .form import (
     MODEL_QUEUE,
     Shared,
@@ -29,7 +29,6 @@ from .session import SESSION_SECONDS, Session, start_session
 from .stress_run import CURVE, DROP, PARTS, POISON, StressRun, compute_part, start_run, with_result
 from .stress_sections import changes_html, curve_html, drop_html, head_html, poison_html
 
-EXAMPLE = "washer"
 BUTTON_SIZE = (64, 48)
 WELCOME = (
     '<div class="ic-stress-welcome"><h2>How far can this result be trusted?</h2><p>One score says '
@@ -215,7 +214,7 @@ class StressTab:
 
 def examples_html(examples: Mapping[str, ExampleSet]) -> str:
     """Buttons that fill the form with a bad or with a good image of one example, and run."""
-    example = examples.get(EXAMPLE) or next(iter(examples.values()), None)
+    example = first_example(examples)
     if example is None:
         return ""
     good = next((i for i, query in enumerate(example.queries) if not query.anomalous), None)
