@@ -45,6 +45,15 @@ def test_another_image_of_the_example_replaces_the_first(page: Page):
     expect(page.locator(SCORE)).not_to_have_text(first, timeout=TIMEOUT)
 
 
+def test_of_two_examples_clicked_in_a_hurry_the_last_is_shown(page: Page):
+    page.locator("#examples button[data-set=washer]").click()
+    name = page.get_by_label("What is it?")
+    expect(name).to_have_value("metal washer", timeout=TIMEOUT)
+    page.locator("#examples button[data-set=lawn]").click()  # While the washer is being scored.
+    expect(name).to_have_value("grass lawn", timeout=TIMEOUT)
+    expect(page.locator("#text")).to_contain_text("grass lawn", timeout=15_000)
+
+
 def test_the_display_controls_redraw_without_a_new_score(page: Page):
     open_example(page, "lawn")
     verdict = page.locator("#verdict").inner_html()
