@@ -12,6 +12,10 @@ from types import FrameType
 
 # The page works without a network, and says nothing to anyone.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Where another process wants a core, as on a shared host or with the browser on the same computer,
+# the threads of one forward pass spin while they wait for each other, and a query took 620 ms in
+# place of 21; with a short spin it takes 81, and 22 where nobody else works.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def build_parser() -> argparse.ArgumentParser:
