@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui import models, session
 from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
 from inctrl_core.ui.form import check_form, file_path, gallery_paths
+from inctrl_core.ui.handlers import InspectHandlers
 from inctrl_core.ui.models import ModelRegistry, find_sources
 from tests.app_server import running_app
 
@@ -230,10 +232,14 @@ class TestSession:
         assert larger.score.patch_max == pytest.approx(0.0, abs=1e-5)
         assert (larger.score.nearest[..., 0] == 4).mean() > 0.95
         assert larger.before is scored.score
-        for _ in range(11):
-            larger = session.with_query_as_normal(detector, larger)
-        with pytest.raises(InctrlError, match="use at most 16"):
+        with pytest.raises(InctrlError, match="among the normals already"):
             session.with_query_as_normal(detector, larger)
+        for number in range(11):
+            other = dataclasses.replace(larger, query_file=f"{number}.png")
+            larger = session.with_query_as_normal(detector, other)
+        with pytest.raises(InctrlError, match="use at most 16"):
+            other = dataclasses.replace(larger, query_file="other.png")
+            session.with_query_as_normal(detector, other)
 
     def test_large_images_are_shown_smaller_and_scored_as_they_are(self, registry, tmp_path):
         large = tmp_path / "large.jpg"
@@ -245,6 +251,13 @@ class TestSession:
         assert width / height == pytest.approx(3400 / 2720, rel=0.01)
         assert result.score.crop_box[3] == 2720
         assert result.query.crop_box[3] == pytest.approx(height, abs=1)
+
+
+class TestExpiry:
+    def test_controls_of_an_expired_result_say_so(self, registry):
+        handlers = InspectHandlers(registry, load_examples())
+        shown = handlers.show_map(None, "All depths", "cividis", 0.7, True, 1, 1, False)
+        assert "has expired; score the image again" in shown[3]
 
 
 class TestCommandLine:

@@ -19,6 +19,7 @@ from inctrl_core.ui.examples import EXAMPLES
 from inctrl_core.ui.markup import error_html
 
 LAWN = EXAMPLES / "lawn"
+PLAIN = render.Display()
 NORMALS = sorted((LAWN / "normals").iterdir())[:4]
 QUERY = LAWN / "queries" / "coin.jpg"
 
@@ -79,12 +80,29 @@ def test_display_options_change_the_picture_and_not_the_session(scored):
     assert (first != second).any() and (first != deep).any()
 
 
-@pytest.mark.parametrize(
-    "change", [{"depth": "x"}, {"colour_map": "jet"}, {"row": 0}, {"column": 16}, {"row": None}]
-)
+@pytest.mark.parametrize("change", [{"depth": "x"}, {"colour_map": "jet"}])
 def test_options_that_are_not_offered_are_refused(scored, change):
     with pytest.raises(InctrlError, match="Choose"):
         render.heatmap(scored, render.Display(**change))
+
+
+@pytest.mark.parametrize("place", [{"row": 0}, {"column": 16}, {"row": None}])
+def test_a_patch_outside_the_grid_is_refused_and_the_map_is_drawn(scored, place):
+    display = render.Display(**place)
+    with pytest.raises(InctrlError, match="between 1 and 15"):
+        render.provenance_html(scored, display)
+    drawn = np.asarray(render.heatmap(scored, display)[0])
+    framed = np.asarray(render.heatmap(scored, render.Display(row=8, column=8))[0])
+    assert drawn.shape == framed.shape and (drawn != framed).any()
+
+
+def test_what_the_model_does_not_see_is_told(scored):
+    query = scored.query
+    width, height = query.image.size
+    half = dataclasses.replace(query, crop_box=(0, 0, width / 2, height))
+    assert "50% of this image" in render.heatmap(dataclasses.replace(scored, query=half), PLAIN)[1]
+    whole = dataclasses.replace(query, crop_box=(0, 0, width, height))
+    assert "Darkened" not in render.heatmap(dataclasses.replace(scored, query=whole), PLAIN)[1]
 
 
 def test_what_a_visitor_types_is_escaped(detector):

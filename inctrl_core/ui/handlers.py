@@ -28,6 +28,9 @@ from .render import (
 from .runner import ModelRunner
 from .session import Session, start_session, with_phrases, with_query_as_normal
 
+# Sessions end after an hour; the page goes on showing what it has.
+EXPIRED = "This result has expired; score the image again."
+
 
 def download_progress(progress: gr.Progress) -> Progress:
     """Shows a download in the page's progress bar."""
@@ -113,14 +116,17 @@ class InspectHandlers:
     ) -> tuple[Any, Any, Any, Any]:
         """Draws the heatmap and the examined patch anew, from what the session holds."""
         if session is None:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip(), error_html(EXPIRED)
         try:
             depth = offered_depth(session, depth)
             display = Display(depth, colour_map, opacity, smooth, row, column)
             image, bar = heatmap(session, display)
-            provenance = provenance_html(session, display)
         except InctrlError as error:
             return gr.skip(), gr.skip(), gr.skip(), error_html(str(error))
+        try:
+            provenance = provenance_html(session, display)
+        except InctrlError as error:
+            provenance = error_html(str(error))
         pair = (session.query.image, image) if compare else None
         return (
             gr.Image(value=image, visible=not compare),

@@ -174,7 +174,7 @@ async function camera() {
     begin('camera');
   } catch (error) {
     say(error.name === 'NotAllowedError' ? 'The browser was not allowed to use the camera; allow it and try again.'
-      : 'There is no camera that the browser can use; open a video instead.');
+      : 'There is no camera that the browser can use; open a video or try the example.');
   }
 }
 

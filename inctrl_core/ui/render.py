@@ -86,10 +86,10 @@ def patch_place(session: Session, number: float | None) -> int:
 
 
 def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
-    """The overlay, and its colour bar.
+    """The overlay, and its colour bar; a patch outside the grid is not framed.
 
     Raises:
-        InctrlError: An option is none of those offered.
+        InctrlError: The depth or the colour map is none of those offered.
     """
     scale, patch_map = _map(session, display.depth)
     if display.colour_map not in COLOUR_MAPS:
@@ -98,9 +98,24 @@ def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
         scale.low, scale.high, display.colour_map, float(display.opacity), bool(display.smooth)
     )
     query = session.query
-    marked = patch_place(session, display.row), patch_place(session, display.column)
+    try:
+        marked = patch_place(session, display.row), patch_place(session, display.column)
+    except InctrlError:
+        marked = None  # Said where the patch would be examined; the map is right all the same.
     image = overlay(query.image, patch_map, query.crop_box, style, marked)
-    return image, colour_bar(scale, display.colour_map)
+    return image, colour_bar(scale, display.colour_map) + _unseen(query)
+
+
+def _unseen(query: Picture) -> str:
+    """How much of the image went in, where that is not all of it."""
+    left, top, right, bottom = query.crop_box
+    share = (right - left) * (bottom - top) / (query.image.width * query.image.height)
+    if share > 0.995:
+        return ""
+    return (
+        '<p class="ic-small">Darkened: never seen by the model. The framed square is '
+        f"{100 * share:.0f}% of this image.</p>"
+    )
 
 
 def verdict_html(session: Session) -> str:

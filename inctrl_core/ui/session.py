@@ -16,7 +16,7 @@ from PIL import Image
 from ..config import ModelConfig
 from ..detector import Detector, EncodedImages
 from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
-from ..errors import InctrlError
+from ..errors import InctrlError, PromptError
 from ..explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from ..figures import resize_for_screen, scale_box
 from ..preprocessing import CropBox, open_image
@@ -196,8 +196,10 @@ def with_query_as_normal(detector: Detector, session: Session) -> Session:
     """Adds the query to the normals and scores it again.
 
     Raises:
-        PromptError: There is no room for another normal.
+        PromptError: It is among them, or there is no room for another normal.
     """
+    if session.query_file in session.normal_files:
+        raise PromptError("This image is among the normals already.")
     query = session.encoded
     larger = session.bank.with_normals(query.features, query.crop_boxes)
     shown = picture(session.query.image, session.query.crop_box, NORMAL_PIXELS)

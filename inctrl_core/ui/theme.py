@@ -30,8 +30,9 @@ def build_theme() -> gr.themes.Base:
     ).set(
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_500",
-        button_primary_background_fill_hover_dark="*primary_400",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        link_text_color_dark="*primary_300",
         button_primary_text_color="white",
         button_secondary_background_fill="*background_fill_primary",
         button_secondary_border_color="*border_color_primary",
