@@ -124,9 +124,14 @@ def test_missing_images_are_named_beside_their_field(page: Page):
 def test_own_phrases_and_a_query_as_normal_change_the_score(page: Page):
     open_example(page, "lawn")
     page.get_by_text("Add phrases of your own").click()
-    # A result writes the phrases that it was made with into these fields, last of all.
-    page.wait_for_timeout(1500)
-    page.get_by_label("Describe it when damaged").fill("a lawn with a coin\nlitter on grass")
+    field = page.get_by_label("Describe it when damaged")
+    phrases = "a lawn with a coin\nlitter on grass"
+    for _ in range(10):
+        # A result writes the phrases that it was made with into these fields, last of all.
+        field.fill(phrases)
+        page.wait_for_timeout(700)
+        if field.input_value() == phrases:
+            break
     page.locator("#apply-phrases").click()
     changed = page.locator("#verdict .ic-changed")
     expect(changed).to_contain_text(
