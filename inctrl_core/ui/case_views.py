@@ -94,8 +94,6 @@ def revealed_html(case: Case, session: Session) -> str:
         mask = read_mask(case.mask)
         picture, plain = outline(picture, mask), outline(plain, mask)
         legend += '<span><i class="ic-key-outline"></i> what is truly wrong</span>'
-    if plain.width != plain.height:
-        legend += "<span>Darkened: never seen by the model.</span>"
     return (
         '<figure class="ic-case-picture"><div class="ic-layers">'
         f'<img class="ic-plain" alt="The image without the map" src="{jpeg_uri(plain)}">'
