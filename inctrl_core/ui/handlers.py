@@ -76,13 +76,14 @@ class InspectHandlers:
         model: str,
         session: Session | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
-    ) -> tuple[Session | None, str, int, int]:
+    ) -> tuple[Any, ...]:
         """Scores the form's query against its normals.
 
         Returns:
-            The new session (None after an error), what to say in the result's place, and the row
-            and the column of the strongest patch.
+            The new session (None after an error), what to say in the result's place, the row
+            and the column of the strongest patch, and the contents of the two fields for phrases.
         """
+        previous = session
         try:
             progress(0.1, desc="Comparing with the normals")
             files = gallery_paths(normals), file_path(query)
@@ -92,16 +93,21 @@ class InspectHandlers:
                 model,
                 files,
                 object_name or "",
-                session,
+                previous,
                 on_progress=download_progress(progress),
             )
         except InctrlError as error:
-            return None, error_html(str(error)), 1, 1
-        return session, "", *strongest_patch(session)
+            return None, error_html(str(error)), 1, 1, gr.skip(), gr.skip()
+        # Written only where the phrases in use were dropped: the visitor may be typing there.
+        dropped = previous is not None and previous.phrases != session.phrases
+        fields = _phrase_fields(session) if dropped else (gr.skip(), gr.skip())
+        return session, "", *strongest_patch(session), *fields
 
-    def strongest(self, session: Session | None) -> tuple[str, int, int]:
-        """An empty notice, and the row and the column of the strongest patch."""
-        return ("", 1, 1) if session is None else ("", *strongest_patch(session))
+    def opened(self, session: Session | None) -> tuple[Any, ...]:
+        """Of a session that another tab has put in place: what :meth:`score_form` adds to it."""
+        if session is None:
+            return "", 1, 1, gr.skip(), gr.skip()
+        return "", *strongest_patch(session), *_phrase_fields(session)
 
     def show_map(
         self,
@@ -138,15 +144,13 @@ class InspectHandlers:
     def show_words(self, session: Session | None, depth: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", gr.skip(), "", "", gr.skip(), gr.skip()
+            return gr.Column(visible=False), "", gr.skip(), "", ""
         return (
             gr.Column(visible=True),
             verdict_html(session),
             gr.Radio(depths(session), value=offered_depth(session, depth)),
             text_html(session),
             ledger_html(session),
-            "\n".join(session.phrases[0]),
-            "\n".join(session.phrases[1]),
         )
 
     def pick_patch(self, session: Session | None, event: gr.SelectData) -> tuple[Any, Any]:
@@ -184,3 +188,8 @@ class InspectHandlers:
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
         return larger, "", [*gallery_paths(normals), session.query_file]
+
+
+def _phrase_fields(session: Session) -> tuple[str, str]:
+    normal, anomaly = session.phrases
+    return "\n".join(normal), "\n".join(anomaly)

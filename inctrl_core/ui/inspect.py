@@ -197,6 +197,10 @@ class InspectTab:
         ]
 
     @property
+    def _placed(self) -> list[gr.components.Component]:
+        return [self.notice, self.row, self.column, self.own_normal, self.own_anomaly]
+
+    @property
     def _pictures(self) -> list[gr.components.Component]:
         return [self.image, self.slider, self.bar, self.provenance]
 
@@ -205,7 +209,7 @@ class InspectTab:
         scored = trigger(
             self.handlers.score_form,
             [form.normals, form.query, form.object_name, form.model, self.session],
-            [self.session, self.notice, self.row, self.column],
+            [self.session, *self._placed],
             preprocess=False,
             validator=check_form,
             **MODEL_QUEUE,
@@ -226,9 +230,9 @@ class InspectTab:
             lambda: gr.Tabs(selected=self.id), None, self.tabs, api_visibility="private"
         )
         placed = opened.success(
-            self.handlers.strongest,
+            self.handlers.opened,
             self.session,
-            [self.notice, self.row, self.column],
+            self._placed,
             show_progress="hidden",
             api_visibility="private",
         )
@@ -264,8 +268,6 @@ class InspectTab:
                 self.depth,
                 self.text,
                 self.ledger,
-                self.own_normal,
-                self.own_anomaly,
             ],
             trigger_mode="always_last",
             show_progress="hidden",
