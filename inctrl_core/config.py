@@ -62,6 +62,8 @@ class BackboneConfig:
         hub_repo: Hub repository with the weights in open_clip format, or None where the model
             directory's own ``model.safetensors`` carries them.
         hub_file: File name inside ``hub_repo``.
+        hub_revision: Branch, tag or commit of ``hub_repo``; None for its main branch. Heads that
+            were compared with certain weights name their commit.
     """
 
     architecture: Mapping[str, Any]
@@ -69,6 +71,7 @@ class BackboneConfig:
     grid: int = 15
     hub_repo: str | None = None
     hub_file: str = "open_clip_model.safetensors"
+    hub_revision: str | None = None
 
     @property
     def embed_dim(self) -> int:
@@ -209,7 +212,7 @@ def _check_types(data: Mapping[str, Any]) -> None:
     for name in ("options", "training_free"):
         _require(isinstance(heads.get(name, {}), dict), f"heads.{name} must be an object")
     texts = {"name": data["name"], "heads.form": heads.get("form", "")}
-    texts |= {key: backbone.get(key) or "" for key in ("hub_repo", "hub_file")}
+    texts |= {key: backbone.get(key) or "" for key in ("hub_repo", "hub_file", "hub_revision")}
     texts["weights_sha256"] = data.get("weights_sha256") or ""
     for name, value in texts.items():
         _require(isinstance(value, str), f"{name} must be text")

@@ -137,11 +137,13 @@ class HubBackbone:
     Attributes:
         repo: USER/REPO.
         file: Name of the weights inside it.
+        revision: The commit that they are of.
         tensors: The weights, under open_clip's names.
     """
 
     repo: str
     file: str
+    revision: str | None
     tensors: Mapping[str, Tensor]
 
 
@@ -155,7 +157,8 @@ def convert_checkpoint(
         architecture: open_clip model configuration of its backbone.
         out: Directory to write.
         hub: Weights to compare the checkpoint's backbone with. Where they are equal, value by
-            value, only the heads are written, and the result's ``backbone.hub_repo`` names them.
+            value, only the heads are written, and the result's ``backbone.hub_repo`` and
+            ``backbone.hub_revision`` name them.
 
     Raises:
         ModelError: The checkpoint does not fit the architecture, key by key.
@@ -170,7 +173,9 @@ def convert_checkpoint(
     )
     tensors = add_prefix(heads, HEADS_PREFIX)
     if hub is not None and is_same_backbone(backbone, hub.tensors):
-        backbone_config = replace(backbone_config, hub_repo=hub.repo, hub_file=hub.file)
+        backbone_config = replace(
+            backbone_config, hub_repo=hub.repo, hub_file=hub.file, hub_revision=hub.revision
+        )
     else:
         tensors |= add_prefix(backbone, BACKBONE_PREFIX)
     config = ModelConfig(

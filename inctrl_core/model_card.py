@@ -23,8 +23,9 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         if heads.form == "training-free"
         else f"trained heads of the {heads.form} form"
     )
+    revision = f", revision `{backbone.hub_revision}`" if backbone.hub_revision else ""
     source = (
-        f"fetched from `{backbone.hub_repo}` (`{backbone.hub_file}`)"
+        f"fetched from `{backbone.hub_repo}` (`{backbone.hub_file}`{revision})"
         if backbone.hub_repo
         else "in this repository"
     )

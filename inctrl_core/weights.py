@@ -151,8 +151,8 @@ def fetch_backbone(config: ModelConfig, on_progress: Progress | None = None) -> 
     Raises:
         ModelError: They cannot be had, or the file is damaged; then the next try fetches it anew.
     """
-    repo, filename = config.backbone.hub_repo, config.backbone.hub_file
-    path = fetch_file(repo, filename, on_progress=on_progress)
+    backbone = config.backbone
+    path = fetch_file(backbone.hub_repo, backbone.hub_file, backbone.hub_revision, on_progress)
     try:
         return TensorFile(path)
     except ModelError:

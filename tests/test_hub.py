@@ -358,6 +358,27 @@ def test_convert_keeps_heads_only_where_the_backbone_is_the_hubs(
     assert fused(load_detector(out, "cpu")) == fused(golden_detector)
 
 
+def test_converted_heads_keep_to_the_commit_they_were_compared_with(
+    hub: Hub,
+    embedded: str,
+    golden_checkpoint: Path,
+    golden_detector: Detector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    assert main(["convert", str(golden_checkpoint), str(out), "--backbone", embedded]) == 0
+    repo = hub.repos["maker/backbone"]
+    assert read_config(out).backbone.hub_revision == repo.commit
+    tensors = load_file_bytes(repo.files[BACKBONE_FILE], tmp_path)
+    repo.files[BACKBONE_FILE] = save({key: value + 1 for key, value in tensors.items()})
+    repo.commit = "2" * 40
+    assert fused(load_detector(out, "cpu")) == fused(golden_detector)  # From the cache.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "another"))
+    with pytest.raises(ModelError, match=f"no revision '{'1' * 40}'"):
+        load_detector(out, "cpu")
+
+
 @pytest.mark.parametrize("reachable", [True, False])
 def test_convert_keeps_the_backbone_where_it_differs_or_cannot_be_compared(
     hub: Hub,

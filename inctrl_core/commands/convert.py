@@ -57,9 +57,12 @@ def _fetch_named_backbone(architecture: Mapping) -> tuple[HubBackbone | None, st
         if config.backbone.architecture == architecture:
             backbone = config.backbone
             try:
-                return HubBackbone(backbone.hub_repo, backbone.hub_file, fetch_backbone(config)), ""
+                tensors = fetch_backbone(config)
             except ModelError as error:
                 return None, str(error)
+            # The cache names a snapshot's folder by its commit.
+            commit = tensors.path.parent.name
+            return HubBackbone(backbone.hub_repo, backbone.hub_file, commit, tensors), ""
     return None, "no embedded model names weights of this architecture"
 
 

@@ -84,8 +84,9 @@ def load_for_benchmark(
     """
     directory = find_model(name)
     config = read_config(directory)
-    repo = config.backbone.hub_repo
-    if repo is None or is_cached(repo, config.backbone.hub_file):
+    backbone = config.backbone
+    repo, revision = backbone.hub_repo, backbone.hub_revision
+    if repo is None or is_cached(repo, backbone.hub_file, revision):
         return load_detector(directory, device, precision=precision), True
     return random_detector(config, device, precision), False
 
