@@ -1,4 +1,4 @@
-"""The frozen CLIP-style model: crops -> ImageFeatures, prompts -> text embeddings.
+"""The frozen CLIP-style model under its patch adapter: crops -> ImageFeatures, prompts -> text.
 
 One code path for ViT and timm towers, on top of open_clip's own ``forward_intermediates``.
 """
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from .config import BackboneConfig
 from .devices import keep_float32_exact, run_in_batches
 from .errors import ModelError
+from .patch_adapter import PatchAdapter
 from .prompt_tree import build_prompt_trees
 from .residuals import resample_to_grid
 
@@ -121,6 +122,7 @@ class Backbone:
         config: Its description.
         device: Where it computes and where its results lie.
         dtype: Precision of the forward pass; results are float32 whatever it is.
+        patch_adapter: Trained map of the patches; None for the backbone's own.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class Backbone:
         config: BackboneConfig,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        patch_adapter: PatchAdapter | None = None,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
@@ -139,11 +142,18 @@ class Backbone:
             # Convolutions are faster with the channels of a pixel side by side.
             self._clip.visual.to(memory_format=torch.channels_last)
         self._tokenizer = SimpleTokenizer(context_length=clip.context_length)
+        self.patch_adapter = None
+        if patch_adapter is not None:
+            self.patch_adapter = patch_adapter.to(self.device).eval().requires_grad_(False)
 
     @property
     def clip(self) -> CLIP:
         """The open_clip model itself, for those who train or save it."""
         return self._clip
+
+    def with_adapter(self, patch_adapter: PatchAdapter | None) -> Backbone:
+        """The same model under another patch adapter, sharing the weights."""
+        return Backbone(self._clip, self.config, self.device, self.dtype, patch_adapter)
 
     @torch.inference_mode()
     def encode_images(self, crops: Tensor) -> ImageFeatures:
@@ -201,11 +211,13 @@ class Backbone:
 
     def _encode_batch(self, crops: Tensor) -> ImageFeatures:
         output = self.forward(crops)
-        patches = (
+        patches = tuple(
             F.normalize(resample_to_grid(depth.float(), self.config.grid), dim=-1)
             for depth in output["image_intermediates"]
         )
-        return ImageFeatures(output["image_features"].float(), tuple(patches))
+        if self.patch_adapter is not None:
+            patches = self.patch_adapter(patches)
+        return ImageFeatures(output["image_features"].float(), patches)
 
     def _encode_trees(self, rows: Sequence[Sequence[int]]) -> Tensor:
         # open_clip's encode_text knows neither a shorter context nor a mask per prompt; these are

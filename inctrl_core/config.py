@@ -81,18 +81,26 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class HeadsConfig:
-    """Which fusion turns the signals into a score.
+    """What is trained on auxiliary data, and which fusion turns the signals into a score.
 
     Attributes:
         form: "training-free" (no weights), "reference" (the paper's heads) or "calibrated".
         options: Numbers of the form; each form documents its own.
         training_free: Weights of the training-free fusion, also for a model that has trained
             heads and is asked to do without; empty for the default ones.
+        patch_adapter: Widths of the patches at each depth, where a trained adapter stands between
+            them and their comparison; empty for none.
     """
 
     form: str = "training-free"
     options: Mapping[str, Any] = field(default_factory=dict)
     training_free: Mapping[str, float] = field(default_factory=dict)
+    patch_adapter: tuple[int, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything was learnt from auxiliary data."""
+        return self.form != "training-free" or bool(self.patch_adapter)
 
 
 @dataclass(frozen=True)
@@ -169,6 +177,7 @@ def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
     try:
         _check_types(data)
         backbone = _checked(BackboneConfig, data["backbone"])
+        heads = _checked(HeadsConfig, data.get("heads", {}))
         preprocess = _checked(PreprocessConfig, data.get("preprocess", {}))
         config = _checked(
             ModelConfig,
@@ -180,7 +189,7 @@ def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
                     mean=tuple(map(float, preprocess.mean)),
                     std=tuple(map(float, preprocess.std)),
                 ),
-                "heads": _checked(HeadsConfig, data.get("heads", {})),
+                "heads": dataclasses.replace(heads, patch_adapter=tuple(heads.patch_adapter)),
             },
         )
         _check_values(config)
@@ -217,8 +226,10 @@ def _check_types(data: Mapping[str, Any]) -> None:
     for name, value in texts.items():
         _require(isinstance(value, str), f"{name} must be text")
     whole = [*_listed(backbone["depths"]), backbone.get("grid", 1), preprocess.get("image_size", 1)]
+    whole += _listed(heads.get("patch_adapter", []))
     _require(
-        all(type(n) is int for n in whole), "depths, grid and image_size must be whole numbers"
+        all(type(n) is int for n in whole),
+        "depths, grid, image_size and patch_adapter must be whole numbers",
     )
     numbers = [n for key in ("mean", "std") for n in _listed(preprocess.get(key, []))]
     numeric = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
@@ -263,5 +274,10 @@ def _check_values(config: ModelConfig) -> None:
         raise ValueError("image_size must lie between 16 and 1024")
     if len(preprocess.mean) != 3 or len(preprocess.std) != 3 or min(preprocess.std) <= 0:
         raise ValueError("mean and std must have three values, and std must be positive")
+    widths = config.heads.patch_adapter
+    if widths and len(widths) != len(backbone.depths):
+        raise ValueError("patch_adapter must have a width for each depth")
+    if not all(1 <= width <= _BOUNDS["width"] for width in widths):
+        raise ValueError(f"widths of patch_adapter must lie between 1 and {_BOUNDS['width']}")
     if config.heads.form not in HEAD_FORMS:
         raise ValueError(f"heads.form must be one of {', '.join(HEAD_FORMS)}")

@@ -78,14 +78,17 @@ class Detector:
 
     @property
     def fusion(self) -> str:
-        """How scores are fused: "trained" or "training-free"."""
-        return "training-free" if self.config.heads.form == "training-free" else "trained"
+        """How scores come about: "trained" where heads or patch adapter are, or "training-free"."""
+        return "trained" if self.config.heads.trained else "training-free"
 
     def training_free(self) -> Detector:
-        """This model without its trained heads: the same backbone under the fixed fusion."""
-        heads = dataclasses.replace(self.config.heads, form="training-free", options={})
+        """This model without all that is trained: the bare backbone under the fixed fusion."""
+        heads = dataclasses.replace(
+            self.config.heads, form="training-free", options={}, patch_adapter=()
+        )
         config = dataclasses.replace(self.config, heads=heads)
-        return Detector(config, self.backbone, build_heads(heads, config.backbone))
+        fusion = build_heads(heads, config.backbone)
+        return Detector(config, self.backbone.with_adapter(None), fusion)
 
     @explain_memory
     def build_bank(

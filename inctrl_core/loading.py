@@ -52,11 +52,11 @@ def load_detector(
     if heads is None and _takes_heads(read_config(directory)):
         heads = os.environ.get(HEADS_VARIABLE) or None
     heads_directory = None if heads is None else find_model(heads, on_progress=on_progress)
-    config, clip, head_module = load_model(
-        directory, heads=heads_directory, on_progress=on_progress
-    )
+    model = load_model(directory, heads=heads_directory, on_progress=on_progress)
+    config = model.config
     try:
-        return Detector(config, Backbone(clip, config.backbone, picked, dtype), head_module)
+        backbone = Backbone(model.clip, config.backbone, picked, dtype, model.patch_adapter)
+        return Detector(config, backbone, model.heads)
     except torch.OutOfMemoryError:
         raise InctrlError(
             f"{config.name} does not fit into the memory of {picked}; close what else runs on it, "
@@ -105,7 +105,7 @@ def fetch_files(name: str | Path, on_progress: Progress | None = None) -> None:
 
 
 def _takes_heads(config: ModelConfig) -> bool:
-    return config.heads.form == "training-free" and config.backbone.hub_repo is not None
+    return not config.heads.trained and config.backbone.hub_repo is not None
 
 
 def embedded_models() -> tuple[str, ...]:

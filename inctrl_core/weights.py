@@ -1,7 +1,8 @@
 """A model directory: strict reading and writing of ``config.json`` + ``model.safetensors``.
 
-Keys are ``backbone.*`` (where the directory carries the backbone), and ``heads.*`` (where it has
-trained heads). Anything missing, unexpected or of another shape is an error that names it.
+Keys are ``backbone.*`` (where the directory carries the backbone), ``heads.*`` and
+``patch_adapter.*`` (where it has them trained). Anything missing, unexpected or of another shape is
+an error that names it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from open_clip.model import CLIP, CLIPVisionCfg
@@ -20,14 +22,33 @@ from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
 from .errors import ModelError
 from .heads import build_heads
 from .hub import Progress, discard, fetch_file, fetch_model
+from .patch_adapter import PatchAdapter
 from .tensor_files import PrefixedTensors, TensorFile, write_whole
 
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_PREFIX = "backbone."
 HEADS_PREFIX = "heads."
+ADAPTER_PREFIX = "patch_adapter."
 
 # Trained with the backbone but used by nothing here: the text signal has its own fixed scale.
 UNUSED_BACKBONE_KEYS = frozenset({"logit_scale", "logit_bias"})
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its weights in place: float32, on the CPU, in evaluation mode.
+
+    Attributes:
+        config: Its description.
+        clip: The open_clip model.
+        heads: The fusion.
+        patch_adapter: None where none is trained.
+    """
+
+    config: ModelConfig
+    clip: CLIP
+    heads: nn.Module
+    patch_adapter: PatchAdapter | None
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -86,17 +107,14 @@ def save_model(directory: Path, config: ModelConfig, tensors: Mapping[str, Tenso
 
 def load_model(
     directory: Path, *, heads: Path | None = None, on_progress: Progress | None = None
-) -> tuple[ModelConfig, CLIP, nn.Module]:
+) -> LoadedModel:
     """Reads a model directory, and fetches its backbone where the Hub has it.
 
     Args:
         directory: Of the model.
-        heads: Another model directory, whose heads are to be used with this model's backbone.
+        heads: Another model directory, whose heads and patch adapter are to be used with this
+            model's backbone.
         on_progress: Told of a download.
-
-    Returns:
-        The configuration, the open_clip model and the heads, both with their weights in place,
-        float32, on the CPU, in evaluation mode.
 
     Raises:
         ModelError: See :func:`inctrl_core.config.read_config`,
@@ -111,13 +129,14 @@ def load_model(
     heads_source, heads_tensors = path, tensors
     if heads is not None:
         config, heads_source = _with_heads(config, heads), heads / WEIGHTS_FILE
-        heads_tensors = TensorFile(heads_source) if _has_trained_heads(config) else {}
+        heads_tensors = TensorFile(heads_source) if config.heads.trained else {}
     head_module = load_heads(config, heads_tensors, str(heads_source))
+    adapter = load_adapter(config, heads_tensors, str(heads_source))
     clip = build_clip(config.backbone, random_weights=False)
     fill_backbone(clip, config, tensors, path, on_progress)
     for source in (directory,) if heads is None else (directory, heads):
         _check_digest(source)
-    return config, clip, head_module
+    return LoadedModel(config, clip, head_module, adapter)
 
 
 def fill_backbone(
@@ -190,6 +209,15 @@ def load_heads(config: ModelConfig, tensors: Mapping[str, Tensor], what: str) ->
     return heads.float().eval().requires_grad_(False)
 
 
+def load_adapter(
+    config: ModelConfig, tensors: Mapping[str, Tensor], what: str
+) -> PatchAdapter | None:
+    """The patch adapter that ``config`` names, from the ``patch_adapter.*`` tensors."""
+    adapter = PatchAdapter(config.heads.patch_adapter)
+    load_strict(adapter, PrefixedTensors(tensors, ADAPTER_PREFIX), what)
+    return adapter.eval().requires_grad_(False) if config.heads.patch_adapter else None
+
+
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """Raises ModelError where a tensor holds a value that is not a number."""
     for key, value in tensors.items():
@@ -239,16 +267,14 @@ def _signature(config: ModelConfig) -> tuple[object, ...]:
     return backbone.embed_dim, tuple(backbone.depths), backbone.grid, tower
 
 
-def _has_trained_heads(config: ModelConfig) -> bool:
-    return config.heads.form != "training-free"
-
-
 def _carries_weights(config: ModelConfig) -> bool:
-    return config.backbone.hub_repo is None or _has_trained_heads(config)
+    return config.backbone.hub_repo is None or config.heads.trained
 
 
 def _refuse_strays(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) -> None:
-    known = (HEADS_PREFIX,) if config.backbone.hub_repo else (BACKBONE_PREFIX, HEADS_PREFIX)
+    known = (HEADS_PREFIX, ADAPTER_PREFIX)
+    if config.backbone.hub_repo is None:
+        known += (BACKBONE_PREFIX,)
     stray = [key for key in sorted(tensors) if not key.startswith(known)]
     if stray:
         raise ModelError(f"{path} has unexpected {_list(stray)}; it is another model.")

@@ -44,9 +44,9 @@ def test_any_width_is_read(
     convert_checkpoint(saved(wide, tmp_path), golden["architecture"], tmp_path / "out")
     from inctrl_core.weights import load_model
 
-    _, clip, heads = load_model(tmp_path / "out")
+    clip = load_model(tmp_path / "out").clip
     assert clip.text_projection.dtype == torch.float32
-    _, reference, _ = load_model(golden_model)
+    reference = load_model(golden_model).clip
     tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-6
     torch.testing.assert_close(
         clip.text_projection, reference.text_projection, rtol=tolerance, atol=tolerance

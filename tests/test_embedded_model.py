@@ -37,8 +37,8 @@ DIRECTORY = ASSETS / "inctrl-lite"
 
 @pytest.fixture(scope="module")
 def model():
-    config, clip, _ = load_model(DIRECTORY)
-    return config, clip, Backbone(clip, config.backbone)
+    model = load_model(DIRECTORY)
+    return model.config, model.clip, Backbone(model.clip, model.config.backbone)
 
 
 def embed(model, name):
@@ -161,7 +161,7 @@ def test_making_again_keeps_trained_heads(tmp_path, model):
     _, clip, _ = model
     recipe = embedded_model.Recipe()
     embedded_model.write_model(tmp_path, clip, recipe)
-    first, _, _ = load_model(tmp_path)
+    first = load_model(tmp_path).config
     assert first.heads.form == "training-free"
 
     heads = HeadsConfig("reference", training_free=embedded_model.TRAINING_FREE)
@@ -170,7 +170,7 @@ def test_making_again_keeps_trained_heads(tmp_path, model):
     heads = add_prefix(build_heads(trained.heads, trained.backbone).state_dict(), HEADS_PREFIX)
     save_model(tmp_path, trained, embedded_model.stored_tensors(clip) | heads)
     embedded_model.write_model(tmp_path, clip, recipe)
-    again, _, _ = load_model(tmp_path)
+    again = load_model(tmp_path).config
     stored = read_tensors(tmp_path / WEIGHTS_FILE)
     assert (again.heads, again.training) == (trained.heads, trained.training)
     assert all(torch.equal(stored[key], value) for key, value in heads.items())

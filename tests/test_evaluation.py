@@ -16,6 +16,7 @@ from PIL import Image
 
 from inctrl_core import Detector, ImageError, PromptError
 from inctrl_core.__main__ import main
+from inctrl_core.backbone import Backbone
 from inctrl_core.errors import InctrlError
 from inctrl_core.experiments import evaluation, report
 from inctrl_core.experiments.datasets import DataError, Subset, load_folders
@@ -34,6 +35,7 @@ from inctrl_core.experiments.features import (
 )
 from inctrl_core.experiments.plots import save_plots
 from inctrl_core.experiments.report import mean_and_sd, to_csv, to_document, to_markdown
+from inctrl_core.patch_adapter import PatchAdapter
 from inctrl_core.weights import load_model
 
 
@@ -209,10 +211,14 @@ def test_a_changed_image_is_encoded_again(
 def test_another_image_tower_has_features_of_its_own(
     golden_detector: Detector, golden_model: Path
 ) -> None:
-    config, clip, heads = load_model(golden_model)
+    model = load_model(golden_model)
     own = image_tower_digest(golden_detector)
-    detector = Detector(config, type(golden_detector.backbone)(clip, config.backbone), heads)
+    backbone = Backbone(model.clip, model.config.backbone)
+    detector = Detector(model.config, backbone, model.heads)
     assert image_tower_digest(detector) == own
+    widths = [depth.shape[-1] for depth in detector.encode([picture(0)]).features.patches]
+    adapted = Detector(model.config, backbone.with_adapter(PatchAdapter(widths)), model.heads)
+    assert image_tower_digest(adapted) != own
     detector.backbone.clip.token_embedding.weight.add_(1.0)
     assert image_tower_digest(detector) == own
     next(iter(detector.backbone.clip.visual.parameters())).add_(1e-3)

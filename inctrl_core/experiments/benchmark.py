@@ -21,6 +21,7 @@ from ..figures import OverlayStyle, overlay
 from ..heads import build_heads
 from ..hub import is_cached
 from ..loading import find_model, load_detector
+from ..patch_adapter import PatchAdapter
 from ..preprocessing import open_image, preprocess
 from ..prompt_bank import PromptBank
 from ..text_prompts import build_prompts
@@ -100,9 +101,10 @@ def random_detector(
         torch.manual_seed(0)
         clip = build_clip(config.backbone)
         heads = build_heads(config.heads, config.backbone).eval().requires_grad_(False)
-    return Detector(
-        config, Backbone(clip, config.backbone, picked, pick_precision(precision, picked)), heads
-    )
+    widths = config.heads.patch_adapter
+    adapter = PatchAdapter(widths) if widths else None
+    dtype = pick_precision(precision, picked)
+    return Detector(config, Backbone(clip, config.backbone, picked, dtype, adapter), heads)
 
 
 def make_photo(seed: int, size: tuple[int, int] = PHOTO_SIZE) -> Image.Image:

@@ -61,7 +61,8 @@ def measure(
         ModelError: The model cannot be read.
         DataError: A dataset is missing.
     """
-    config, clip, _ = load_model(directory)
+    model = load_model(directory)
+    config, clip = model.config, model.clip
     backbone = Backbone(clip, config.backbone)
     subsets: list[Subset] = list(load_textile())
     if mtd:

@@ -25,7 +25,14 @@ from torch import Tensor
 from ..backbone import Backbone, build_clip
 from ..config import BackboneConfig, PreprocessConfig, config_from_dict
 from ..errors import InctrlError
-from ..weights import BACKBONE_PREFIX, HEADS_PREFIX, add_prefix, load_model, save_model
+from ..weights import (
+    ADAPTER_PREFIX,
+    BACKBONE_PREFIX,
+    HEADS_PREFIX,
+    add_prefix,
+    load_model,
+    save_model,
+)
 from .damage_direction import embed_damaged_pictures, fit_damage_direction, held_out_auroc
 from .embedded_figures import measure
 from .image_tower import TOWER, read_image_tower
@@ -126,7 +133,7 @@ def stored_tensors(clip: CLIP) -> dict[str, Tensor]:
 
 
 def write_model(directory: Path, clip: CLIP, recipe: Recipe) -> None:
-    """Writes the model, and keeps heads that ``directory`` already has.
+    """Writes the model, and keeps what is trained that ``directory`` already has.
 
     Raises:
         ModelError: ``directory`` holds a model that cannot be read.
@@ -142,14 +149,16 @@ def write_model(directory: Path, clip: CLIP, recipe: Recipe) -> None:
     }
     config = config_from_dict(description)
     if (directory / "config.json").is_file():
-        old, _, heads = load_model(directory)
+        old = load_model(directory)
         config = dataclasses.replace(
             config,
-            heads=dataclasses.replace(old.heads, training_free=TRAINING_FREE),
-            provenance={**old.provenance, **config.provenance},
-            training=old.training,
+            heads=dataclasses.replace(old.config.heads, training_free=TRAINING_FREE),
+            provenance={**old.config.provenance, **config.provenance},
+            training=old.config.training,
         )
-        tensors |= add_prefix(heads.state_dict(), HEADS_PREFIX)
+        tensors |= add_prefix(old.heads.state_dict(), HEADS_PREFIX)
+        if old.patch_adapter is not None:
+            tensors |= add_prefix(old.patch_adapter.state_dict(), ADAPTER_PREFIX)
     save_model(directory, config, tensors)
 
 

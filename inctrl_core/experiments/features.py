@@ -22,6 +22,7 @@ from ..backbone import IMAGE_BATCH, ImageFeatures
 from ..detector import Detector, EncodedImages
 from ..errors import ImageError, InctrlError
 from ..preprocessing import CropBox, open_image
+from ..weights import ADAPTER_PREFIX, add_prefix
 
 # Part of every key: raise it when the meaning of the files changes.
 CACHE_VERSION = 2
@@ -54,8 +55,9 @@ def default_cache() -> Path:
 def image_tower_digest(detector: Detector) -> str:
     """Names all that an image's features depend on, besides the image.
 
-    Weights of the image tower, architecture, depths, grid, preprocessing, precision and kind of
-    device. Heads and text tower do not matter, so models that share a backbone share features.
+    Weights of the image tower and of the patch adapter, architecture, depths, grid, preprocessing,
+    precision and kind of device. Heads and text tower do not matter, so models that share the rest
+    share features.
     """
     backbone, config = detector.backbone, detector.config
     digest = hashlib.blake2b(digest_size=16)
@@ -71,7 +73,10 @@ def image_tower_digest(detector: Detector) -> str:
         "device": backbone.device.type,
     }
     digest.update(json.dumps(facts, sort_keys=True).encode())
-    for key, value in sorted(backbone.clip.visual.state_dict().items()):
+    tensors = dict(backbone.clip.visual.state_dict())
+    if backbone.patch_adapter is not None:
+        tensors |= add_prefix(backbone.patch_adapter.state_dict(), ADAPTER_PREFIX)
+    for key, value in sorted(tensors.items()):
         digest.update(key.encode())
         digest.update(_bytes(value))
     return digest.hexdigest()

@@ -1,0 +1,51 @@
+"""The patch adapter: a trained linear map of the patches of each depth, before they are compared.
+
+A frozen backbone's features vary along many directions when nothing is wrong: with light, focus,
+noise, a small turn. The cosine distance counts all directions alike. A linear map with one matrix
+for each depth, trained so that anomalous queries lie further from the normals than good ones, makes
+it count less what varies harmlessly. The paper adapts the image embedding only; this is this
+project's own addition, and ``experiments/TRAINING.md`` has what it gains and loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchAdapter(nn.Module):
+    """One affine map for each depth, from unit vectors to unit vectors of the same width.
+
+    It starts as the identity, so that an untrained adapter changes nothing:
+
+    >>> adapter = PatchAdapter([2])
+    >>> adapter([torch.tensor([[[0.6, 0.8]]])])[0].tolist()
+    [[[0.6000000238418579, 0.800000011920929]]]
+
+    Args:
+        widths: C_d, the width of the patches at each of the D depths.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Linear(width, width) for width in widths)
+        with torch.no_grad():
+            for part in self.maps:
+                part.weight.copy_(torch.eye(part.in_features))
+                part.bias.zero_()
+
+    def forward(self, patches: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """D tensors [..., C_d] with rows of unit length -> D tensors of the same shapes."""
+        return tuple(
+            F.normalize(part(depth), dim=-1) for part, depth in zip(self.maps, patches, strict=True)
+        )
+
+    def departure(self) -> Tensor:
+        """Squared distance of all matrices from the identity, a scalar; training is held by it."""
+        return sum(
+            (part.weight - torch.eye(part.in_features, device=part.weight.device)).square().sum()
+            for part in self.maps
+        )
