@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from inctrl_core import Detector, load_detector
+from inctrl_core.backbone import build_clip
 from inctrl_core.calibrated import BankStatistics, CalibratedHeads, query_statistics
-from inctrl_core.config import HeadsConfig
+from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, PreprocessConfig
 from inctrl_core.conversion import convert_checkpoint
 from inctrl_core.residuals import layer_residuals
+from inctrl_core.weights import add_prefix, save_model
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -82,3 +85,35 @@ def calibrated_detector(golden_detector: Detector) -> Detector:
     heads.population.fit(fitted)
     config = dataclasses.replace(golden_detector.config, heads=HeadsConfig("calibrated"))
     return Detector(config, golden_detector.backbone, heads.requires_grad_(False))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory with a very small backbone of random weights."""
+    directory = tmp_path_factory.mktemp("model")
+    vision = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
+    architecture = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    backbone = BackboneConfig(architecture, (0, 1, 2), 4)
+    torch.manual_seed(0)
+    tensors = add_prefix(build_clip(backbone).state_dict(), "backbone.")
+    save_model(directory, ModelConfig("tiny", backbone, PreprocessConfig(32)), tensors)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small subsets in the MVTec layout."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for subset in ("nut", "cap", "lid"):
+        base = rng.integers(60, 200, (32, 32, 3))
+        for folder, count in (("train/good", 6), ("test/good", 4), ("test/hole", 5)):
+            (root / subset / folder).mkdir(parents=True)
+            for i in range(count):
+                pixels = base + rng.integers(-20, 20, base.shape)
+                if folder.endswith("hole"):
+                    pixels[8:20, 8:20] = 0
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(root / subset / folder / f"{i}.png")
+    return root

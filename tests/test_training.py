@@ -6,11 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from inctrl_core.__main__ import main
-from inctrl_core.backbone import build_clip
-from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, PreprocessConfig
+from inctrl_core.config import BackboneConfig, HeadsConfig
 from inctrl_core.errors import InctrlError
 from inctrl_core.experiments.datasets import DataError
 from inctrl_core.experiments.episodes import (
@@ -18,7 +16,7 @@ from inctrl_core.experiments.episodes import (
     bank_episode,
     build_pool,
     draw_batch,
-    procedural_pool,
+    source_pool,
     stack_evidence,
 )
 from inctrl_core.experiments.objectives import focal_loss, fusion_loss, ranking_loss
@@ -32,7 +30,6 @@ from inctrl_core.heads import build_heads
 from inctrl_core.loading import load_detector
 from inctrl_core.residuals import layer_residuals
 from inctrl_core.tensor_files import read_tensors
-from inctrl_core.weights import add_prefix, save_model
 
 WIDTH, GRID = 16, 4
 BACKBONE = BackboneConfig({"embed_dim": WIDTH, "vision_cfg": {}, "text_cfg": {}}, (0, 1), GRID)
@@ -211,36 +208,6 @@ def test_one_in_twenty_good_queries_lies_above_the_threshold(pools):
     assert 0.03 <= above <= 0.06
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("model")
-    vision = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
-    architecture = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
-    backbone = BackboneConfig(architecture, (0, 1, 2), 4)
-    torch.manual_seed(0)
-    tensors = add_prefix(build_clip(backbone).state_dict(), "backbone.")
-    save_model(directory, ModelConfig("tiny", backbone, PreprocessConfig(32)), tensors)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for subset in ("nut", "cap", "lid"):
-        base = rng.integers(60, 200, (32, 32, 3))
-        for folder, count in (("train/good", 6), ("test/good", 4), ("test/hole", 5)):
-            (root / subset / folder).mkdir(parents=True)
-            for i in range(count):
-                pixels = base + rng.integers(-20, 20, base.shape)
-                if folder.endswith("hole"):
-                    pixels[8:20, 8:20] = 0
-                image = Image.fromarray(pixels.astype(np.uint8))
-                image.save(root / subset / folder / f"{i}.png")
-    return root
-
-
 @pytest.mark.parametrize("form", ["reference", "calibrated"])
 def test_command_trains_on_folders_and_its_model_scores(tiny_model, folders, form, tmp_path):
     out = tmp_path / "out"
@@ -293,11 +260,11 @@ def test_command_says_what_is_missing(tiny_model, capsys, tmp_path):
 
 def test_procedural_pools_come_from_the_cache_and_damage_is_mended(tiny_model, tmp_path):
     detector = load_detector(tiny_model, device="cpu")
-    first = procedural_pool(detector, 0, 5, tmp_path)
+    first = source_pool(detector, "procedural", 0, 5, tmp_path)
     (file,) = tmp_path.iterdir()
     stamp = file.stat().st_mtime_ns
-    again = procedural_pool(detector, 0, 5, tmp_path)
+    again = source_pool(detector, "procedural", 0, 5, tmp_path)
     assert file.stat().st_mtime_ns == stamp
     assert isinstance(again, Pool) and torch.equal(first.table, again.table)
     file.write_bytes(file.read_bytes()[:1000])
-    assert torch.equal(procedural_pool(detector, 0, 5, tmp_path).table, first.table)
+    assert torch.equal(source_pool(detector, "procedural", 0, 5, tmp_path).table, first.table)

@@ -1,36 +1,38 @@
-"""Trains the heads of a model: frozen features, episodes, focal loss; writes a model directory."""
+"""Trains the heads or the patch adapter of a model on frozen features; writes its directory."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from ..config import ModelConfig
 from ..detector import Detector
 from ..errors import InctrlError
+from ..experiments.adapter_training import AdapterOptions, train_adapter
 from ..experiments.curves import save_curves
 from ..experiments.datasets import DataError, Subset, load_folders, load_textile
-from ..experiments.episodes import Pool, procedural_pool, subset_pools
+from ..experiments.episodes import SOURCES, Pool, source_pool, subset_pools
 from ..experiments.features import FeatureStore, default_cache, image_tower_digest
-from ..experiments.training import (
-    CHECKPOINT_FILE,
-    TrainingOptions,
-    TrainingResult,
-    check_pools,
-    train_heads,
-)
+from ..experiments.patch_pools import PatchPool, source_patches, subset_patches
+from ..experiments.training import TrainingOptions, check_pools, train_heads
+from ..experiments.training_run import CHECKPOINT_FILE
 from ..loading import DEFAULT_MODEL, find_model, load_detector
 from ..tensor_files import read_tensors
-from ..weights import HEADS_PREFIX, WEIGHTS_FILE, add_prefix, save_model
+from ..weights import ADAPTER_PREFIX, HEADS_PREFIX, WEIGHTS_FILE, add_prefix, save_model
 from .evaluate import split_paths
 
 CURVES_FILE = "training.png"
+ADAPTER = "patch_adapter"
+
+Options = TypeVar("Options", TrainingOptions, AdapterOptions)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +50,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--procedural", type=int, default=0, metavar="CLASSES", help="classes drawn from formulas"
     )
     data.add_argument(
+        "--photographs",
+        type=int,
+        default=0,
+        metavar="CLASSES",
+        help="classes made of the photographs that scikit-image ships",
+    )
+    data.add_argument(
         "--textile", action="store_true", help="the textile images of conformal-clip-data"
     )
     parser.add_argument("--backbone", default=DEFAULT_MODEL, help="model whose backbone is used")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--form", choices=("calibrated", "reference"), default=defaults.form)
-    parser.add_argument("--shots", nargs="+", type=int, default=list(defaults.shots), metavar="K")
-    parser.add_argument("--epochs", type=int, default=defaults.epochs)
+    parser.add_argument(
+        "--form",
+        choices=("calibrated", "reference", ADAPTER),
+        default=defaults.form,
+        help="heads of this form, or the patch adapter that comes before them",
+    )
+    parser.add_argument("--shots", nargs="+", type=int, metavar="K", help="prompts in an episode")
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--resume", action="store_true", help="go on where a run into --out ended")
     parser.add_argument("--device", default="auto", help="where the backbone computes")
@@ -63,75 +77,127 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains, and writes the model directory with its record and curves."""
-    options = TrainingOptions(
-        form=arguments.form,
-        shots=tuple(sorted(set(arguments.shots))),
-        epochs=arguments.epochs,
-        seed=arguments.seed,
-    )
     subsets = _find_subsets(arguments)
     detector = load_detector(arguments.backbone, device=arguments.device)
-    pools = build_pools(detector, subsets, arguments)
-    check_pools(pools, options.shots)
-    checkpoint = arguments.out / CHECKPOINT_FILE
-    if not arguments.resume:
-        checkpoint.unlink(missing_ok=True)
-    result = train_heads(pools, detector.config.backbone, options, arguments.out, _print_epoch)
-    write_model(arguments.backbone, detector.config, result, arguments.out)
-    checkpoint.unlink()
-    sys.stdout.write(f"wrote {detector.name} with {options.form} heads to {arguments.out}\n")
+    train = _train_adapter if arguments.form == ADAPTER else _train_heads
+    config, tensors, prefixes = train(detector, subsets, arguments)
+    write_model(arguments, config, tensors, prefixes)
+    (arguments.out / CHECKPOINT_FILE).unlink()
+    what = "a patch adapter" if arguments.form == ADAPTER else f"{arguments.form} heads"
+    sys.stdout.write(f"wrote {detector.name} with {what} to {arguments.out}\n")
 
 
-def build_pools(
+def _train_heads(
     detector: Detector, subsets: list[Subset], arguments: argparse.Namespace
-) -> list[Pool]:
-    """Encodes all training data, through the cache."""
+) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
+    """Configuration and tensors of the result, and the prefixes of the tensors that it replaces."""
+    options = _options(TrainingOptions(form=arguments.form), arguments)
     cache = arguments.cache or default_cache()
     store = FeatureStore(detector, cache)
-    pools: list[Pool] = []
-    for number, subset in enumerate(tqdm(subsets, desc="folders", unit="subset")):
-        rng = np.random.default_rng((arguments.seed, number))
-        pools += subset_pools(detector, subset, store, rng)
     folder = cache / f"{image_tower_digest(detector)}-pools"
-    for index in tqdm(range(arguments.procedural), desc="procedural", unit="class"):
-        pools.append(procedural_pool(detector, arguments.seed, index, folder))
-    return pools
+    pools: list[Pool] = []
+    for rng, subset in _numbered(subsets, arguments.seed):
+        pools += subset_pools(detector, subset, store, rng)
+    for source, index in _made_classes(arguments):
+        pools.append(source_pool(detector, source, arguments.seed, index, folder))
+    check_pools(pools, options.shots)
+    _drop_checkpoint(arguments)
+    result = train_heads(pools, detector.config.backbone, options, arguments.out, _print_epoch)
+    heads = dataclasses.replace(
+        detector.config.heads, form=result.config.form, options=dict(result.config.options)
+    )
+    # What the adapter below was trained with stays on record.
+    record = result.record
+    if heads.patch_adapter:
+        record = record | {ADAPTER: detector.config.training.get(ADAPTER, {})}
+    config = dataclasses.replace(detector.config, heads=heads, training=record)
+    tensors = add_prefix(result.heads.state_dict(), HEADS_PREFIX)
+    return config, tensors, (HEADS_PREFIX,)
 
 
-def write_model(backbone: str, config: ModelConfig, result: TrainingResult, out: Path) -> None:
-    """Writes the trained heads beside the backbone that they were trained with.
+def _train_adapter(
+    detector: Detector, subsets: list[Subset], arguments: argparse.Namespace
+) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
+    """As :func:`_train_heads`; heads that were trained on other patches are left out."""
+    plain = detector.training_free()
+    options = _options(AdapterOptions(), arguments)
+    cache = arguments.cache or default_cache()
+    store = FeatureStore(plain, cache)
+    folder = cache / f"{image_tower_digest(plain)}-patches"
+    pools: list[PatchPool] = []
+    for rng, subset in _numbered(subsets, arguments.seed):
+        pools += subset_patches(subset, store, rng)
+    for source, index in _made_classes(arguments):
+        pools.append(source_patches(plain, source, arguments.seed, index, folder))
+    check_pools(pools, options.shots)
+    _drop_checkpoint(arguments)
+    result = train_adapter(pools, options, arguments.out, _print_epoch)
+    heads = dataclasses.replace(plain.config.heads, patch_adapter=result.widths)
+    config = dataclasses.replace(plain.config, heads=heads, training={ADAPTER: result.record})
+    tensors = add_prefix(result.adapter.state_dict(), ADAPTER_PREFIX)
+    return config, tensors, (HEADS_PREFIX, ADAPTER_PREFIX)
+
+
+def _options(defaults: Options, arguments: argparse.Namespace) -> Options:
+    given = {"seed": arguments.seed}
+    if arguments.shots:
+        given["shots"] = tuple(sorted(set(arguments.shots)))
+    if arguments.epochs is not None:
+        given["epochs"] = arguments.epochs
+    return dataclasses.replace(defaults, **given)
+
+
+def _numbered(subsets: list[Subset], seed: int) -> Iterator[tuple[np.random.Generator, Subset]]:
+    for number, subset in enumerate(tqdm(subsets, desc="folders", unit="subset")):
+        yield np.random.default_rng((seed, number)), subset
+
+
+def _made_classes(arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    for source in SOURCES:
+        for index in tqdm(range(getattr(arguments, source)), desc=source, unit="class"):
+            yield source, index
+
+
+def _drop_checkpoint(arguments: argparse.Namespace) -> None:
+    if not arguments.resume:
+        (arguments.out / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+def write_model(
+    arguments: argparse.Namespace,
+    config: ModelConfig,
+    tensors: dict[str, Tensor],
+    prefixes: tuple[str, ...],
+) -> None:
+    """Writes what was trained beside the backbone that it was trained with, and its curves.
 
     Args:
-        backbone: Name or directory of the model that the backbone is of; its tensors are kept as
-            they are stored there.
-        config: Of that model.
-        result: Of the training.
-        out: Written to; may be the model's own directory.
+        arguments: Name the model that the backbone is of, whose tensors are kept as they are
+            stored there, and the directory to write, which may be the model's own.
+        config: Of the result.
+        tensors: That were trained.
+        prefixes: Of stored tensors that they replace.
     """
-    source = find_model(backbone) / WEIGHTS_FILE
+    source = find_model(arguments.backbone) / WEIGHTS_FILE
     stored = read_tensors(source) if source.is_file() else {}
-    kept = {key: value for key, value in stored.items() if not key.startswith(HEADS_PREFIX)}
-    heads = add_prefix(result.heads.state_dict(), HEADS_PREFIX)
-    threshold: dict[str, Any] = {"threshold": result.record["threshold"]}
-    trained = dataclasses.replace(
-        config,
-        heads=dataclasses.replace(
-            config.heads, form=result.config.form, options=dict(result.config.options)
-        ),
-        training={**result.record, **threshold},
-    )
-    save_model(out, trained, kept | heads)
-    save_curves(out / CURVES_FILE, result.record["curves"])
+    kept = {key: value for key, value in stored.items() if not key.startswith(prefixes)}
+    save_model(arguments.out, config, kept | tensors)
+    record = config.training[ADAPTER] if arguments.form == ADAPTER else config.training
+    save_curves(arguments.out / CURVES_FILE, record["curves"])
 
 
 def _find_subsets(arguments: argparse.Namespace) -> list[Subset]:
     subsets = [s for folder in split_paths(arguments.data) for s in load_folders(folder)]
     if arguments.textile:
         subsets += load_textile()
-    if arguments.procedural < 0 or arguments.epochs < 1:
-        raise InctrlError("--procedural must not be negative, and --epochs must be at least 1.")
-    if not subsets and not arguments.procedural:
-        raise DataError("Name what to train on with --data DIR, --procedural CLASSES or --textile.")
+    made = [getattr(arguments, source) for source in SOURCES]
+    if min(made) < 0 or (arguments.epochs is not None and arguments.epochs < 1):
+        raise InctrlError("Numbers of classes must not be negative, and --epochs at least 1.")
+    if not subsets and not any(made):
+        raise DataError(
+            "Name what to train on with --data DIR, --procedural CLASSES, --photographs CLASSES or "
+            "--textile."
+        )
     return subsets
 
 

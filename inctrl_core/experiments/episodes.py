@@ -7,12 +7,13 @@ so an episode costs no pass through the backbone and no product.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,9 +26,10 @@ from ..tensor_files import write_whole
 from ..text_prompts import build_prompts
 from .datasets import DataError, Subset
 from .features import FeatureStore
-from .procedural import procedural_class
+from .procedural import photographed_class, procedural_class
 
-PROCEDURAL = "procedural"
+# Sources that need no data, by name.
+SOURCES = {"procedural": procedural_class, "photographs": photographed_class}
 SOURCE_VERSION = 1  # Of the procedural classes; raise it when their images change.
 # Few images of many classes: the variety of classes is what decides.
 REFERENCES = 9  # Normals of a pool that prompts are drawn from.
@@ -41,7 +43,7 @@ class Pool:
     """Images of one class, the first N of them normals that may be prompts.
 
     Attributes:
-        source: Dataset, or ``PROCEDURAL``.
+        source: Dataset, or a name of ``SOURCES``.
         name: Class within the source; pools of one class are never split between training and
             validation.
         table: float16 [Q, N, D, P], residual maps of image q against reference n alone.
@@ -186,45 +188,67 @@ def build_pool(
     )
 
 
-def procedural_pool(detector: Detector, seed: int, index: int, folder: Path | None) -> Pool:
-    """The pool of one procedural class, from ``folder`` where an earlier run has left it.
+def class_images(source: str, seed: int, index: int) -> tuple[list[Image.Image], list[bool]]:
+    """The images of one class of ``SOURCES`` that a pool is made of, and their labels."""
+    made = SOURCES[source](seed, index)
+    normals = [made.normal(i) for i in range(REFERENCES + NORMAL_QUERIES)]
+    bad = [made.anomalous(i)[0] for i in range(ANOMALIES)]
+    return normals + bad, [False] * len(normals) + [True] * len(bad)
+
+
+def source_pool(
+    detector: Detector, source: str, seed: int, index: int, folder: Path | None
+) -> Pool:
+    """The pool of one class of ``SOURCES``, from ``folder`` where an earlier run has left it.
 
     Args:
         detector: Encodes the images.
+        source: A name of ``SOURCES``.
         seed: Of the source.
         index: Of the class.
         folder: Cache of this detector's image tower; None keeps nothing.
     """
-    place = None if folder is None else folder / pool_file(seed, index)
-    pool = None if place is None else _read_pool(place, PROCEDURAL, str(index))
-    if pool is not None:
-        return pool
-    made = procedural_class(seed, index)
-    normals = [made.normal(i) for i in range(REFERENCES + NORMAL_QUERIES)]
-    bad = [made.anomalous(i)[0] for i in range(ANOMALIES)]
-    features = detector.encode(normals + bad).features
-    pool = build_pool(
-        (PROCEDURAL, str(index)),
-        features,
-        [False] * len(normals) + [True] * len(bad),
-        REFERENCES,
-        _text_signal(detector, features, "object"),
-    )
+    place = None if folder is None else folder / pool_file(source, seed, index)
+    tensors = None if place is None else read_cached(place)
+    if tensors is not None:
+        return Pool(source, str(index), **tensors)
+    images, labels = class_images(source, seed, index)
+    features = detector.encode(images).features
+    text = _text_signal(detector, features, "object")
+    pool = build_pool((source, str(index)), features, labels, REFERENCES, text)
     if place is not None:
-        _write_pool(place, pool)
+        names = ("table", "embeddings", "text_anomaly", "anomalous")
+        write_cached(place, {name: getattr(pool, name) for name in names})
     return pool
 
 
-def pool_file(seed: int, index: int) -> str:
-    """Name of the cached pool of one procedural class."""
+def pool_file(source: str, seed: int, index: int) -> str:
+    """Name of the cached pool of one class of ``SOURCES``."""
     size = f"{REFERENCES}-{NORMAL_QUERIES}-{ANOMALIES}"
-    return f"{PROCEDURAL}-{SOURCE_VERSION}-{size}-{seed}-{index}.safetensors"
+    return f"{source}-{SOURCE_VERSION}-{size}-{seed}-{index}.safetensors"
 
 
 def subset_pools(
     detector: Detector, subset: Subset, store: FeatureStore, rng: np.random.Generator
 ) -> list[Pool]:
     """Pools of one subset of a dataset on disk; together they use each anomalous image once.
+
+    Raises:
+        DataError: There are fewer than two normals or no anomalous image.
+    """
+    pools = []
+    for paths, labels, references in subset_images(subset, rng):
+        features = store.load(paths).features
+        text = _text_signal(detector, features, subset.object_name)
+        name = (subset.dataset, subset.name)
+        pools.append(build_pool(name, features, labels, references, text))
+    return pools
+
+
+def subset_images(
+    subset: Subset, rng: np.random.Generator
+) -> Iterator[tuple[list[Path], list[bool], int]]:
+    """What each pool of a subset is made of: images, labels, and how many may be prompts.
 
     Raises:
         DataError: There are fewer than two normals or no anomalous image.
@@ -238,19 +262,12 @@ def subset_pools(
             "image to train on; add some or leave it out."
         )
     order = rng.permutation(len(bad))
-    pools = []
     for start in range(0, min(len(bad), MAX_POOLS * ANOMALIES), ANOMALIES):
         chosen = [bad[i] for i in order[start : start + ANOMALIES]]
         drawn = rng.choice(len(subset.train_normals), references, replace=False)
         normals = [subset.train_normals[i] for i in drawn]
-        extra = rng.permutation(len(good))[:NORMAL_QUERIES]
-        normals += [good[i] for i in extra]
-        features = store.load(normals + chosen).features
-        labels = [False] * len(normals) + [True] * len(chosen)
-        text = _text_signal(detector, features, subset.object_name)
-        name = (subset.dataset, subset.name)
-        pools.append(build_pool(name, features, labels, references, text))
-    return pools
+        normals += [good[i] for i in rng.permutation(len(good))[:NORMAL_QUERIES]]
+        yield normals + chosen, [False] * len(normals) + [True] * len(chosen), references
 
 
 def _text_signal(detector: Detector, features: ImageFeatures, object_name: str) -> Tensor:
@@ -258,19 +275,18 @@ def _text_signal(detector: Detector, features: ImageFeatures, object_name: str) 
     return text_anomaly(features.embeddings, text.normal_prototype, text.anomaly_prototype)
 
 
-def _read_pool(place: Path, source: str, name: str) -> Pool | None:
-    # None where there is none, or where a run was cut off while it wrote.
+def read_cached(place: Path) -> dict[str, Tensor] | None:
+    """The tensors of a cached file, mapped into memory; None where there is none or half of one."""
     if not place.is_file():
         return None
     try:
         with safe_open(place, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            return {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError):
         return None
-    return Pool(source, name, **tensors)
 
 
-def _write_pool(place: Path, pool: Pool) -> None:
-    names = ("table", "embeddings", "text_anomaly", "anomalous")
-    tensors = {name: getattr(pool, name).contiguous() for name in names}
-    write_whole(place, lambda partial: save_file(tensors, partial))
+def write_cached(place: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes what :func:`read_cached` reads."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_whole(place, lambda partial: save_file(contiguous, partial))

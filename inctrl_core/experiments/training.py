@@ -5,29 +5,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import nn
 
 from ..calibrated import BankStatistics, CalibratedHeads, query_statistics
 from ..config import BackboneConfig, HeadsConfig
-from ..errors import InctrlError
 from ..heads import build_heads
-from ..tensor_files import write_whole
 from .datasets import DataError
 from .episodes import Pool, bank_episode
-from .objectives import Objective, build_objective, fusion_loss
+from .objectives import build_objective, fusion_loss
+from .patch_pools import PatchPool
+from .training_run import Figures, TrainingRun
+
+AnyPool = TypeVar("AnyPool", Pool, PatchPool)
 
 VALIDATION_SHARE = 0.15
 FALSE_ALARMS = 0.05
 LEARNING_RATE = 1e-3
-CHECKPOINT_FILE = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TrainingResult:
     record: dict[str, Any]
 
 
-def split_classes(pools: Sequence[Pool], seed: int) -> tuple[list[Pool], list[Pool]]:
+def split_classes(pools: Sequence[AnyPool], seed: int) -> tuple[list[AnyPool], list[AnyPool]]:
     """Training and validation pools without a class in common.
 
     A share of the classes of every source that has four or more is held out. Where no source has,
@@ -102,7 +103,7 @@ def split_classes(pools: Sequence[Pool], seed: int) -> tuple[list[Pool], list[Po
     return [pools[i] for i in order[count:]], [pools[i] for i in order[:count]]
 
 
-def check_pools(pools: Sequence[Pool], shots: Iterable[int]) -> None:
+def check_pools(pools: Sequence[Pool | PatchPool], shots: Iterable[int]) -> None:
     """Makes sure that some pool has enough normals for each K.
 
     Raises:
@@ -183,21 +184,19 @@ def train_heads(
     if isinstance(heads, CalibratedHeads):
         heads.population.fit(population_banks(training, options))
     objective = build_objective(heads, training, options.shots, options.batch, options.seed)
-    run = _Run(heads, objective, validation, options)
-    place = None if folder is None else folder / CHECKPOINT_FILE
-    mark = _fingerprint(pools, backbone, options)
-    if place is not None and place.is_file():
-        run.restore(place, mark)
-    while run.epoch < options.epochs:
-        figures = run.advance()
-        if place is not None:
-            run.store(place, mark)
-        if report is not None:
-            report(figures)
-    heads.load_state_dict(run.best)
-    heads.eval().requires_grad_(False)
-    best = max(run.history, key=_merit)
-    return TrainingResult(heads, config, _record(pools, validation, options, run.history, best))
+    run = TrainingRun(
+        heads,
+        objective,
+        lambda: validate(heads, validation, options.shots, options.seed),
+        torch.optim.AdamW(heads.parameters(), lr=LEARNING_RATE, weight_decay=options.weight_decay),
+        seed=options.seed,
+        steps=options.steps,
+    )
+    best = run.run(options.epochs, _fingerprint(pools, backbone, options), folder, report)
+    facts = dataclasses.asdict(options) | {"learning_rate": LEARNING_RATE}
+    record = describe_run(pools, validation, facts, run.history, best)
+    record |= {"threshold": best["threshold"], "threshold_false_alarms": FALSE_ALARMS}
+    return TrainingResult(heads, config, record)
 
 
 def population_banks(pools: Sequence[Pool], options: TrainingOptions) -> list[BankStatistics]:
@@ -211,86 +210,6 @@ def population_banks(pools: Sequence[Pool], options: TrainingOptions) -> list[Ba
             good = queries[labels < 0.5]
             banks.append(BankStatistics(good, None if among is None else among[0]))
     return banks
-
-
-class _Run:
-    """The state of a run between epochs."""
-
-    def __init__(
-        self,
-        heads: nn.Module,
-        objective: Objective,
-        validation: Sequence[Pool],
-        options: TrainingOptions,
-    ) -> None:
-        self.heads, self.options = heads, options
-        self.history: list[dict[str, Any]] = []
-        self.best = _copy(heads)
-        self._objective, self._validation = objective, validation
-        self._optimizer = torch.optim.AdamW(
-            heads.parameters(), lr=LEARNING_RATE, weight_decay=options.weight_decay
-        )
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return len(self.history)
-
-    def advance(self) -> dict[str, Any]:
-        """One epoch, and its figures."""
-        # A generator of its own for every epoch, so that a resumed run draws what another would.
-        rng = np.random.default_rng((self.options.seed, 3, self.epoch))
-        self.heads.train()
-        losses = []
-        for _ in range(self.options.steps):
-            loss = self._objective(rng)
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
-            losses.append(float(loss.detach()))
-        self.heads.eval()
-        options = self.options
-        figures = validate(self.heads, self._validation, options.shots, options.seed)
-        figures |= {"epoch": self.epoch + 1, "training_loss": float(np.mean(losses))}
-        if not self.history or _merit(figures) > max(map(_merit, self.history)):
-            self.best = _copy(self.heads)
-        self.history.append(figures)
-        return figures
-
-    def store(self, place: Path, mark: str) -> None:
-        """Writes a checkpoint; the old one stays until the new one is whole."""
-        state = {
-            "mark": mark,
-            "heads": self.heads.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "best": self.best,
-            "history": self.history,
-        }
-        write_whole(place, lambda partial: torch.save(state, partial))
-
-    def restore(self, place: Path, mark: str) -> None:
-        """Goes on where a checkpoint left off."""
-        try:
-            state = torch.load(place, weights_only=True)
-            known = state["mark"]
-        except Exception as error:  # On damaged data torch raises many kinds, even IndexError.
-            raise InctrlError(f"{place} is damaged; start again without --resume.") from error
-        if known != mark:
-            raise InctrlError(
-                f"{place} is of a run with other data or options; name another --out, or start "
-                "again without --resume."
-            )
-        self.heads.load_state_dict(state["heads"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.best, self.history = state["best"], state["history"]
-
-
-def _merit(figures: dict[str, Any]) -> float:
-    return figures["auroc"]
-
-
-def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().clone() for key, value in module.state_dict().items()}
 
 
 def _form_options(form: str) -> dict[str, Any]:
@@ -308,16 +227,17 @@ def _fingerprint(pools: Sequence[Pool], backbone: BackboneConfig, options: Train
     return digest.hexdigest()
 
 
-def _record(
-    pools: Sequence[Pool],
-    validation: Sequence[Pool],
-    options: TrainingOptions,
-    history: list[dict[str, Any]],
-    best: dict[str, Any],
+def describe_run(
+    pools: Sequence[Pool | PatchPool],
+    validation: Sequence[Pool | PatchPool],
+    options: Mapping[str, Any],
+    history: Sequence[Figures],
+    best: Figures,
 ) -> dict[str, Any]:
+    """What a model's configuration records of the run that its weights come from."""
     sources = sorted({pool.source for pool in pools})
     return {
-        "options": dataclasses.asdict(options) | {"learning_rate": LEARNING_RATE},
+        "options": dict(options),
         "data": {
             source: {
                 "classes": len({p.name for p in pools if p.source == source}),
@@ -327,9 +247,7 @@ def _record(
             }
             for source in sources
         },
-        "threshold": best["threshold"],
-        "threshold_false_alarms": FALSE_ALARMS,
         "best_epoch": best["epoch"],
-        "validation": best,
-        "curves": history,
+        "validation": dict(best),
+        "curves": list(history),
     }

@@ -11,10 +11,11 @@ from .anomalies import KINDS
 from .bodies import BodyClass, random_body
 from .fields import Generator, blend, smooth_noise, to_image
 from .objects import ObjectClass, random_object
+from .photographs import PhotographClass, random_photograph
 from .textures import TextureClass, random_texture
 from .variation import Variation, random_variation, vary
 
-Recipe = TextureClass | ObjectClass | BodyClass
+Recipe = TextureClass | ObjectClass | BodyClass | PhotographClass
 
 # Anomalies of the recipe itself, and how often each group of kinds is drawn.
 STRUCTURAL = ("changed", "changed_region", "other_class")
@@ -22,6 +23,8 @@ STRUCTURAL_SHARE = 0.3
 
 # On a texture these leave another instance of the same texture.
 NOT_ON_TEXTURES = ("shuffle", "turn", "bite")
+
+WANDERS = 0.1  # A window that moves by more than this share shows a material, not an object.
 
 ATTEMPTS = 4
 VISIBLE_CHANGE = 0.08  # Of [0, 1], in any channel.
@@ -98,11 +101,23 @@ def procedural_class(seed: int, index: int) -> ProceduralClass:
         recipes += tuple(base.mutate(rng) for _ in range(int(rng.integers(1, 3))))
     same_family = rng.random() < 0.5
     other = _random_recipe(rng, type(base) if same_family else None)
+    kinds = _random_kinds(rng, isinstance(base, TextureClass))
+    return ProceduralClass(index, seed, recipes, other, random_variation(rng), kinds)
+
+
+def photographed_class(seed: int, index: int) -> ProceduralClass:
+    """As :func:`procedural_class`, from photographs; a source of its own, with its own numbers."""
+    rng = np.random.default_rng((seed, index, 2))
+    base = random_photograph(rng)
+    other = random_photograph(rng) if rng.random() < 0.5 else _random_recipe(rng)
+    kinds = _random_kinds(rng, base.wander > WANDERS)
+    return ProceduralClass(index, seed, (base,), other, random_variation(rng), kinds)
+
+
+def _random_kinds(rng: Generator, material: bool) -> tuple[str, ...]:
     count = int(rng.integers(4, len(KINDS) + 1))  # Four at least, so that some remain.
-    kinds = [str(kind) for kind in rng.choice(list(KINDS), count, replace=False)]
-    if isinstance(base, TextureClass):
-        kinds = [kind for kind in kinds if kind not in NOT_ON_TEXTURES]
-    return ProceduralClass(index, seed, recipes, other, random_variation(rng), tuple(kinds))
+    kinds = (str(kind) for kind in rng.choice(list(KINDS), count, replace=False))
+    return tuple(kind for kind in kinds if not (material and kind in NOT_ON_TEXTURES))
 
 
 def _random_recipe(rng: Generator, kind: type | None = None) -> Recipe:
