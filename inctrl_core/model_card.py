@@ -18,6 +18,11 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
     """
     backbone, heads = config.backbone, config.heads
     licence = config.provenance.get("license") or config.provenance.get("licence")
+    patches = (
+        "compared through a trained linear map of each depth"
+        if heads.patch_adapter
+        else "compared as the backbone gives them"
+    )
     fusion = (
         "no trained heads; scores are fused by a fixed formula (training-free)"
         if heads.form == "training-free"
@@ -38,6 +43,7 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         f"- Backbone: {source}, frozen; depths {', '.join(map(str, backbone.depths))} (counted "
         f"from 0) on a {backbone.grid} x {backbone.grid} grid.\n"
         f"- Input: {config.preprocess.image_size} x {config.preprocess.image_size} pixels.\n"
+        f"- Patches: {patches}.\n"
         f"- Fusion: {fusion}.",
         "```python\nfrom inctrl_core import load_detector\n\n"
         f'detector = load_detector("{repo}")\n'

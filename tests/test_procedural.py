@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inctrl_core.experiments.procedural import SIZE, procedural_class
+from inctrl_core.experiments.procedural import SIZE, photographed_class, procedural_class
 from inctrl_core.experiments.procedural.anomalies import KINDS
 from inctrl_core.experiments.procedural.fields import mesh_warp, rigid
 from inctrl_core.experiments.procedural.textures import FAMILIES, random_texture
@@ -104,3 +104,26 @@ def test_rigid_shifts_by_pixels_down_and_right():
     moved = rigid(image, 0.0, 1.0, (20.0, 30.0))
     rows, columns = np.nonzero(moved[..., 0] > 0.5)
     assert abs(rows.mean() - 124.5) < 1 and abs(columns.mean() - 94.5) < 1
+
+
+def test_photographed_classes_repeat_and_differ():
+    first, again = photographed_class(3, 4), photographed_class(3, 4)
+    assert np.array_equal(first.normal(2), again.normal(2))
+    assert np.array_equal(first.anomalous(1)[0], again.anomalous(1)[0])
+    assert not np.array_equal(first.normal(2), photographed_class(3, 5).normal(2))
+    assert first.normal(2).size == (SIZE, SIZE)
+
+
+def test_a_window_stays_inside_its_photograph_and_a_wandering_one_shows_a_material():
+    wandering = 0
+    for index in range(60):
+        made = photographed_class(1, index)
+        window = made.recipes[0]
+        assert made.kinds
+        if window.wander > 0.1:
+            wandering += 1
+            assert not {"shuffle", "turn", "bite"} & set(made.kinds)
+        for changed in (window, window.mutate(np.random.default_rng(index))):
+            drawn = changed.render(np.random.default_rng(index))
+            assert drawn.shape == (SIZE, SIZE, 3) and np.isfinite(drawn).all()
+    assert wandering > 5

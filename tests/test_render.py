@@ -62,6 +62,14 @@ def test_a_slight_excess_is_called_slight(scored, fused, says):
     assert says in render.verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
 
 
+def test_a_trained_patch_adapter_is_not_called_training_free(scored):
+    assert "training-free" in render.verdict_html(scored)
+    heads = dataclasses.replace(scored.config.heads, patch_adapter=(40, 112, 320))
+    adapted = dataclasses.replace(scored, config=dataclasses.replace(scored.config, heads=heads))
+    text = render.verdict_html(adapted)
+    assert "training-free" not in text and "learnt on other objects" in text
+
+
 def test_it_says_where_the_words_do_not_count(scored):
     assert "they do not count" in render.text_html(scored)
     heads = HeadsConfig(training_free={"patch_max": 1.0, "text": 1.0})

@@ -102,6 +102,12 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
         for name, values in zip(names, features, strict=True)
     )
     close = figure(_close_up(session.query, grid, mark), "The framed patch", at(*mark))
+    adapted = (
+        " A linear map, trained on other objects, then turns each list into one that tells less of "
+        "light, focus and noise."
+        if session.config.heads.patch_adapter
+        else ""
+    )
     words = (
         "<p>A <dfn>network</dfn>, trained beforehand on ordinary pictures, reads the crop. It "
         f"stays as it is: nothing is trained on your images. It is read out at {len(names)} "
@@ -109,7 +115,7 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
         "things. At each depth every patch becomes a list of numbers, its <dfn>features</dfn>; "
         "the strips show one number as one stripe, dark for negative and bright for positive. "
         "Where the network’s own grid is finer than this one it is averaged, where coarser, "
-        "interpolated."
+        f"interpolated.{adapted}"
         f'</p><p class="ic-small">The model here: {html.escape(session.config.title)}.</p>'
         + formula(
             "f = features ÷ ‖features‖",

@@ -237,7 +237,7 @@ def _weights(heads: HeadsConfig) -> Mapping[str, float]:
 
 
 def _untrained(heads: HeadsConfig) -> str:
-    return f", {term('training-free', UNTRAINED)}" if heads.form == "training-free" else ""
+    return "" if heads.trained else f", {term('training-free', UNTRAINED)}"
 
 
 def _words_count(heads: HeadsConfig) -> str:
@@ -253,15 +253,17 @@ def _how(heads: HeadsConfig) -> str:
     parts = ["the largest patch difference"]
     names = {"patch_mean": "the mean patch difference", "image": "the image", "text": "the text"}
     parts += [name for key, name in names.items() if weights.get(key, 0) > 0]
+    learnt = (
+        "a fixed formula; what counts as a difference was learnt on other objects"
+        if heads.patch_adapter
+        else "training-free fusion: a fixed formula, nothing learnt"
+    )
     if len(parts) == 1:
         return (
-            "The score is the largest patch difference (training-free fusion: a fixed formula, "
-            "nothing learnt); image and text are shown below and do not count."
+            f"The score is the largest patch difference ({learnt}); image and text are shown "
+            "below and do not count."
         )
-    return (
-        f"The score is an average of {spoken(parts)} (training-free "
-        "fusion: a fixed formula, nothing learnt)."
-    )
+    return f"The score is an average of {spoken(parts)} ({learnt})."
 
 
 def _change(session: Session) -> str:
