@@ -108,6 +108,8 @@ def build_clip(config: BackboneConfig, *, random_weights: bool = True) -> CLIP:
             )
     except _CANNOT_BUILD as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        # A key of the file's may be in it, with characters that a terminal would obey.
+        reason = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in reason)
         raise ModelError(f"open_clip cannot build this backbone: {reason}.") from error
     return clip.eval().requires_grad_(False)
 

@@ -31,7 +31,7 @@ from inctrl_core.__main__ import main
 from inctrl_core.backbone import Backbone
 from inctrl_core.config import config_to_json, read_config
 from inctrl_core.experiments.features import FeatureStore
-from inctrl_core.experiments.training import CHECKPOINT_FILE
+from inctrl_core.experiments.training_run import CHECKPOINT_FILE
 from inctrl_core.ui import models
 from inctrl_core.ui.api import score_files
 from inctrl_core.ui.models import ModelRegistry, find_sources
@@ -41,7 +41,6 @@ from tests.app_server import free_port, running_app
 from tests.fuzz.conftest import FileWatch
 from tests.hub_server import Repo
 from tests.test_hub import hub as network_hub  # noqa: F401, a fixture.
-from tests.test_training import folders, tiny_model  # noqa: F401, fixtures.
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -194,7 +193,7 @@ class TestKills:
         bank = detector.build_bank(NORMALS, "candle")
         assert detector.score([QUERY], bank)[0].fused == expected
 
-    def test_in_a_training_run(self, tiny_model, folders, tmp_path, capsys):  # noqa: F811
+    def test_in_a_training_run(self, tiny_model, folders, tmp_path, capsys):
         out = tmp_path / "out"
         command = ["train", "--data", str(folders), "--backbone", str(tiny_model)]
         command += ["--out", str(out), "--shots", "1", "2", "--device", "cpu"]
@@ -210,7 +209,7 @@ class TestKills:
         assert f"epoch {done + 1}:" in printed and f"epoch {done}:" not in printed
         assert load_detector(out, "cpu").fusion == "trained"
 
-    def test_in_an_evaluation(self, tiny_model, tmp_path, capsys):  # noqa: F811
+    def test_in_an_evaluation(self, tiny_model, tmp_path, capsys):
         data, cache = make_parts(tmp_path / "parts", 400), tmp_path / "cache"
         command = ["evaluate", "--data", str(data), "--model", str(tiny_model), "--json"]
         command += ["--shots", "2", "--seeds", "2", "--device", "cpu"]
@@ -260,7 +259,7 @@ def files_up_to(size: int) -> Iterator[None]:
 
 class TestFullDisk:
     @pytest.mark.slow
-    def test_while_a_model_is_written(self, tiny_model, folders, tmp_path, capfd):  # noqa: F811
+    def test_while_a_model_is_written(self, tiny_model, folders, tmp_path, capfd):
         out, cache = tmp_path / "out", str(tmp_path / "cache")
         command = ["train", "--data", str(folders), "--backbone", str(tiny_model), "--out"]
         command += [str(out), "--shots", "2", "--epochs", "1", "--cache", cache, "--device", "cpu"]
@@ -273,7 +272,7 @@ class TestFullDisk:
         assert load_detector(out, "cpu").fusion == "trained"
 
     @pytest.mark.slow
-    def test_while_a_checkpoint_is_written(self, tiny_model, folders, tmp_path, capfd):  # noqa: F811
+    def test_while_a_checkpoint_is_written(self, tiny_model, folders, tmp_path, capfd):
         out = tmp_path / "out"
         command = ["train", "--data", str(folders), "--backbone", str(tiny_model), "--out"]
         command += [str(out), "--shots", "2", "--epochs", "1", "--device", "cpu", "--cache"]
@@ -283,7 +282,7 @@ class TestFullDisk:
         assert f"error: {out / CHECKPOINT_FILE} cannot be written" in capfd.readouterr().err
         assert list(out.iterdir()) == []
 
-    def test_while_features_are_kept(self, tiny_model, tmp_path, capfd):  # noqa: F811
+    def test_while_features_are_kept(self, tiny_model, tmp_path, capfd):
         data, cache = make_parts(tmp_path / "parts", 3), tmp_path / "cache"
         command = ["evaluate", "--data", str(data), "--model", str(tiny_model), "--json"]
         command += ["--shots", "2", "--seeds", "1", "--device", "cpu", "--cache", str(cache)]
@@ -294,7 +293,7 @@ class TestFullDisk:
         assert [path for path in cache.rglob("*") if path.is_file()] == []
         assert main(command) == 0
 
-    def test_while_visitors_use_the_page(self, tiny_model, tmp_path, monkeypatch):  # noqa: F811
+    def test_while_visitors_use_the_page(self, tiny_model, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
         noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
         stream = io.BytesIO()
@@ -350,7 +349,7 @@ class TestAssets:
 
 
 class TestCacheThatVanishes:
-    def test_features(self, tiny_model, tmp_path):  # noqa: F811
+    def test_features(self, tiny_model, tmp_path):
         store = FeatureStore(load_detector(tiny_model, "cpu"), tmp_path / "cache")
         first = store.load(NORMALS)
         shutil.rmtree(tmp_path / "cache")

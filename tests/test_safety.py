@@ -26,7 +26,7 @@ from inctrl_core import InctrlError, ModelError, load_detector
 from inctrl_core.__main__ import main
 from inctrl_core.config import HEAD_FORMS
 from inctrl_core.conversion import read_checkpoint
-from inctrl_core.experiments.training import CHECKPOINT_FILE, _Run
+from inctrl_core.experiments.training_run import CHECKPOINT_FILE, TrainingRun
 from inctrl_core.preprocessing import MAX_BYTES, open_image
 from inctrl_core.ui import guard, session
 from inctrl_core.ui.examples import EXAMPLES
@@ -150,8 +150,11 @@ def test_a_checkpoint_of_a_training_run_that_runs_code_is_refused(
     mark: Path, tmp_path: Path
 ) -> None:
     torch.save({"mark": Malice(mark)}, tmp_path / CHECKPOINT_FILE)
+    module = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.Adam(module.parameters())
+    run = TrainingRun(module, lambda rng: None, dict, optimizer, seed=0, steps=1)
     with pytest.raises(InctrlError, match="is damaged; start again without --resume"):
-        _Run.restore(None, tmp_path / CHECKPOINT_FILE, "mark")
+        run.run(1, "mark", tmp_path)
 
 
 def test_only_known_heads_are_built() -> None:
