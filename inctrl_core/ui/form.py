@@ -65,7 +65,7 @@ def build_form(registry: ModelRegistry) -> Form:
         label=f"1. Normal images, 1 to {MAX_SHOTS}",
         file_types=["image"],
         columns=4,
-        height=216,
+        height=252,  # Two rows of images, whole.
         object_fit="cover",
         sources=["upload", "clipboard"],
         buttons=[],
