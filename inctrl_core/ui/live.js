@@ -208,3 +208,5 @@ button('stop').addEventListener('click', () => { stop(); say('Stopped.'); });
 button('normal').addEventListener('click', () => {
   if (grab()) trigger('normal', {id: 0, image: encode()});
 });
+// Only now: a click before this script had run would have been lost.
+button('camera').disabled = button('example').disabled = false;

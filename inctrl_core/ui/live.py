@@ -29,10 +29,10 @@ SCRIPT = Path(__file__).with_name("live.js")
 TEMPLATE = """
 <div class="ic-live">
   <div class="ic-live-bar">
-    <button type="button" data-do="camera">Use the camera</button>
+    <button type="button" data-do="camera" disabled>Use the camera</button>
     <label class="ic-button" tabindex="0" role="button">Open a video
       <input type="file" accept="video/*" hidden></label>
-    <button type="button" data-do="example">Try with an example</button>
+    <button type="button" data-do="example" disabled>Try with an example</button>
     <button type="button" data-do="normal" disabled>Take this frame as a normal</button>
     <button type="button" data-do="stop" disabled>Stop</button>
   </div>

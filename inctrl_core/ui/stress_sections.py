@@ -89,7 +89,7 @@ def _status(run: StressRun) -> str:
 
 
 def _tally(run: StressRun) -> str:
-    """Four counts: how often the verdict holds, and how often a normal would be an alarm."""
+    """Four counts, the higher the better: how often the verdict holds, and a normal is no alarm."""
     if run.threshold is None:
         return ""
     judged = [point for point in run.curve if 1 < point.shots < run.session.bank.shots]
@@ -105,7 +105,7 @@ def _tally(run: StressRun) -> str:
         ("Fewer normals", agreeing, draws, "draws give this verdict", bool(run.curve)),
         ("One left out", same, len(left), "times the verdict stays", bool(run.dropped)),
         ("Photograph changed", changes - lost, changes, "changes keep the verdict", all_done),
-        ("A normal changed", alarms, changes, "changes make it an alarm", all_done),
+        ("A normal changed", changes - alarms, changes, "changes raise no false alarm", all_done),
     )
     return f'<div class="ic-tally">{"".join(_cell(*cell) for cell in cells)}</div>'
 
