@@ -16,7 +16,7 @@ def save_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         path: PNG to write.
-        history: One entry per epoch, of :func:`inctrl_core.experiments.training.train_heads`.
+        history: One entry per epoch, of :class:`.training_run.TrainingRun`.
 
     Raises:
         InctrlError: The file cannot be written.
@@ -27,12 +27,12 @@ def save_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     lines = (
         (left, "training_loss", "training", "-"),
         (left, "loss", "held-out classes", "--"),
-        (right, "auroc", "fused", "-"),
-        (right, "patch_max_auroc", "largest patch residual", "--"),
+        (right, "auroc", "with what is trained", "-"),
+        (right, "patch_max_auroc", "largest patch residual without it", "--"),
     )
     for axes, key, label, style in lines:
         axes.plot(epochs, [entry[key] for entry in history], style, label=label)
-    left.set(xlabel="epoch", ylabel="focal loss")
+    left.set(xlabel="epoch", ylabel="loss")
     right.set(xlabel="epoch", ylabel="AUROC on held-out classes")
     for axes in (left, right):
         axes.legend(frameon=False)
