@@ -5,6 +5,7 @@ One code path for ViT and timm towers, on top of open_clip's own ``forward_inter
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -144,9 +145,7 @@ class Backbone:
             # Convolutions are faster with the channels of a pixel side by side.
             self._clip.visual.to(memory_format=torch.channels_last)
         self._tokenizer = SimpleTokenizer(context_length=clip.context_length)
-        self.patch_adapter = None
-        if patch_adapter is not None:
-            self.patch_adapter = patch_adapter.to(self.device).eval().requires_grad_(False)
+        self.patch_adapter = _frozen(patch_adapter, self.device)
 
     @property
     def clip(self) -> CLIP:
@@ -155,7 +154,9 @@ class Backbone:
 
     def with_adapter(self, patch_adapter: PatchAdapter | None) -> Backbone:
         """The same model under another patch adapter, sharing the weights."""
-        return Backbone(self._clip, self.config, self.device, self.dtype, patch_adapter)
+        other = copy.copy(self)
+        other.patch_adapter = _frozen(patch_adapter, self.device)
+        return other
 
     @torch.inference_mode()
     def encode_images(self, crops: Tensor) -> ImageFeatures:
@@ -242,6 +243,10 @@ class Backbone:
         if projection is None:
             return x
         return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+
+
+def _frozen(adapter: PatchAdapter | None, device: torch.device) -> PatchAdapter | None:
+    return None if adapter is None else adapter.to(device).eval().requires_grad_(False)
 
 
 def _is_convolutional(config: BackboneConfig) -> bool:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import ModelError
+
 
 class PatchAdapter(nn.Module):
     """One affine map for each depth, from unit vectors to unit vectors of the same width.
@@ -38,7 +40,17 @@ class PatchAdapter(nn.Module):
                 part.bias.zero_()
 
     def forward(self, patches: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """D tensors [..., C_d] with rows of unit length -> D tensors of the same shapes."""
+        """D tensors [..., C_d] with rows of unit length -> D tensors of the same shapes.
+
+        Raises:
+            ModelError: They are of other widths: the adapter is another backbone's.
+        """
+        own, given = [part.in_features for part in self.maps], [p.shape[-1] for p in patches]
+        if own != given:
+            raise ModelError(
+                f"The patch adapter is made for patches of widths {own}, and this backbone's have "
+                f"{given}; train one for this backbone."
+            )
         return tuple(
             F.normalize(part(depth), dim=-1) for part, depth in zip(self.maps, patches, strict=True)
         )

@@ -16,7 +16,8 @@ from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.experiments import adapter_training
 from inctrl_core.experiments.adapter_training import (
     AdapterOptions,
-    episode_loss,
+    adapted_maps,
+    pair_loss,
     train_adapter,
     validate,
 )
@@ -64,6 +65,13 @@ def test_by_hand_a_map_that_drops_a_channel_forgets_it():
     assert float(adapter.departure().detach()) == 1.0
 
 
+def test_an_adapter_of_another_backbone_is_refused_in_one_sentence():
+    with pytest.raises(
+        ModelError, match=r"widths \[8\], and this backbone's have \[2\]; train one"
+    ):
+        PatchAdapter([8])([torch.ones(1, 1, 2)])
+
+
 def test_an_episode_never_holds_an_image_twice(pools):
     rng = np.random.default_rng(0)
     for shots in (1, 3, 7):
@@ -87,7 +95,8 @@ def test_the_loss_of_an_untrained_adapter_is_that_of_the_plain_residuals(pools):
     score = np.log(score) / options.temperature
     pairs = [np.log1p(np.exp(g - b)) for g in score[~anomalous] for b in score[anomalous]]
     with torch.no_grad():
-        loss = episode_loss(PatchAdapter(WIDTHS), (prompts, queries, anomalous), options)
+        patch_map, _ = adapted_maps(PatchAdapter(WIDTHS), prompts, queries, anomalous)
+        loss = pair_loss(patch_map, anomalous, options)
     assert float(loss) == pytest.approx(np.mean(pairs), rel=2e-3)  # Half precision.
 
 

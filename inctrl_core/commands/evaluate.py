@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="number of draws of normals")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or directory")
     parser.add_argument(
-        "--training-free", action="store_true", help="do without the model's trained heads"
+        "--training-free", action="store_true", help="do without all that is trained"
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,10 +20,10 @@ from ..errors import InctrlError
 from ..experiments.adapter_training import AdapterOptions, train_adapter
 from ..experiments.curves import save_curves
 from ..experiments.datasets import DataError, Subset, load_folders, load_textile
-from ..experiments.episodes import SOURCES, Pool, source_pool, subset_pools
+from ..experiments.episodes import SOURCES, source_pool, subset_pools
 from ..experiments.features import FeatureStore, default_cache, image_tower_digest
-from ..experiments.patch_pools import PatchPool, source_patches, subset_patches
-from ..experiments.training import TrainingOptions, check_pools, train_heads
+from ..experiments.patch_pools import source_patches, subset_patches
+from ..experiments.training import AnyPool, TrainingOptions, check_pools, train_heads
 from ..experiments.training_run import CHECKPOINT_FILE
 from ..loading import DEFAULT_MODEL, find_model, load_detector
 from ..tensor_files import read_tensors
@@ -37,7 +38,7 @@ Options = TypeVar("Options", TrainingOptions, AdapterOptions)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    defaults = TrainingOptions()
+    defaults, adapter = TrainingOptions(), AdapterOptions()
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -67,8 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.form,
         help="heads of this form, or the patch adapter that comes before them",
     )
-    parser.add_argument("--shots", nargs="+", type=int, metavar="K", help="prompts in an episode")
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument(
+        "--shots",
+        nargs="+",
+        type=int,
+        metavar="K",
+        help=f"prompts in an episode (heads: {_spoken(defaults.shots)}; adapter: "
+        f"{_spoken(adapter.shots)})",
+    )
+    parser.add_argument(
+        "--epochs", type=int, help=f"(heads: {defaults.epochs}; adapter: {adapter.epochs})"
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--resume", action="store_true", help="go on where a run into --out ended")
     parser.add_argument("--device", default="auto", help="where the backbone computes")
@@ -92,14 +102,8 @@ def _train_heads(
 ) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
     """Configuration and tensors of the result, and the prefixes of the tensors that it replaces."""
     options = _options(TrainingOptions(form=arguments.form), arguments)
-    cache = arguments.cache or default_cache()
-    store = FeatureStore(detector, cache)
-    folder = cache / f"{image_tower_digest(detector)}-pools"
-    pools: list[Pool] = []
-    for rng, subset in _numbered(subsets, arguments.seed):
-        pools += subset_pools(detector, subset, store, rng)
-    for source, index in _made_classes(arguments):
-        pools.append(source_pool(detector, source, arguments.seed, index, folder))
+    of_subset = partial(subset_pools, detector)
+    pools = build_pools(detector, subsets, arguments, (of_subset, source_pool), "pools")
     check_pools(pools, options.shots)
     _drop_checkpoint(arguments)
     result = train_heads(pools, detector.config.backbone, options, arguments.out, _print_epoch)
@@ -121,14 +125,8 @@ def _train_adapter(
     """As :func:`_train_heads`; heads that were trained on other patches are left out."""
     plain = detector.training_free()
     options = _options(AdapterOptions(), arguments)
-    cache = arguments.cache or default_cache()
-    store = FeatureStore(plain, cache)
-    folder = cache / f"{image_tower_digest(plain)}-patches"
-    pools: list[PatchPool] = []
-    for rng, subset in _numbered(subsets, arguments.seed):
-        pools += subset_patches(subset, store, rng)
-    for source, index in _made_classes(arguments):
-        pools.append(source_patches(plain, source, arguments.seed, index, folder))
+    makers = subset_patches, source_patches
+    pools = build_pools(plain, subsets, arguments, makers, "patches")
     check_pools(pools, options.shots)
     _drop_checkpoint(arguments)
     result = train_adapter(pools, options, arguments.out, _print_epoch)
@@ -136,6 +134,10 @@ def _train_adapter(
     config = dataclasses.replace(plain.config, heads=heads, training={ADAPTER: result.record})
     tensors = add_prefix(result.adapter.state_dict(), ADAPTER_PREFIX)
     return config, tensors, (HEADS_PREFIX, ADAPTER_PREFIX)
+
+
+def _spoken(shots: tuple[int, ...]) -> str:
+    return " ".join(map(str, shots))
 
 
 def _options(defaults: Options, arguments: argparse.Namespace) -> Options:
@@ -147,15 +149,34 @@ def _options(defaults: Options, arguments: argparse.Namespace) -> Options:
     return dataclasses.replace(defaults, **given)
 
 
-def _numbered(subsets: list[Subset], seed: int) -> Iterator[tuple[np.random.Generator, Subset]]:
+def build_pools(
+    detector: Detector,
+    subsets: list[Subset],
+    arguments: argparse.Namespace,
+    makers: tuple[Callable[..., list[AnyPool]], Callable[..., AnyPool]],
+    kind: str,
+) -> list[AnyPool]:
+    """Encodes all training data, through the cache.
+
+    Args:
+        detector: Encodes the images.
+        subsets: Of datasets on disk.
+        arguments: Of the command.
+        makers: What makes pools of a subset, its images' features and a generator, and what makes
+            the pool of a class that needs no data.
+        kind: Names the cache of the latter.
+    """
+    of_subset, of_class = makers
+    cache = arguments.cache or default_cache()
+    store = FeatureStore(detector, cache)
+    folder = cache / f"{image_tower_digest(detector)}-{kind}"
+    pools: list[AnyPool] = []
     for number, subset in enumerate(tqdm(subsets, desc="folders", unit="subset")):
-        yield np.random.default_rng((seed, number)), subset
-
-
-def _made_classes(arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
+        pools += of_subset(subset, store, np.random.default_rng((arguments.seed, number)))
     for source in SOURCES:
         for index in tqdm(range(getattr(arguments, source)), desc=source, unit="class"):
-            yield source, index
+            pools.append(of_class(detector, source, arguments.seed, index, folder))
+    return pools
 
 
 def _drop_checkpoint(arguments: argparse.Namespace) -> None:

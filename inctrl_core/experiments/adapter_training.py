@@ -20,7 +20,7 @@ from ..patch_adapter import PatchAdapter
 from ..residuals import layer_residuals
 from .objectives import ranking_loss
 from .patch_pools import PatchPool
-from .training import check_pools, describe_run, split_classes
+from .training import describe_run, hold_out
 from .training_run import Figures, TrainingRun
 
 LEARNING_RATE = 1e-3
@@ -90,9 +90,7 @@ def train_adapter(
         DataError: The pools do not suffice.
         InctrlError: The checkpoint in ``folder`` is of another run.
     """
-    training, validation = split_classes(pools, options.seed)
-    check_pools(training, options.shots)
-    check_pools(validation, options.shots)
+    training, validation = hold_out(pools, options.shots, options.seed)
     judged = validation[:: math.ceil(len(validation) / VALIDATION_POOLS)]
     widths = tuple(depth.shape[-1] for depth in pools[0].patches)
     adapter = PatchAdapter(widths)
@@ -103,9 +101,12 @@ def train_adapter(
         warm = min(1.0, (step + 1) / WARM_UP)
         return LEARNING_RATE * warm * 0.5 * (1 + math.cos(math.pi * step / total))
 
+    sources: dict[str, list[PatchPool]] = {}
+    for pool in sorted(training, key=lambda pool: pool.source):
+        sources.setdefault(pool.source, []).append(pool)
     run = TrainingRun(
         adapter,
-        lambda rng: batch_loss(adapter, training, options, rng),
+        lambda rng: batch_loss(adapter, list(sources.values()), options, rng),
         lambda: validate(adapter, judged, options) | {"patch_max_auroc": plain},
         torch.optim.Adam(adapter.parameters(), lr=LEARNING_RATE),
         seed=options.seed,
@@ -120,34 +121,52 @@ def train_adapter(
 
 def batch_loss(
     adapter: PatchAdapter,
-    pools: Sequence[PatchPool],
+    sources: Sequence[Sequence[PatchPool]],
     options: AdapterOptions,
     rng: np.random.Generator,
 ) -> Tensor:
-    """The loss of one batch of episodes, a scalar; every source has the same share of it."""
-    sources = sorted({pool.source for pool in pools})
+    """The loss of one batch of episodes, a scalar.
+
+    Args:
+        adapter: To be trained.
+        sources: Pools by source; every source has the same share of a batch.
+        options: See there.
+        rng: Decides which.
+    """
     losses = []
     for _ in range(options.episodes):
-        source = sources[int(rng.integers(len(sources)))]
+        pools = sources[int(rng.integers(len(sources)))]
         shots = int(rng.choice(options.shots))
-        usable = [p for p in pools if p.source == source and p.references > shots]
-        pool = (usable or list(pools))[int(rng.integers(len(usable or pools)))]
+        pool = pools[int(rng.integers(len(pools)))]
         shots = min(shots, pool.references - 1)
-        losses.append(episode_loss(adapter, pool.draw(shots, options.queries, rng), options))
+        episode = pool.draw(shots, options.queries, rng)
+        losses.append(pair_loss(*adapted_maps(adapter, *episode), options))
     return torch.stack(losses).mean() + options.restraint * adapter.departure()
 
 
-def episode_loss(
-    adapter: PatchAdapter,
-    episode: tuple[list[Tensor], list[Tensor], Tensor],
-    options: AdapterOptions,
-) -> Tensor:
+def adapted_maps(
+    adapter: PatchAdapter, prompts: list[Tensor], queries: list[Tensor], anomalous: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Residual maps of an episode of :meth:`PatchPool.draw` under an adapter, and its labels.
+
+    Returns:
+        [B, P], the mean over depths, and bool [B].
+    """
+    layer_maps, _ = layer_residuals(adapter(queries), adapter(prompts))
+    return layer_maps.mean(dim=1), anomalous
+
+
+def pair_loss(patch_map: Tensor, anomalous: Tensor, options: AdapterOptions) -> Tensor:
     """Ranking loss of every pair of a good and an anomalous query of one bank, a scalar.
 
     What is ranked is the logarithm of the mean of the largest patch residuals: classes differ in
     how far apart their good images lie, and a ratio means the same in all.
+
+    Args:
+        patch_map: [B, P].
+        anomalous: bool [B].
+        options: See there.
     """
-    patch_map, anomalous = _adapted_maps(adapter, episode)
     largest = min(options.largest, patch_map.shape[1])
     score = patch_map.topk(largest, dim=1).values.mean(dim=1).clamp_min(FLOOR).log()
     score = score / options.temperature
@@ -169,8 +188,8 @@ def validate(adapter: PatchAdapter, pools: Sequence[PatchPool], options: Adapter
                     continue
                 rng = np.random.default_rng((options.seed, number, shots))
                 episode = pool.draw(shots, len(pool.anomalous), rng)
-                losses.append(float(episode_loss(adapter, episode, options)))
-                patch_map, anomalous = _adapted_maps(adapter, episode)
+                patch_map, anomalous = adapted_maps(adapter, *episode)
+                losses.append(float(pair_loss(patch_map, anomalous, options)))
                 auroc = roc_auc_score(anomalous, patch_map.amax(dim=1))
                 by_shots.setdefault(shots, []).append(float(auroc))
     return {
@@ -178,14 +197,6 @@ def validate(adapter: PatchAdapter, pools: Sequence[PatchPool], options: Adapter
         "auroc": float(np.mean([value for values in by_shots.values() for value in values])),
         "auroc_by_shots": {str(k): float(np.mean(v)) for k, v in sorted(by_shots.items())},
     }
-
-
-def _adapted_maps(
-    adapter: PatchAdapter, episode: tuple[list[Tensor], list[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    prompts, queries, anomalous = episode
-    layer_maps, _ = layer_residuals(adapter(queries), adapter(prompts))
-    return layer_maps.mean(dim=1), anomalous
 
 
 def _fingerprint(pools: Sequence[PatchPool], options: AdapterOptions) -> str:

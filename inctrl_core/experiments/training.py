@@ -103,6 +103,20 @@ def split_classes(pools: Sequence[AnyPool], seed: int) -> tuple[list[AnyPool], l
     return [pools[i] for i in order[count:]], [pools[i] for i in order[:count]]
 
 
+def hold_out(
+    pools: Sequence[AnyPool], shots: Sequence[int], seed: int
+) -> tuple[list[AnyPool], list[AnyPool]]:
+    """:func:`split_classes`, with :func:`check_pools` on both sides.
+
+    Raises:
+        DataError: As those.
+    """
+    training, validation = split_classes(pools, seed)
+    check_pools(training, shots)
+    check_pools(validation, shots)
+    return training, validation
+
+
 def check_pools(pools: Sequence[Pool | PatchPool], shots: Iterable[int]) -> None:
     """Makes sure that some pool has enough normals for each K.
 
@@ -175,9 +189,7 @@ def train_heads(
         DataError: The pools do not suffice.
         InctrlError: The checkpoint in ``folder`` is of another run.
     """
-    training, validation = split_classes(pools, options.seed)
-    check_pools(training, options.shots)
-    check_pools(validation, options.shots)
+    training, validation = hold_out(pools, options.shots, options.seed)
     torch.manual_seed(options.seed)
     config = HeadsConfig(options.form, _form_options(options.form))
     heads = build_heads(config, backbone)

@@ -99,8 +99,14 @@ def random_photograph(rng: Generator) -> PhotographClass:
     )
 
 
+def open_photograph(name: str) -> Image.Image:
+    """One of the files that scikit-image ships, RGB."""
+    with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
+        return image.convert("RGB")
+
+
 @lru_cache(maxsize=len(SCENES))
 def _photograph(index: int) -> Image.Image:
-    photograph = Image.open(Path(skimage.__file__).parent / "data" / SCENES[index]).convert("RGB")
+    photograph = open_photograph(SCENES[index])
     photograph.thumbnail((LARGEST, LARGEST))
     return photograph

@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import skimage
 from PIL import Image, ImageDraw
 from scipy.spatial import cKDTree
 
@@ -23,6 +21,7 @@ from .fields import (
     random_color,
     smooth_noise,
 )
+from .photographs import open_photograph
 
 # Photographs that scikit-image ships, with the regions of them that are one material.
 PHOTOS = ("brick.png", "grass.png", "gravel.png", "moon.png", "ihc.png", "coins.png", "text.png")
@@ -214,8 +213,7 @@ def _photo(texture: TextureClass, rng: Generator) -> np.ndarray:
 
 @lru_cache(maxsize=len(PHOTOS))
 def _load_photo(name: str) -> np.ndarray:
-    with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
-        return np.asarray(image.convert("L"), np.float32) / 255.0
+    return np.asarray(open_photograph(name).convert("L"), np.float32) / 255.0
 
 
 FAMILIES: dict[str, Callable[[TextureClass, Generator], np.ndarray]] = {
