@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,13 @@ from inctrl_core.weights import add_prefix, save_model
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def pytest_configure() -> None:
-    """Gives each of several test processes one thread: more would stand in each other's way."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps several test processes out of each other's way: their threads and their uploads."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
+    uploads = tempfile.TemporaryDirectory(prefix="inctrl-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(uploads.cleanup)
+    os.environ["GRADIO_TEMP_DIR"] = uploads.name
 
 
 @pytest.fixture(scope="session")

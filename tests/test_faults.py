@@ -239,6 +239,30 @@ def test_the_page_ends_cleanly_when_told_to() -> None:
         probe.bind(("127.0.0.1", port))
 
 
+@pytest.mark.slow
+def test_an_instance_that_ends_takes_only_its_own_uploads(tmp_path: Path) -> None:
+    # Gradio names an upload by its content, and deletes its own where an application ends: in a
+    # folder of all, those are the other's as well.
+    host = {"TMPDIR": str(tmp_path), "GRADIO_TEMP_DIR": ""}
+    ports = free_port(), free_port()
+    with started("app.py", "--port", str(ports[0]), env=host) as process:
+        with started("app.py", "--port", str(ports[1]), env=host) as other:
+            wait_until(lambda: all(map(answers, ports)))
+            kept, lost = (upload(port, QUERY) for port in ports)
+            other.send_signal(signal.SIGTERM)
+            other.communicate(timeout=PATIENCE)
+        assert kept.read_bytes() == QUERY.read_bytes() and not lost.exists()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+    assert not list(tmp_path.iterdir())
+
+
+def upload(port: int, image: Path) -> Path:
+    with image.open("rb") as stream:
+        answer = httpx.post(f"http://127.0.0.1:{port}/gradio_api/upload", files={"files": stream})
+    return Path(answer.json()[0])
+
+
 def answers(port: int) -> bool:
     try:
         return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).status == 200

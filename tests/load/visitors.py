@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -178,13 +179,16 @@ def compare(plans: list[list[Request]], alone: Tally, together: Tally) -> dict[s
     """How the answers of many at once differ from those of one after the other.
 
     Returns:
-        Counts of answers that differ, of good requests refused, and of bad ones scored.
+        What differs, each as the answer alone and together; counts of good requests refused, and
+        of bad ones scored.
     """
-    differing = refused = scored = 0
+    differing: list[tuple[str, str]] = []
+    refused = scored = 0
     for mine, first, second in zip(plans, alone.outcomes, together.outcomes, strict=True):
         for request, expected, got in zip(mine, first, second, strict=True):
             is_error = got.answer.startswith("error: ")
-            differing += expected.answer != got.answer
+            if expected.answer != got.answer:
+                differing.append((expected.answer, got.answer))
             refused += is_error and not request.bad
             scored += request.bad and not is_error
     return {"differing": differing, "good_refused": refused, "bad_scored": scored}
@@ -204,6 +208,8 @@ def app_process(models: list[str]) -> Iterator[tuple[str, int]]:
     process = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port), "--device", "cpu", *options],
         cwd=ROOT,
+        # A folder for uploads of its own: another application that ends would delete them.
+        env=os.environ | {"GRADIO_TEMP_DIR": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
