@@ -7,9 +7,7 @@ import logging
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import FrameType
 
 # The page works without a network, and says nothing to anyone.
@@ -62,28 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        # Imported here, so that --help does not wait; Gradio reads its folder when it is imported.
+        from inctrl_core.ui.uploads import own_uploads
+
         with own_uploads():
             return serve(arguments)
     except KeyboardInterrupt:
         return 0  # Before the page was up; from then on Gradio closes the server itself.
-
-
-@contextmanager
-def own_uploads() -> Iterator[None]:
-    """Keeps uploads and results in a folder of this process, unless GRADIO_TEMP_DIR names one.
-
-    By default all Gradio applications of a computer share a folder where a file is named by its
-    content: one that ends deletes its own uploads, and with them the same images of the others.
-    """
-    if os.environ.get("GRADIO_TEMP_DIR"):
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="inctrl-", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["GRADIO_TEMP_DIR"]
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -100,7 +83,6 @@ def serve(arguments: argparse.Namespace) -> int:
     if arguments.precision:
         os.environ["INCTRL_PRECISION"] = arguments.precision
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    # Imported here, so that --help does not wait for them.
     from inctrl_core.errors import InctrlError
     from inctrl_core.ui.examples import load_examples
     from inctrl_core.ui.guard import guard
