@@ -61,9 +61,10 @@ def fusion_ledger(
 ) -> Ledger:
     """Re-fuses a query with one signal at a time replaced by that of its closest normal.
 
-    Neutral means, for the patches, the closest normal's own maps against the other normals (all
-    zero where it is the only one); for the image, its global embedding; for the text, what the
-    prompts say of it.
+    Neutral means, for the patches, the closest normal's own maps against the other normals; for the
+    image, its global embedding against theirs; both are zero where it is the only one. For the
+    text, it means what the prompts say of it. The normals that the image is held against are one
+    fewer then, which calibrated heads take into account.
 
     Args:
         detector: Of the bank.
@@ -80,21 +81,27 @@ def fusion_ledger(
         normal_maps = bank.normal_layer_maps
         maps = torch.zeros_like(layer_maps) if normal_maps is None else normal_maps[closest][None]
         query = detector.evidence(layer_maps, embeddings, bank)
-        neutral = detector.evidence(maps, normal, bank)
+        # Against itself its embedding would be at no distance, which no other image reaches.
+        others = bank.without(closest) if bank.shots > 1 else bank
+        neutral = detector.evidence(maps, normal, others)
 
     def fuse(evidence: Evidence) -> Score:
         return detector.fuse(evidence, nowhere, encoded.crop_boxes)[0]
 
     reference = fuse(neutral)
-    swaps = {
-        "patches": ("layer_maps", "patch_max"),
-        "image": ("embeddings", "image_residual"),
-        "text": ("text_anomaly", "text_anomaly"),
+    swap = dataclasses.replace
+    swapped = {
+        "patches": ("patch_max", swap(query, layer_maps=neutral.layer_maps)),
+        # From the other side: an embedding goes with the normals that it is held against.
+        "image": (
+            "image_residual",
+            swap(neutral, layer_maps=query.layer_maps, text_anomaly=query.text_anomaly),
+        ),
+        "text": ("text_anomaly", swap(query, text_anomaly=neutral.text_anomaly)),
     }
     entries = []
-    for signal, (evidence_field, score_field) in swaps.items():
-        swap = {evidence_field: getattr(neutral, evidence_field)}
-        without = fuse(dataclasses.replace(query, **swap)).fused
+    for signal, (score_field, evidence) in swapped.items():
+        without = fuse(evidence).fused
         entries.append(
             LedgerEntry(
                 signal=signal,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from inctrl_core.heads import TrainingFreeFusion
 from inctrl_core.prompt_bank import PromptBank, build_prompt_bank, build_text_features
 from inctrl_core.text_prompts import PromptSet
 
+GOLDEN = Path(__file__).parent / "golden"
 BOX = (0.0, 0.0, 1.0, 1.0)
 # Image, patch and text directions in the plane: half the cosine distance between two of them is
 # (1 - cos(difference)) / 2.
@@ -101,9 +103,9 @@ def test_the_ledger_puts_the_closest_normal_in_the_query_s_place(detector):
     assert patches.neutral == pytest.approx(distance(30), abs=1e-6)
     assert patches.fused_without == pytest.approx((distance(60) + distance(30)) / 2, abs=1e-6)
     assert patches.change == pytest.approx(ledger.fused - patches.fused_without, abs=1e-6)
-    # Without the image: the closest normal's embedding is at no distance from itself.
-    assert (image.signal, image.neutral) == ("image", pytest.approx(0.0, abs=1e-6))
-    assert image.fused_without == pytest.approx(distance(60) / 2, abs=1e-6)
+    # Without the image: the same 30 degrees, the closest normal's embedding against the others'.
+    assert (image.signal, image.neutral) == ("image", pytest.approx(distance(30), abs=1e-6))
+    assert image.fused_without == pytest.approx((distance(60) + distance(30)) / 2, abs=1e-6)
     # This fusion does not read the text.
     assert (text.signal, text.change) == ("text", 0.0)
     assert text.value > text.neutral
@@ -122,8 +124,25 @@ def test_the_ledger_of_the_text(detector):
     assert text.neutral == pytest.approx(normal_share, abs=1e-6)
     assert text.change == pytest.approx((0.5 - normal_share) / 2, abs=1e-4)
     assert image.change == pytest.approx(0.0, abs=1e-6)
-    # A single normal has no others to differ from: its patches are at no distance.
+    # A single normal has no others to differ from: it is at no distance.
     assert patches.neutral == 0.0
+    assert image.neutral == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["golden_detector", "calibrated_detector"])
+@pytest.mark.parametrize("shots", [1, 2, 4])
+def test_the_ledger_of_every_form_knows_the_closest_normal(name, shots, request):
+    detector = request.getfixturevalue(name)
+    normals = detector.build_bank([GOLDEN / f"prompt_{i}.png" for i in range(shots)], "brick")
+    query = detector.encode([GOLDEN / "query_0.png"])
+    score = detector.score_encoded(query, normals)[0]
+    ledger = explanations.fusion_ledger(detector, normals, query, score)
+    patches, image, _ = ledger.entries
+    assert (patches.value, image.value) == (score.patch_max, score.image_residual)
+    if shots > 1:
+        alone = detector.score_normal(ledger.closest, normals)
+        assert patches.neutral == alone.patch_max
+        assert image.neutral == pytest.approx(alone.image_residual, abs=1e-6)
 
 
 def test_text_evidence_ranks_the_phrases():
