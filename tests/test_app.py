@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -17,11 +19,13 @@ import app
 from inctrl_core import load_detector
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.ui import models, session
+from inctrl_core.ui import models, render, session
 from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
 from inctrl_core.ui.form import check_form, file_path, gallery_paths
 from inctrl_core.ui.handlers import InspectHandlers
 from inctrl_core.ui.models import ModelRegistry, find_sources
+from inctrl_core.ui.render import Display
+from inctrl_core.ui.report import report_html
 from tests.app_server import running_app
 
 LAWN = EXAMPLES / "lawn"
@@ -200,6 +204,38 @@ class TestForm:
         assert checks[1]["is_valid"] is True
 
 
+class TestReport:
+    def test_it_shows_the_result_and_needs_nothing_else(self, scored):
+        page = report_html(scored, Display(row=3, column=4))
+        assert f"<title>InCTRL: grass lawn, score {scored.score.fused:.3f}</title>" in page
+        for part in ("verdict", "provenance", "text", "ledger"):
+            arguments = (scored, Display(row=3, column=4))[: 2 if part == "provenance" else 1]
+            assert getattr(render, f"{part}_html")(*arguments) in page
+        # The query, its heatmap, four normals, three counterparts.
+        assert re.findall(r'src="([^,"]*)', page) == ["data:image/jpeg;base64"] * 9
+        assert not re.search(r"https?:|<script|url\(|@import", page)
+
+    def test_what_a_visitor_typed_stays_text(self, scored):
+        name = "<img src=x onerror=alert(1)>"
+        bank = dataclasses.replace(scored.bank, object_name=name)
+        page = report_html(dataclasses.replace(scored, bank=bank), Display())
+        assert name not in page and page.count("&lt;img src=x onerror=alert(1)&gt;") == 3
+
+    def test_it_becomes_a_file_with_a_harmless_name(self, registry, scored, tmp_path, monkeypatch):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        handlers = InspectHandlers(registry, {})
+        shown = "All depths", "cividis", 0.7, True, 1, 1
+        bank = dataclasses.replace(scored.bank, object_name="../con")
+        path, notice = handlers.save(dataclasses.replace(scored, bank=bank), *shown)
+        assert notice == "" and Path(path).is_relative_to(tmp_path)
+        assert Path(path).name == f"InCTRL _con {scored.score.fused:.3f}.html"
+        assert 'role="alert"' in handlers.save(None, *shown)[1]
+        assert "Choose a row" in handlers.save(scored, *shown[:4], 99, 1)[1]
+        monkeypatch.setenv("GRADIO_TEMP_DIR", path)  # No folder, so nothing can be kept in it.
+        with pytest.raises(gr.Error, match="no room on its disk"):
+            handlers.save(scored, *shown)
+
+
 class TestSession:
     def test_the_bank_serves_again_while_the_normals_stay(self, registry, scored):
         detector = registry.get(DEFAULT_MODEL)
@@ -240,6 +276,22 @@ class TestSession:
         with pytest.raises(InctrlError, match="use at most 16"):
             other = dataclasses.replace(larger, query_file="other.png")
             session.with_query_as_normal(detector, other)
+
+    def test_a_query_is_taken_out_of_the_normals_again(self, registry, scored):
+        detector = registry.get(DEFAULT_MODEL)
+        larger = session.with_query_as_normal(detector, scored)
+        back = session.without_query_as_normal(detector, larger)
+        assert back.normal_files == scored.normal_files and len(back.normals) == 4
+        assert back.score.fused == scored.score.fused
+        assert back.before is larger.score
+        assert back.ranges == scored.ranges
+        with pytest.raises(InctrlError, match="not among the normals"):
+            session.without_query_as_normal(detector, back)
+        alone = session.start_session(
+            detector, DEFAULT_MODEL, ([str(QUERY)], str(QUERY)), "grass lawn"
+        )
+        with pytest.raises(InctrlError, match="this is the only one"):
+            session.without_query_as_normal(detector, alone)
 
     def test_large_images_are_shown_smaller_and_scored_as_they_are(self, registry, tmp_path):
         large = tmp_path / "large.jpg"

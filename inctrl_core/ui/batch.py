@@ -10,6 +10,7 @@ from ..preprocessing import MAX_BYTES
 from .batch_handlers import BatchHandlers, check_batch
 from .batch_job import MAX_FILES, MAX_TOTAL_BYTES
 from .batch_table import ON_LOAD as TABLE_ON_LOAD
+from .downloads import DOWNLOAD
 from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared
 from .inspect import SHOWN, InspectTab
@@ -23,16 +24,6 @@ LIMITS = (
     f'<p class="ic-small">At most {MAX_FILES} images at a time, {MAX_BYTES >> 20} MB each and '
     f"{MAX_TOTAL_BYTES >> 20} MB together.</p>"
 )
-# Starts the download of what was just made, or nothing after an error.
-DOWNLOAD = """file => {
-  if (!file) return;
-  const link = document.createElement('a');
-  link.href = file.url;
-  link.download = file.orig_name ?? '';
-  document.body.append(link);
-  link.click();
-  link.remove();
-}"""
 TO_THE_TOP = "() => { if (window.innerWidth >= 800) window.scrollTo({top: 0}); }"
 
 

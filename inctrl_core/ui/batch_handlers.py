@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from ..batch import BatchRow, QueryFile, score_chunk
 from ..batch_export import batch_csv, batch_json, plain_name, write_zip
 from ..errors import InctrlError
 from .batch_job import BatchJob, files_problem, match_example, start_job
 from .batch_table import histogram_html, progress_html, summary_html, table_html
+from .downloads import new_file
 from .examples import ExampleSet, pick_query, queries_html
 from .form import UploadedFiles, UploadedGallery, check_normals, file_path, gallery_paths
 from .handlers import download_progress
@@ -155,16 +155,16 @@ class BatchHandlers:
         """Writes the table."""
         if job is None:
             return None, error_html(GONE)
-        path = _new_file("inctrl-batch.csv")
-        path.write_text(batch_csv(job.batch), encoding="utf-8-sig", newline="")
+        with new_file("inctrl-batch.csv") as path:
+            path.write_text(batch_csv(job.batch), encoding="utf-8-sig", newline="")
         return str(path), ""
 
     def export_json(self, job: BatchJob | None) -> tuple[str | None, str]:
         """Writes everything but the pictures."""
         if job is None:
             return None, error_html(GONE)
-        path = _new_file("inctrl-batch.json")
-        path.write_text(batch_json(job.batch), encoding="utf-8")
+        with new_file("inctrl-batch.json") as path:
+            path.write_text(batch_json(job.batch), encoding="utf-8")
         return str(path), ""
 
     def export_zip(
@@ -179,8 +179,8 @@ class BatchHandlers:
         def show(done: int, total: int) -> None:
             progress((done, total), desc="Drawing", unit="images")
 
-        path = _new_file("inctrl-batch.zip")
-        left_out = write_zip(path, job.batch, show)
+        with new_file("inctrl-batch.zip") as path:
+            left_out = write_zip(path, job.batch, show)
         if not left_out:
             return str(path), ""
         return str(path), (
@@ -262,10 +262,3 @@ def _row(job: BatchJob | None, data: Mapping[str, Any]) -> BatchRow:
     except (KeyError, TypeError, ValueError):
         raise InctrlError(GONE) from None
     return rows[place]
-
-
-def _new_file(name: str) -> Path:
-    """A path in Gradio's own folder that nobody can guess; Gradio removes what it served."""
-    folder = Path(get_upload_folder()) / secrets.token_hex(20)
-    folder.mkdir(parents=True)
-    return folder / name

@@ -160,9 +160,10 @@ def _bar(
     mark = ""
     if bracket is not None:
         left, right = (100 * edge for edge in bracket)
+        # Never so narrow that it could not be seen, and never beyond the bar's end.
         mark = (
-            f'<u class="ic-bracket" style="margin-left:{left:.1f}%;'
-            f'width:{max(right - left, 0.5):.1f}%"></u>'
+            f'<u class="ic-bracket" style="margin-left:min({left:.1f}%, 100% - 6px);'
+            f'width:max({right - left:.1f}%, 6px)"></u>'
         )
     return (
         f'<div class="ic-row"><span>{html.escape(label)}</span>'

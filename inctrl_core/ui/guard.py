@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import InctrlError
 from ..preprocessing import MAX_BYTES
 from ..prompt_bank import MAX_SHOTS
+from .downloads import NO_ROOM
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,6 @@ MAX_REQUEST_BYTES = 16 * 2**20
 MAX_SESSIONS = 500
 
 _MISFIT = "The request does not fit this step of the page; /?view=api says what it takes."
-_NO_ROOM = "The server has no room on its disk at the moment; try again later."
 _NOT_UPLOADED = "A file in the request was not uploaded here, or is gone; upload it again."
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 # What Python raises where a value is of another kind than Gradio expects.
@@ -176,7 +176,7 @@ def _saved(postprocess: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
             if not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):
                 raise
             logger.error("A result could not be kept: %s", error)
-            raise gr.Error(_NO_ROOM, print_exception=False) from error
+            raise gr.Error(NO_ROOM, print_exception=False) from error
 
     return postprocess_saved
 
@@ -192,7 +192,7 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
 async def _answer_misfit(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, OSError) and error.errno in _FULL:
         logger.error("An upload could not be kept: %s", error)
-        return JSONResponse({"detail": _NO_ROOM}, 507)
+        return JSONResponse({"detail": NO_ROOM}, 507)
     # With its trace: only Gradio's own routes are here, but the defect may be another.
     logger.warning("Refused a request to %s", request.url.path[:200], exc_info=error)
     return JSONResponse({"detail": _MISFIT}, 400)

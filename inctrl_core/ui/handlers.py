@@ -7,9 +7,11 @@ from typing import Any
 
 import gradio as gr
 
+from ..batch_export import safe_names
 from ..errors import InctrlError
 from ..hub import Progress
 from ..preprocessing import patch_at
+from .downloads import new_file
 from .examples import ExampleSet, pick_query, queries_html
 from .form import UploadedFile, UploadedGallery, file_path, gallery_paths
 from .markup import error_html
@@ -25,9 +27,18 @@ from .render import (
     text_html,
     verdict_html,
 )
+from .report import report_html
 from .runner import ModelRunner
-from .session import Session, start_session, with_phrases, with_query_as_normal
+from .session import (
+    Session,
+    start_session,
+    with_phrases,
+    with_query_as_normal,
+    without_query_as_normal,
+)
 
+ADD = "False alarm? Add this image to the normals"
+TAKE_OUT = "Take this image out of the normals again"
 # Sessions end after an hour; the page goes on showing what it has.
 EXPIRED = "This result has expired; score the image again."
 
@@ -144,11 +155,12 @@ class InspectHandlers:
     def show_words(self, session: Session | None, depth: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", gr.skip(), "", ""
+            return gr.Column(visible=False), "", gr.skip(), gr.skip(), "", ""
         return (
             gr.Column(visible=True),
             verdict_html(session),
             gr.Radio(depths(session), value=offered_depth(session, depth)),
+            TAKE_OUT if session.query_file in session.normal_files else ADD,
             text_html(session),
             ledger_html(session),
         )
@@ -177,17 +189,44 @@ class InspectHandlers:
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
 
-    def use_as_normal(
+    def toggle_normal(
         self, session: Session | None, normals: UploadedGallery
     ) -> tuple[Any, Any, Any]:
-        """Adds the scored query to the normals, to quiet a false alarm, and scores it again."""
+        """Adds the scored query to the normals, to quiet a false alarm, or takes it out again."""
         try:
             if session is None:
                 raise InctrlError("Score an image first.")
-            larger = self.run(with_query_as_normal, session.model, session)
+            query = session.query_file
+            added = query in session.normal_files
+            step = without_query_as_normal if added else with_query_as_normal
+            changed = self.run(step, session.model, session)
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
-        return larger, "", [*gallery_paths(normals), session.query_file]
+        others = [path for path in gallery_paths(normals) if path != query]
+        return changed, "", others if added else [*others, query]
+
+    def save(
+        self,
+        session: Session | None,
+        depth: str,
+        colour_map: str,
+        opacity: float,
+        smooth: bool,
+        row: float | None,
+        column: float | None,
+    ) -> tuple[Any, str]:
+        """Makes one page of the result, as it is shown, to download."""
+        if session is None:
+            return None, error_html(EXPIRED)
+        try:
+            shown = offered_depth(session, depth)
+            report = report_html(session, Display(shown, colour_map, opacity, smooth, row, column))
+            name = safe_names([session.bank.object_name])[0]
+            with new_file(f"InCTRL {name} {session.score.fused:.3f}.html") as path:
+                path.write_text(report, encoding="utf-8")
+        except InctrlError as error:
+            return None, error_html(str(error))
+        return str(path), ""
 
 
 def _phrase_fields(session: Session) -> tuple[str, str]:

@@ -8,9 +8,10 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ..figures import COLOUR_MAPS
+from .downloads import DOWNLOAD
 from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared, check_form
-from .handlers import InspectHandlers
+from .handlers import ADD, InspectHandlers
 from .render import MEAN, depth_names
 
 DEPTHS = 3
@@ -53,9 +54,10 @@ class InspectTab:
         with gr.Column(visible=False, elem_id="result") as self.result:
             self.verdict = gr.HTML(elem_id="verdict")
             self._build_map()
-            self.add_normal = gr.Button(
-                "False alarm? Add this image to the normals", size="sm", elem_id="add-normal"
-            )
+            with gr.Row(elem_id="result-buttons"):
+                self.toggle_normal = gr.Button(ADD, size="sm", elem_id="add-normal")
+                self.save = gr.Button("Save this result (HTML)", size="sm", elem_id="save-result")
+            self.download = gr.DownloadButton(visible=False)
             self._build_provenance()
             gr.Markdown("### What do the words say?", elem_classes="ic-heading")
             self.text = gr.HTML(elem_id="text")
@@ -144,10 +146,18 @@ class InspectTab:
             [self.session, self.own_normal, self.own_anomaly],
         )
         self._change_after(
-            self.add_normal.click,
-            self.handlers.use_as_normal,
+            self.toggle_normal.click,
+            self.handlers.toggle_normal,
             [self.session, form.normals],
         )
+        saved = self.save.click(
+            self.handlers.save,
+            self._display[:-1],
+            [self.download, self.notice],
+            show_progress_on=self.save,
+            api_visibility="private",
+        )
+        saved.success(None, self.download, js=DOWNLOAD, api_visibility="private")
         self._wire_display()
 
     def _wire_display(self) -> None:
@@ -266,6 +276,7 @@ class InspectTab:
                 self.result,
                 self.verdict,
                 self.depth,
+                self.toggle_normal,
                 self.text,
                 self.ledger,
             ],

@@ -211,6 +211,30 @@ def with_query_as_normal(detector: Detector, session: Session) -> Session:
     )
 
 
+def without_query_as_normal(detector: Detector, session: Session) -> Session:
+    """Takes the query out of the normals again and scores it.
+
+    Raises:
+        PromptError: It is not among them, or the only one.
+    """
+    if session.query_file not in session.normal_files:
+        raise PromptError("This image is not among the normals.")
+    kept = [i for i, path in enumerate(session.normal_files) if path != session.query_file]
+    if not kept:
+        raise PromptError("Add another normal image first: this is the only one.")
+    return dataclasses.replace(
+        _rescore(
+            detector,
+            session,
+            session.bank.subset(kept),
+            tuple(session.normals[i] for i in kept),
+        ),
+        normal_files=tuple(session.normal_files[i] for i in kept),
+        before=session.score,
+        change="No longer among the normals",
+    )
+
+
 def picture(
     image: Image.Image, crop_box: CropBox, most_pixels: int, least_side: int = 1
 ) -> Picture:

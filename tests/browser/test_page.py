@@ -141,8 +141,38 @@ def test_own_phrases_and_a_query_as_normal_change_the_score(page: Page):
     expect(page.locator("#verdict h2")).to_have_text("Looks like the normals")
     expect(page.locator("#normals .thumbnail-item")).to_have_count(7)
     expect(field).to_have_value(phrases)
+    page.get_by_role("button", name="Take this image out of the normals again").click()
+    expect(changed).to_contain_text("No longer among the normals", timeout=TIMEOUT)
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(6)
+    expect(page.locator("#add-normal")).to_contain_text("False alarm?")
     open_example(page, "washer")
     expect(field).to_have_value("")  # They spoke of the lawn, and are out of use.
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_result_is_saved_as_a_page_of_its_own(
+    page: Page, browser: Browser, tmp_path: Path, theme: str
+):
+    score = open_example(page, "washer")
+    with page.expect_download(timeout=TIMEOUT) as download:
+        page.get_by_role("button", name="Save this result").click()
+    assert download.value.suggested_filename == f"InCTRL metal washer {score:.3f}.html"
+    download.value.save_as(tmp_path / "report.html")
+    reader = browser.new_context(color_scheme=theme, viewport=NARROW, offline=True).new_page()
+    complaints: list[str] = []
+    reader.on("console", lambda message: complaints.append(message.text))
+    reader.goto(f"file://{tmp_path}/report.html")
+    expect(reader.get_by_role("heading", name="InCTRL: one metal washer")).to_be_visible()
+    expect(reader.locator(".ic-score")).to_have_text(f"{score:.3f}")
+    assert reader.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    assert reader.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    colours = reader.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    light, dark = "rgb(255, 255, 255)", "rgb(244, 244, 245)"
+    assert (colours[1] == light) if theme == "light" else (colours[0] == dark)
+    assert complaints == []
+    reader.context.close()
 
 
 def test_two_visitors_do_not_meet(page: Page, browser: Browser, address: str):
