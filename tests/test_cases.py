@@ -353,6 +353,9 @@ class TestHandlers:
         played = handlers.remedy("washer-line", DEFAULT_MODEL)
         markup, button = handlers.show_remedy("washer-line", played)
         assert "Now the model gets it right" in markup and not button.visible
+        # One normal fewer, shown, and the image with its new map and without.
+        assert "No longer among them" in markup and "New among the normals" not in markup
+        assert markup.count("<img") == 3
         session, normals, query, *rest = handlers.look_closely("washer-line", played)
         assert session is played.session and len(normals) == 5 and "oil" not in str(normals)
         assert query.endswith("scratch.jpg") and rest == ["metal washer", DEFAULT_MODEL, ""]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..figures import outline, resize_for_screen
@@ -47,15 +47,11 @@ def cards_html(
 
 def asked_html(case: Case, number: int) -> str:
     """Title, the setting, and the normals."""
-    normals = "".join(
-        f'<img src="{_shown(path, NORMAL_PIXELS // 2)}" alt="Normal image {index}">'
-        for index, path in enumerate(case.normals, start=1)
-    )
     return (
         f'<div class="ic-asked"><h2 tabindex="-1">{number}. {html.escape(case.title)}</h2>'
         f"<p>{html.escape(case.before)}</p>"
         f'<p class="ic-label">What the model is given as normal ({len(case.normals)} images of a '
-        f'“{html.escape(case.object_name)}”)</p><div class="ic-case-normals">{normals}</div></div>'
+        f"“{html.escape(case.object_name)}”)</p>{_normals(case.normals)}</div>"
     )
 
 
@@ -138,10 +134,21 @@ def remedy_html(case: Case, session: Session) -> str:
         MISSED: "The model still misses it",
         ALARM: "It is still a false alarm",
     }[outcome(case, session)]
+    advised = case.remedy_normals or case.normals
+    changes = {
+        "New among the normals": [path for path in advised if path not in case.normals],
+        "No longer among them": [path for path in case.normals if path not in advised],
+    }
+    changed = "".join(
+        f'<p class="ic-label">{label}</p>{_normals(paths)}'
+        for label, paths in changes.items()
+        if paths
+    )
     return (
         f'<div class="ic-outcome" role="status"><p class="ic-label">With {session.bank.shots} '
         f"normals, as advised</p><h3>{words}</h3><p>{_score_sentence(session)}</p>"
-        f"{_strip(session)}</div>"
+        f'{_strip(session)}</div>{changed}<p class="ic-label">The image against these normals</p>'
+        f"{revealed_html(case, session)}"
     )
 
 
@@ -152,6 +159,14 @@ def nav_html(case: Case, following: Case) -> str:
         "Copy link</button>"
         f'<button type="button" data-case="{html.escape(following.id)}">Next case</button></div>'
     )
+
+
+def _normals(paths: Sequence[Path]) -> str:
+    images = "".join(
+        f'<img src="{_shown(path, NORMAL_PIXELS // 2)}" alt="Normal image {index}">'
+        for index, path in enumerate(paths, start=1)
+    )
+    return f'<div class="ic-case-normals">{images}</div>'
 
 
 def _score_sentence(session: Session) -> str:
