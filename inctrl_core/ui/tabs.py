@@ -8,17 +8,25 @@ from typing import Protocol
 
 import gradio as gr
 
-# The address follows the tab, so that it can be shared. On Spaces the page lies in a frame, and
+# The address follows the tab, so that it can be shared, and the browser's Back leads to the tab
+# before. On Spaces the page lies in a frame, and
 # the frame's parent is told, as Spaces documents it. A page selects its first tab by itself before
 # it has read the link that it was opened with, so nothing follows until then.
-_READ = "() => { document.body.dataset.linkRead = 'yes'; }"
+_READ = """() => {
+  document.body.dataset.linkRead = 'yes';
+  window.addEventListener('popstate', () => {
+    const named = new URL(window.location).searchParams;
+    const tab = named.get('tab') ?? (named.has('case') ? 'failures' : FIRST);
+    document.getElementById(`${tab}-button`)?.click();
+  });
+}"""
 _FOLLOW = """() => {
   if (!document.body.dataset.linkRead) return;
   const address = new URL(window.location), named = address.searchParams;
   if ((named.get('tab') ?? (named.has('case') ? 'failures' : FIRST)) === TAB) return;
   named.delete('case');
   TAB === FIRST ? named.delete('tab') : named.set('tab', TAB);
-  window.history.replaceState(null, '', address);
+  window.history.pushState(null, '', address);
   if (window.parent !== window) {
     const message = {queryString: address.searchParams.toString()};
     window.parent.postMessage(message, 'https://huggingface.co');
@@ -52,7 +60,7 @@ def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
         tabs: The bar, empty, in its place.
         contents: The tabs in their order.
     """
-    panels = []
+    panels, first = [], json.dumps(contents[0].id)
     with tabs:
         for content in contents:
             with gr.Tab(content.title, id=content.id, elem_id=content.id) as panel:
@@ -60,8 +68,7 @@ def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
             panels.append(panel)
     for content, panel in zip(contents, panels, strict=True):
         content.wire()
-        follow = _FOLLOW.replace("TAB", json.dumps(content.id))
-        follow = follow.replace("FIRST", json.dumps(contents[0].id))
+        follow = _FOLLOW.replace("TAB", json.dumps(content.id)).replace("FIRST", first)
         panel.select(None, js=follow, api_visibility="private")
     known = [content.id for content in contents]
 
@@ -71,7 +78,7 @@ def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
         return gr.skip() if named is None else gr.Tabs(selected=named)
 
     opened = page.load(open_link, None, tabs, show_progress="hidden", api_visibility="private")
-    opened.then(None, js=_READ, api_visibility="private")
+    opened.then(None, js=_READ.replace("FIRST", first), api_visibility="private")
 
 
 def linked_tab(query: dict[str, str], known: Sequence[str]) -> str | None:

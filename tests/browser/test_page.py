@@ -149,6 +149,32 @@ def test_own_phrases_and_a_query_as_normal_change_the_score(page: Page):
     expect(field).to_have_value("")  # They spoke of the lawn, and are out of use.
 
 
+def test_back_and_forward_lead_from_tab_to_tab(page: Page):
+    def opened(tab: str, address: str) -> None:
+        expect(page.locator(f"#{tab}-button")).to_have_attribute(
+            "aria-selected", "true", timeout=TIMEOUT
+        )
+        expect(page).to_have_url(re.compile(address))
+
+    page.wait_for_function("document.body.dataset.linkRead", timeout=TIMEOUT)
+    page.locator("#stress-button").click()
+    opened("stress", r"\?tab=stress$")
+    page.locator("#failures-button").click()
+    opened("failures", r"\?tab=failures$")
+    page.locator("#case-cards [data-case=lawn]").click()
+    opened("failures", r"\?tab=failures&case=lawn$")
+    page.locator("#learn-button").click()
+    opened("learn", r"\?tab=learn$")
+    page.go_back()
+    opened("failures", r"\?tab=failures&case=lawn$")
+    page.go_back()
+    opened("stress", r"\?tab=stress$")
+    page.go_back()
+    opened("inspect", r"^[^?]*$")
+    page.go_forward()
+    opened("stress", r"\?tab=stress$")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_result_is_saved_as_a_page_of_its_own(
     page: Page, browser: Browser, tmp_path: Path, theme: str
