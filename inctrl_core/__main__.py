@@ -12,6 +12,7 @@ from .errors import InctrlError
 COMMANDS = {
     "score": "score images against a few normal ones",
     "train": "train the heads of a model on folders of images and on procedural classes",
+    "average": "average the patch adapters of several trainings",
     "evaluate": "measure a model on a dataset, over draws of normal images",
     "convert": "turn a checkpoint of the reference implementation into a model directory",
     "benchmark": "measure what a model costs on this computer",

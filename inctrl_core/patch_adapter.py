@@ -61,3 +61,32 @@ class PatchAdapter(nn.Module):
             (part.weight - torch.eye(part.in_features, device=part.weight.device)).square().sum()
             for part in self.maps
         )
+
+
+def average_adapters(adapters: Sequence[PatchAdapter], strength: float = 1.0) -> PatchAdapter:
+    """The mean of several trainings' weights, and of that a part of the way from the identity.
+
+    All trainings start at the identity, and differ in what they happened to draw; their mean keeps
+    what they agree on (Wortsman et al., "Model soups", ICML 2022). A part of the way changes less
+    of what no training data spoke of (Wortsman et al., "Robust fine-tuning of zero-shot models",
+    CVPR 2022).
+
+    Args:
+        adapters: At least one, all of the same widths.
+        strength: In [0, 1]; 0 is the identity, 1 the mean.
+
+    Raises:
+        ModelError: There is none, their widths differ, or the strength lies outside its range.
+    """
+    if not 0 <= strength <= 1:
+        raise ModelError("The strength must lie between 0 and 1.")
+    widths = {tuple(part.in_features for part in adapter.maps) for adapter in adapters}
+    if len(widths) != 1:
+        raise ModelError("The mean takes patch adapters that are all of the same widths.")
+    start = PatchAdapter(widths.pop())
+    ends = [adapter.state_dict() for adapter in adapters]
+    means = {key: torch.stack([end[key] for end in ends]).mean(dim=0) for key in ends[0]}
+    start.load_state_dict(
+        {key: torch.lerp(value, means[key], strength) for key, value in start.state_dict().items()}
+    )
+    return start.eval().requires_grad_(False)

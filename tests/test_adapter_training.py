@@ -24,8 +24,9 @@ from inctrl_core.experiments.adapter_training import (
 from inctrl_core.experiments.patch_pools import PatchPool, source_patches
 from inctrl_core.experiments.training import split_classes
 from inctrl_core.loading import load_detector
-from inctrl_core.patch_adapter import PatchAdapter
+from inctrl_core.patch_adapter import PatchAdapter, average_adapters
 from inctrl_core.tensor_files import read_tensors
+from inctrl_core.weights import save_model
 
 WIDTHS, PATCHES = (8, 12), 9
 QUICK = AdapterOptions(shots=(1, 2), epochs=2, steps=6, episodes=2)
@@ -131,6 +132,35 @@ def test_a_run_cut_off_and_resumed_ends_where_one_in_a_piece_does(pools, tmp_pat
         train_adapter(pools, dataclasses.replace(QUICK, restraint=0.0), tmp_path)
 
 
+def test_by_hand_a_mean_of_two_and_half_of_the_way_to_it():
+    adapters = [PatchAdapter([2]) for _ in range(2)]
+    with torch.no_grad():
+        adapters[0].maps[0].weight[0, 1] = 0.8
+        adapters[1].maps[0].weight[0, 0] = 3.0
+        adapters[1].maps[0].bias[1] = 0.4
+    mean = average_adapters(adapters).maps[0]
+    assert mean.weight.tolist() == pytest.approx(np.array([[2.0, 0.4], [0.0, 1.0]]))
+    assert mean.bias.tolist() == pytest.approx([0.0, 0.2])
+    half = average_adapters(adapters, 0.5).maps[0]
+    assert half.weight.tolist() == pytest.approx(np.array([[1.5, 0.2], [0.0, 1.0]]))
+    assert half.bias.tolist() == pytest.approx([0.0, 0.1])
+    assert average_adapters(adapters, 0.0).departure() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("adapters", "strength", "message"),
+    [
+        ([], 1.0, "all of the same widths"),
+        ([PatchAdapter([2]), PatchAdapter([3])], 1.0, "all of the same widths"),
+        ([PatchAdapter([2])], 1.5, "between 0 and 1"),
+        ([PatchAdapter([2])], float("nan"), "between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_averaged_is_refused(adapters, strength, message):
+    with pytest.raises(ModelError, match=message):
+        average_adapters(adapters, strength)
+
+
 @pytest.fixture(scope="module")
 def adapted(tiny_model, folders, tmp_path_factory):
     """A model directory with a trained adapter, and the cache it was trained from."""
@@ -177,6 +207,36 @@ def test_heads_trained_on_an_adapter_keep_it_and_a_new_adapter_drops_them(
     assert main(["train", "--form", "patch_adapter", "--backbone", str(out), *common]) == 0
     assert read_config(out).heads.form == "training-free"
     assert not any(k.startswith("heads.") for k in read_tensors(out / "model.safetensors"))
+
+
+def test_command_averages_trainings(adapted, tiny_model, folders, tmp_path, capsys):
+    other, out = tmp_path / "other", tmp_path / "out"
+    arguments = ["train", "--form", "patch_adapter", "--data", str(folders), "--shots", "1"]
+    arguments += ["--backbone", str(tiny_model), "--out", str(other), "--epochs", "1"]
+    arguments += ["--seed", "1", "--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    assert main(arguments) == 0
+    average = ["average", str(adapted), str(other), "--out", str(out)]
+    assert main([*average, "--strength", "0.5"]) == 0
+    first, second, mean = (read_tensors(d / "model.safetensors") for d in (adapted, other, out))
+    assert set(mean) == set(first)
+    for key in first:
+        expected = first[key]
+        if key in ADAPTER_KEYS:
+            start = torch.eye(len(expected)) if key.endswith("weight") else torch.zeros(1)
+            expected = 0.5 * start + 0.25 * (first[key] + second[key])
+        torch.testing.assert_close(mean[key], expected, atol=1e-6, rtol=0)
+    config = load_detector(out, "cpu").config
+    record = config.training["patch_adapter"]
+    assert record["strength"] == 0.5 and config.heads.trained
+    assert [part["options"]["seed"] for part in record["mean_of"]] == [0, 1]
+    assert "curves" not in record["mean_of"][0]
+    capsys.readouterr()
+    assert main(["average", str(adapted), str(tiny_model), "--out", str(out)]) == 1
+    assert "has no patch adapter" in capsys.readouterr().err
+    changed = first | {"backbone.visual.proj": first["backbone.visual.proj"] + 1}
+    save_model(other, read_config(other), changed)
+    assert main(average) == 1
+    assert "has another backbone" in capsys.readouterr().err
 
 
 def test_a_description_that_does_not_fit_is_refused(adapted):

@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="classes made of the photographs that scikit-image ships",
     )
     data.add_argument(
+        "--source-seed", type=int, default=0, help="of the classes that need no data (default: 0)"
+    )
+    data.add_argument(
         "--textile", action="store_true", help="the textile images of conformal-clip-data"
     )
     parser.add_argument("--backbone", default=DEFAULT_MODEL, help="model whose backbone is used")
@@ -79,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs", type=int, help=f"(heads: {defaults.epochs}; adapter: {adapter.epochs})"
     )
-    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the training")
     parser.add_argument("--resume", action="store_true", help="go on where a run into --out ended")
     parser.add_argument("--device", default="auto", help="where the backbone computes")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept")
@@ -175,7 +178,7 @@ def build_pools(
         pools += of_subset(subset, store, np.random.default_rng((arguments.seed, number)))
     for source in SOURCES:
         for index in tqdm(range(getattr(arguments, source)), desc=source, unit="class"):
-            pools.append(of_class(detector, source, arguments.seed, index, folder))
+            pools.append(of_class(detector, source, arguments.source_seed, index, folder))
     return pools
 
 

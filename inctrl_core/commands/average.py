@@ -1,0 +1,107 @@
+"""Averages the patch adapters of several trainings, and takes a part of the way to them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig, read_config
+from ..errors import ModelError
+from ..loading import find_model
+from ..patch_adapter import PatchAdapter, average_adapters
+from ..tensor_files import read_tensors
+from ..weights import (
+    ADAPTER_PREFIX,
+    HEADS_PREFIX,
+    WEIGHTS_FILE,
+    add_prefix,
+    halve_large,
+    load_adapter,
+    save_model,
+)
+
+ADAPTER = "patch_adapter"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "models", nargs="+", type=Path, metavar="DIR", help="what train --form patch_adapter wrote"
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=0.7,
+        metavar="S",
+        help="part of the way from no adapter to the mean, 0 to 1 (default: 0.7)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the first model with the mean adapter; heads trained on other patches are left out."""
+    config, tensors, adapters, records = None, {}, [], []
+    for directory in map(find_model, arguments.models):
+        other, stored = read_config(directory), read_tensors(directory / WEIGHTS_FILE)
+        adapter = load_adapter(other, stored, str(directory / WEIGHTS_FILE))
+        if adapter is None:
+            raise ModelError(
+                f"{directory} has no patch adapter; train one with train --form {ADAPTER}."
+            )
+        backbone = _without_trained(stored)
+        if config is None:
+            config, tensors = other, backbone
+        elif other.backbone != config.backbone or not _equal(backbone, tensors):
+            raise ModelError(f"{directory} has another backbone than {arguments.models[0]}.")
+        adapters.append(adapter)
+        records.append(_record(other))
+    mean = average_adapters(adapters, arguments.strength)
+    write_average(arguments.out, config, tensors, mean, (arguments.strength, records))
+    sys.stdout.write(f"wrote the mean of {len(adapters)} patch adapters to {arguments.out}\n")
+
+
+def write_average(
+    out: Path,
+    config: ModelConfig,
+    backbone: Mapping[str, Tensor],
+    adapter: PatchAdapter,
+    how: tuple[float, list[dict[str, Any]]],
+) -> None:
+    """Writes the model directory.
+
+    Args:
+        out: Where.
+        config: Of one of the models.
+        backbone: Its stored tensors without those that were trained.
+        adapter: The mean.
+        how: Strength, and the record of each training.
+    """
+    heads = dataclasses.replace(config.heads, form="training-free", options={})
+    strength, trainings = how
+    training = {ADAPTER: {"strength": strength, "mean_of": trainings}}
+    tensors = dict(backbone) | halve_large(add_prefix(adapter.state_dict(), ADAPTER_PREFIX))
+    save_model(out, dataclasses.replace(config, heads=heads, training=training), tensors)
+
+
+def _without_trained(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    trained = ADAPTER_PREFIX, HEADS_PREFIX
+    return {key: value for key, value in stored.items() if not key.startswith(trained)}
+
+
+def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[key]) for key, value in first.items()
+    )
+
+
+def _record(config: ModelConfig) -> dict[str, Any]:
+    """What the configuration tells of one training, but for its curves, which are long."""
+    record = config.training.get(ADAPTER, {})
+    return {key: value for key, value in record.items() if key != "curves"}
