@@ -292,8 +292,10 @@ def test_heads_of_another_repository(
 def test_heads_in_the_environment_leave_the_embedded_model_alone(
     golden_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    own = load_detector("inctrl-lite", "cpu").config
     monkeypatch.setenv("INCTRL_HEADS", str(golden_model))
-    assert load_detector("inctrl-lite", "cpu").fusion == "training-free"
+    assert load_detector("inctrl-lite", "cpu").config == own
+    assert own.heads.form == "training-free"
 
 
 def test_heads_that_do_not_fit(hub: Hub, published: Repo, split: Path) -> None:
