@@ -191,8 +191,8 @@ def brain_phantom() -> ExampleSet:
     for stem, (note, lesion) in findings.items():
         picture, mask = head_slice(rng, lesion)
         queries.append(Query(stem, picture, "anomalous", note, mask))
-    picture, _ = head_slice(rng, left_ventricle=2.0)
-    note = "The left ventricle is twice the size of the right one."
+    picture, _ = head_slice(rng, left_ventricle=1.6)
+    note = "The left ventricle is much larger than the right one."
     queries.append(Query("wide_ventricle", picture, "anomalous", note))
     return ExampleSet(
         name="brain-phantom",

@@ -79,7 +79,7 @@ CASES = [
         truth="anomalous",
         before="Eight drawn head slices without a finding, and one more.",
         after=(
-            "The dark chamber on the left of the picture is twice the size of the one on the "
+            "The dark chamber on the left of the picture is much larger than the one on the "
             "right. Each square of it still looks like a dark chamber of some normal. What is "
             "wrong is how the two halves compare, and the model never compares them."
         ),
