@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.nn.functional import normalize
 
 from inctrl_core import patch_adapter
 from inctrl_core.__main__ import main
+from inctrl_core.commands.train import build_pools
 from inctrl_core.config import config_from_dict, config_to_json, read_config
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.experiments import adapter_training
@@ -261,3 +263,16 @@ def test_patches_come_from_the_cache_and_damage_is_mended(tiny_model, tmp_path):
     file.write_bytes(content[:1000])
     again = source_patches(detector, "photographs", 0, 5, tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(copies, again.patches, strict=True))
+
+
+def test_trainings_differ_in_their_draws_and_share_the_classes_that_need_no_data(
+    tiny_model, tmp_path
+):
+    made = []
+
+    def of_class(detector, source, seed, index, folder):
+        made.append((source, seed, index))
+
+    options = Namespace(cache=tmp_path, seed=7, source_seed=3, procedural=2, photographs=1)
+    build_pools(load_detector(tiny_model, "cpu"), [], options, (None, of_class), "patches")
+    assert made == [("procedural", 3, 0), ("procedural", 3, 1), ("photographs", 3, 0)]
