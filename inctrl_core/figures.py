@@ -16,6 +16,9 @@ from .preprocessing import CropBox, patch_box
 
 # Of even lightness from end to end, so that colour-blind people and grey prints keep the order.
 COLOUR_MAPS = ("cividis", "viridis", "magma")
+COLOUR_NAMES = dict(
+    zip(COLOUR_MAPS, ("Blue to yellow", "Violet to yellow", "Black to cream"), strict=True)
+)
 # Around what is truly anomalous: far in hue from all three, and lighter than a dark rim around it.
 OUTLINE = (255, 92, 200)
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from ..figures import COLOUR_MAPS
+from ..figures import COLOUR_MAPS, COLOUR_NAMES
 from .downloads import DOWNLOAD
 from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared, check_form
@@ -88,10 +88,17 @@ class InspectTab:
             with gr.Column(scale=1, min_width=220, elem_id="controls"):
                 self.opacity = gr.Slider(0, 1, 0.7, step=0.05, label="Opacity", elem_id="opacity")
                 self.depth = gr.Radio(
-                    [MEAN, *depth_names(DEPTHS)], value=MEAN, label="Depth", elem_id="depth"
+                    [MEAN, *depth_names(DEPTHS)],
+                    value=MEAN,
+                    label="Depth",
+                    info="Shallow: edges and texture. Deep: shapes and things.",
+                    elem_id="depth",
                 )
                 self.colour_map = gr.Dropdown(
-                    list(COLOUR_MAPS), value=COLOUR_MAPS[0], label="Colours", elem_id="colours"
+                    [(COLOUR_NAMES[name], name) for name in COLOUR_MAPS],
+                    value=COLOUR_MAPS[0],
+                    label="Colours",
+                    elem_id="colours",
                 )
                 self.smooth = gr.Checkbox(True, label="Smooth")
                 self.compare = gr.Checkbox(False, label="Compare with original")
