@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,11 @@ def own_uploads() -> Iterator[None]:
     if os.environ.get(VARIABLE):
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="inctrl-", ignore_cleanup_errors=True) as folder:
-        os.environ[VARIABLE] = folder
-        try:
-            yield
-        finally:
-            del os.environ[VARIABLE]
+    # Not a TemporaryDirectory, which a forked process, as ZeroGPU has them, might delete as well.
+    folder = tempfile.mkdtemp(prefix="inctrl-")
+    os.environ[VARIABLE] = folder
+    try:
+        yield
+    finally:
+        del os.environ[VARIABLE]
+        shutil.rmtree(folder, ignore_errors=True)
