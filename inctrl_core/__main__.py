@@ -11,7 +11,7 @@ from .errors import InctrlError
 
 COMMANDS = {
     "score": "score images against a few normal ones",
-    "train": "train the heads of a model on folders of images and on procedural classes",
+    "train": "train the heads or the patch adapter of a model, on folders and drawn classes",
     "average": "average the patch adapters of several trainings",
     "evaluate": "measure a model on a dataset, over draws of normal images",
     "convert": "turn a checkpoint of the reference implementation into a model directory",

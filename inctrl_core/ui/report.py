@@ -63,5 +63,6 @@ def report_html(session: Session, display: Display) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>InCTRL: {name}, score {session.score.fused:.3f}</title>"
-        f"<style>{read_css()}{STYLE.read_text(encoding='utf-8')}</style></head><body><main>{''.join(parts)}</main></body></html>"
+        f"<style>{read_css()}{STYLE.read_text(encoding='utf-8')}</style></head>"
+        f"<body><main>{''.join(parts)}</main></body></html>"
     )
