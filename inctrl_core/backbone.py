@@ -18,6 +18,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .batch_norm import fold_batch_norms
 from .config import BackboneConfig
 from .devices import keep_float32_exact, run_in_batches
 from .errors import ModelError
@@ -140,10 +141,14 @@ class Backbone:
         self.device = torch.device(device)
         self.dtype = dtype
         keep_float32_exact(self.device)
-        self._clip = clip.to(device=self.device, dtype=dtype)
+        self._tower = clip.visual
         if _is_convolutional(config):
-            # Convolutions are faster with the channels of a pixel side by side.
-            self._clip.visual.to(memory_format=torch.channels_last)
+            # Folded at full precision, before the weights are rounded to the given one. And
+            # convolutions are faster with the channels of a pixel side by side.
+            tower = fold_batch_norms(clip.visual, clip.visual.image_size)
+            tower = tower.to(device=self.device, dtype=dtype)
+            self._tower = tower.to(memory_format=torch.channels_last)
+        self._clip = clip.to(device=self.device, dtype=dtype)
         self._tokenizer = SimpleTokenizer(context_length=clip.context_length)
         self.patch_adapter = _frozen(patch_adapter, self.device)
 
@@ -205,11 +210,8 @@ class Backbone:
         crops = crops.to(self.device, self.dtype)
         if _is_convolutional(self.config):
             crops = crops.contiguous(memory_format=torch.channels_last)
-        return self._clip.forward_intermediates(
-            image=crops,
-            image_indices=list(self.config.depths),
-            normalize=False,
-            image_output_fmt="NCHW",
+        return self._tower.forward_intermediates(
+            crops, indices=list(self.config.depths), output_fmt="NCHW"
         )
 
     def _encode_batch(self, crops: Tensor) -> ImageFeatures:

@@ -25,7 +25,7 @@ from ..preprocessing import CropBox, open_image
 from ..weights import ADAPTER_PREFIX, add_prefix
 
 # Part of every key: raise it when the meaning of the files changes.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 class UnreadableImages(ImageError):
