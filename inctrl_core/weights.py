@@ -28,7 +28,9 @@ from .tensor_files import PrefixedTensors, TensorFile, write_whole
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_PREFIX = "backbone."
 HEADS_PREFIX = "heads."
-ADAPTER_PREFIX = "patch_adapter."
+# As a form of training, as the key of its record, and before its tensors' keys.
+ADAPTER = "patch_adapter"
+ADAPTER_PREFIX = f"{ADAPTER}."
 HALF_FROM = 4096  # Values of a tensor.
 
 # Trained with the backbone but used by nothing here: the text signal has its own fixed scale.

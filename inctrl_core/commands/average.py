@@ -18,6 +18,7 @@ from ..loading import find_model
 from ..patch_adapter import PatchAdapter, average_adapters
 from ..tensor_files import read_tensors
 from ..weights import (
+    ADAPTER,
     ADAPTER_PREFIX,
     HEADS_PREFIX,
     WEIGHTS_FILE,
@@ -26,8 +27,6 @@ from ..weights import (
     load_adapter,
     save_model,
 )
-
-ADAPTER = "patch_adapter"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

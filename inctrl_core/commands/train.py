@@ -27,11 +27,10 @@ from ..experiments.training import AnyPool, TrainingOptions, check_pools, train_
 from ..experiments.training_run import CHECKPOINT_FILE
 from ..loading import DEFAULT_MODEL, find_model, load_detector
 from ..tensor_files import read_tensors
-from ..weights import ADAPTER_PREFIX, HEADS_PREFIX, WEIGHTS_FILE, add_prefix, save_model
+from ..weights import ADAPTER, ADAPTER_PREFIX, HEADS_PREFIX, WEIGHTS_FILE, add_prefix, save_model
 from .evaluate import split_paths
 
 CURVES_FILE = "training.png"
-ADAPTER = "patch_adapter"
 
 Options = TypeVar("Options", TrainingOptions, AdapterOptions)
 

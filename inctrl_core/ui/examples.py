@@ -21,7 +21,7 @@ FIRST = "washer"
 FAMILIES = {
     "industrial": "Industrial",
     "medical": "Medical",
-    "semantic": "Semantic",
+    "semantic": "Another kind of thing (semantic)",
     "failure": "Where it fails",
 }
 THUMBNAIL = (176, 132)
