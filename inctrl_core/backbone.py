@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .batch_norm import fold_batch_norms
@@ -141,20 +141,19 @@ class Backbone:
         self.device = torch.device(device)
         self.dtype = dtype
         keep_float32_exact(self.device)
-        self._tower = clip.visual
-        if _is_convolutional(config):
-            # Folded at full precision, before the weights are rounded to the given one. And
-            # convolutions are faster with the channels of a pixel side by side.
-            tower = fold_batch_norms(clip.visual, clip.visual.image_size)
-            tower = tower.to(device=self.device, dtype=dtype)
-            self._tower = tower.to(memory_format=torch.channels_last)
+        # Folded at full precision, before the weights are rounded to the given one.
+        self._tower = fold_batch_norms(clip.visual, self._run_for_results, _image_size(clip))
         self._clip = clip.to(device=self.device, dtype=dtype)
+        self._tower.to(device=self.device, dtype=dtype)
+        if _is_convolutional(config):
+            # Convolutions are faster with the channels of a pixel side by side.
+            self._tower.to(memory_format=torch.channels_last)
         self._tokenizer = SimpleTokenizer(context_length=clip.context_length)
         self.patch_adapter = _frozen(patch_adapter, self.device)
 
     @property
     def clip(self) -> CLIP:
-        """The open_clip model itself, for those who train or save it."""
+        """The open_clip model as it is stored; images pass through a copy where that is faster."""
         return self._clip
 
     def with_adapter(self, patch_adapter: PatchAdapter | None) -> Backbone:
@@ -210,9 +209,15 @@ class Backbone:
         crops = crops.to(self.device, self.dtype)
         if _is_convolutional(self.config):
             crops = crops.contiguous(memory_format=torch.channels_last)
-        return self._tower.forward_intermediates(
-            crops, indices=list(self.config.depths), output_fmt="NCHW"
-        )
+        return self._run(self._tower, crops)
+
+    def _run(self, tower: nn.Module, crops: Tensor) -> dict[str, Any]:
+        indices = list(self.config.depths)
+        return tower.forward_intermediates(crops, indices=indices, output_fmt="NCHW")
+
+    def _run_for_results(self, tower: nn.Module, crops: Tensor) -> list[Tensor]:
+        output = self._run(tower, crops)
+        return [output["image_features"], *output["image_intermediates"]]
 
     def _encode_batch(self, crops: Tensor) -> ImageFeatures:
         output = self.forward(crops)
@@ -244,11 +249,16 @@ class Backbone:
         projection = clip.text_projection
         if projection is None:
             return x
-        return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+        return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
 def _frozen(adapter: PatchAdapter | None, device: torch.device) -> PatchAdapter | None:
     return None if adapter is None else adapter.to(device).eval().requires_grad_(False)
+
+
+def _image_size(clip: CLIP) -> tuple[int, int]:
+    size = clip.visual.image_size
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _is_convolutional(config: BackboneConfig) -> bool:
