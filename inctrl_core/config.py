@@ -113,7 +113,7 @@ class ModelConfig:
         preprocess: Image to tensor.
         heads: The fusion.
         provenance: Where the weights come from, with licences; free form.
-        training: Record of the training run of the heads; free form, empty where there was none.
+        training: Record of the training of heads and adapter; free form, empty where none was.
         weights_sha256: Of ``model.safetensors``, 64 hexadecimal digits; None where nobody noted it.
         format_version: Version of this format.
     """

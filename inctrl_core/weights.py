@@ -149,8 +149,9 @@ def load_model(
     adapter = load_adapter(config, heads_tensors, str(heads_source))
     clip = build_clip(config.backbone, random_weights=False)
     fill_backbone(clip, config, tensors, path, on_progress)
+    # Last of all, so that a file that does not fit is told by what is wrong with it.
     for source in (directory,) if heads is None else (directory, heads):
-        _check_digest(source)
+        check_digest(source)
     return LoadedModel(config, clip, head_module, adapter)
 
 
@@ -245,8 +246,8 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check_digest(directory: Path) -> None:
-    # Last of all, so that a file that does not fit is told by what is wrong with it.
+def check_digest(directory: Path) -> None:
+    """Raises ModelError where the weights are not those that ``config.json`` was written with."""
     config, path = read_config(directory), directory / WEIGHTS_FILE
     noted = config.weights_sha256 if _carries_weights(config) else None
     if noted is not None and _digest(path) != noted:

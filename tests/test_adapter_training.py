@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import json
+import shutil
 from argparse import Namespace
 
 import numpy as np
@@ -25,7 +26,7 @@ from inctrl_core.experiments.adapter_training import (
 )
 from inctrl_core.experiments.patch_pools import PatchPool, source_patches
 from inctrl_core.experiments.training import split_classes
-from inctrl_core.loading import load_detector
+from inctrl_core.loading import ASSETS, load_detector
 from inctrl_core.patch_adapter import PatchAdapter, average_adapters
 from inctrl_core.tensor_files import read_tensors
 from inctrl_core.weights import save_model
@@ -239,6 +240,41 @@ def test_command_averages_trainings(adapted, tiny_model, folders, tmp_path, caps
     save_model(other, read_config(other), changed)
     assert main(average) == 1
     assert "has another backbone" in capsys.readouterr().err
+
+
+def test_only_sound_trainings_of_one_model_are_averaged(adapted, tmp_path, capsys):
+    config, tensors = read_config(adapted), read_tensors(adapted / "model.safetensors")
+    brighter = dataclasses.replace(config.preprocess, mean=(0.1, 0.1, 0.1))
+    save_model(tmp_path / "a", dataclasses.replace(config, preprocess=brighter), tensors)
+    key = sorted(ADAPTER_KEYS)[0]
+    save_model(tmp_path / "b", config, tensors | {key: tensors[key] * float("nan")})
+    save_model(tmp_path / "c", config, tensors)
+    shutil.copy(tmp_path / "b" / "model.safetensors", tmp_path / "c")
+    for name, message in (("a", "another way"), ("b", "not finite"), ("c", "is damaged")):
+        arguments = [str(adapted), str(tmp_path / name), "--out", str(tmp_path / "out")]
+        assert main(["average", *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    hub = str(ASSETS / "inctrl-vit-b-16-plus-240")
+    assert main(["average", hub, "--out", str(tmp_path / "out")]) == 1
+    assert "has no patch adapter" in capsys.readouterr().err
+
+
+def test_validation_keeps_a_pool_with_enough_normals(monkeypatch):
+    """However few of the held-out classes are judged, none of the numbers of normals is lost."""
+    rng = torch.Generator().manual_seed(0)
+
+    def pool(number, normals):
+        patches = normalize(torch.randn(normals + 2, 4, 3, generator=rng), dim=2)
+        anomalous = torch.arange(normals + 2) >= normals
+        return PatchPool("source", str(number), (patches.half(),), anomalous)
+
+    pools = [pool(number, 6 if number % 3 == 2 else 3) for number in range(90)]
+    monkeypatch.setattr(adapter_training, "VALIDATION_POOLS", 2)
+    options = AdapterOptions(shots=(1, 5), epochs=1, steps=1, episodes=1)
+    for seed in range(5):
+        result = train_adapter(pools, dataclasses.replace(options, seed=seed))
+        assert set(result.record["validation"]["auroc_by_shots"]) == {"1", "5"}
 
 
 def test_a_description_that_does_not_fit_is_refused(adapted):

@@ -20,6 +20,7 @@ from inctrl_core import load_detector
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui import models, render, session
+from inctrl_core.ui.downloads import new_file
 from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
 from inctrl_core.ui.form import check_form, file_path, gallery_paths
 from inctrl_core.ui.handlers import InspectHandlers
@@ -232,8 +233,19 @@ class TestReport:
         assert 'role="alert"' in handlers.save(None, *shown)[1]
         assert "Choose a row" in handlers.save(scored, *shown[:4], 99, 1)[1]
         monkeypatch.setenv("GRADIO_TEMP_DIR", path)  # No folder, so nothing can be kept in it.
-        with pytest.raises(gr.Error, match="no room on its disk"):
+        with pytest.raises(gr.Error, match="cannot keep files"):
             handlers.save(scored, *shown)
+
+    def test_half_a_file_is_removed(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        for failure, seen in (
+            (OSError("full"), gr.Error),
+            (KeyboardInterrupt(), KeyboardInterrupt),
+        ):
+            with pytest.raises(seen), new_file("a.zip") as path:
+                path.write_bytes(b"half")
+                raise failure
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestSession:

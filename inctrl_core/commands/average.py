@@ -23,6 +23,8 @@ from ..weights import (
     HEADS_PREFIX,
     WEIGHTS_FILE,
     add_prefix,
+    check_digest,
+    check_finite,
     halve_large,
     load_adapter,
     save_model,
@@ -48,22 +50,29 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the first model with the mean adapter; heads trained on other patches are left out."""
     config, tensors, adapters, records = None, {}, [], []
     for directory in map(find_model, arguments.models):
-        other, stored = read_config(directory), read_tensors(directory / WEIGHTS_FILE)
-        adapter = load_adapter(other, stored, str(directory / WEIGHTS_FILE))
-        if adapter is None:
+        other, weights = read_config(directory), directory / WEIGHTS_FILE
+        if not other.heads.patch_adapter:
             raise ModelError(
                 f"{directory} has no patch adapter; train one with train --form {ADAPTER}."
             )
+        check_digest(directory)
+        stored = read_tensors(weights)
+        check_finite(stored, str(weights))
+        adapter = load_adapter(other, stored, str(weights))
         backbone = _without_trained(stored)
         if config is None:
             config, tensors = other, backbone
-        elif other.backbone != config.backbone or not _equal(backbone, tensors):
-            raise ModelError(f"{directory} has another backbone than {arguments.models[0]}.")
+        elif _seen(other) != _seen(config) or not _equal(backbone, tensors):
+            raise ModelError(
+                f"{directory} has another backbone, or prepares images in another way, than "
+                f"{arguments.models[0]}; average trainings of one model."
+            )
         adapters.append(adapter)
         records.append(_record(other))
     mean = average_adapters(adapters, arguments.strength)
     write_average(arguments.out, config, tensors, mean, (arguments.strength, records))
-    sys.stdout.write(f"wrote the mean of {len(adapters)} patch adapters to {arguments.out}\n")
+    count = "1 patch adapter" if len(adapters) == 1 else f"{len(adapters)} patch adapters"
+    sys.stdout.write(f"wrote the mean of {count} to {arguments.out}\n")
 
 
 def write_average(
@@ -92,6 +101,11 @@ def write_average(
 def _without_trained(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     trained = ADAPTER_PREFIX, HEADS_PREFIX
     return {key: value for key, value in stored.items() if not key.startswith(trained)}
+
+
+def _seen(config: ModelConfig) -> tuple[object, ...]:
+    """What decides which patches an adapter is given, but for the weights."""
+    return config.backbone, config.preprocess
 
 
 def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:

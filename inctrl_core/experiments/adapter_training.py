@@ -91,7 +91,9 @@ def train_adapter(
         InctrlError: The checkpoint in ``folder`` is of another run.
     """
     training, validation = hold_out(pools, options.shots, options.seed)
-    judged = validation[:: math.ceil(len(validation) / VALIDATION_POOLS)]
+    # The pool with the most normals first, which is never left out: it has enough for every K.
+    ordered = sorted(validation, key=lambda pool: pool.references, reverse=True)
+    judged = ordered[:: math.ceil(len(ordered) / VALIDATION_POOLS)]
     widths = tuple(depth.shape[-1] for depth in pools[0].patches)
     adapter = PatchAdapter(widths)
     plain = validate(PatchAdapter(widths), judged, options)["auroc"]

@@ -4,8 +4,9 @@
     python -m inctrl_core.experiments.embedded_model --figures assets/inctrl-lite --mtd DIR
 
 The first command makes the model, the second measures one that exists. Both write what they
-measured into ``figures.json`` beside the model. Trained heads that are already in the directory are
-kept: they read the image tower, which is always the same. Retrain them where they read the text.
+measured into ``figures.json`` beside the model. Trained heads and a patch adapter that are already
+in the directory are kept: they read the image tower, which is always the same. Retrain heads where
+they read the text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The patches of whole classes, for training what comes before their comparison.
 
 An episode of the heads is a minimum over a table that never changes; the patch adapter changes that
-table, so it needs the patches themselves. They are kept on disk in half precision (about 4 MB a
-class of ``inctrl-lite``) and mapped, not read: what an epoch does not draw takes no memory.
+table, so it needs the patches themselves, in half precision. Those of classes that need no data are
+kept on disk (about 4 MB a class of ``inctrl-lite``) and mapped, not read: what an epoch does not
+draw takes no memory.
 """
 
 from __future__ import annotations

@@ -135,13 +135,13 @@ def remedy_html(case: Case, session: Session) -> str:
         ALARM: "It is still a false alarm",
     }[outcome(case, session)]
     advised = case.remedy_normals or case.normals
-    changes = {
-        "New among the normals": [path for path in advised if path not in case.normals],
-        "No longer among them": [path for path in case.normals if path not in advised],
-    }
+    changes = (
+        ("New among the normals", "New normal image", set(advised) - set(case.normals)),
+        ("No longer among them", "Removed image", set(case.normals) - set(advised)),
+    )
     changed = "".join(
-        f'<p class="ic-label">{label}</p>{_normals(paths)}'
-        for label, paths in changes.items()
+        f'<p class="ic-label">{label}</p>{_normals(sorted(paths), alt)}'
+        for label, alt, paths in changes
         if paths
     )
     return (
@@ -161,9 +161,9 @@ def nav_html(case: Case, following: Case) -> str:
     )
 
 
-def _normals(paths: Sequence[Path]) -> str:
+def _normals(paths: Sequence[Path], alt: str = "Normal image") -> str:
     images = "".join(
-        f'<img src="{_shown(path, NORMAL_PIXELS // 2)}" alt="Normal image {index}">'
+        f'<img src="{_shown(path, NORMAL_PIXELS // 2)}" alt="{alt} {index}">'
         for index, path in enumerate(paths, start=1)
     )
     return f'<div class="ic-case-normals">{images}</div>'

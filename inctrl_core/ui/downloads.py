@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from gradio.utils import get_upload_folder
 
 logger = logging.getLogger(__name__)
 
-NO_ROOM = "The server has no room on its disk at the moment; try again later."
+NOT_KEPT = "The server cannot keep files at the moment, perhaps for want of room; try again later."
 # Starts the download of what was just made, or nothing after an error.
 DOWNLOAD = """file => {
   if (!file) return;
@@ -30,13 +31,18 @@ DOWNLOAD = """file => {
 def new_file(name: str) -> Iterator[Path]:
     """A path to write to, in Gradio's own folder, that nobody can guess; Gradio removes the file.
 
+    Gradio knows of no file that was not written whole, so what there is of one is removed here.
+
     Raises:
         gr.Error: The disk refuses; in a sentence.
     """
+    folder = Path(get_upload_folder()) / secrets.token_hex(20)
     try:
-        folder = Path(get_upload_folder()) / secrets.token_hex(20)
         folder.mkdir(parents=True)
         yield folder / name
-    except OSError as error:
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         logger.error("A download could not be kept: %s", error)
-        raise gr.Error(NO_ROOM, print_exception=False) from error
+        raise gr.Error(NOT_KEPT, print_exception=False) from error

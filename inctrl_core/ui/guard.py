@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import InctrlError
 from ..preprocessing import MAX_BYTES
 from ..prompt_bank import MAX_SHOTS
-from .downloads import NO_ROOM
+from .downloads import NOT_KEPT
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def _saved(postprocess: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
             if not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):
                 raise
             logger.error("A result could not be kept: %s", error)
-            raise gr.Error(NO_ROOM, print_exception=False) from error
+            raise gr.Error(NOT_KEPT, print_exception=False) from error
 
     return postprocess_saved
 
@@ -192,7 +192,7 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
 async def _answer_misfit(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, OSError) and error.errno in _FULL:
         logger.error("An upload could not be kept: %s", error)
-        return JSONResponse({"detail": NO_ROOM}, 507)
+        return JSONResponse({"detail": NOT_KEPT}, 507)
     # With its trace: only Gradio's own routes are here, but the defect may be another.
     logger.warning("Refused a request to %s", request.url.path[:200], exc_info=error)
     return JSONResponse({"detail": _MISFIT}, 400)

@@ -9,13 +9,17 @@ from typing import Protocol
 import gradio as gr
 
 # The address follows the tab, so that it can be shared, and the browser's Back leads to the tab
-# before. On Spaces the page lies in a frame, and
-# the frame's parent is told, as Spaces documents it. A page selects its first tab by itself before
-# it has read the link that it was opened with, so nothing follows until then.
+# before. On Spaces the page lies in a frame, and the frame's parent is told of either, as Spaces
+# documents it. A page selects its first tab by itself before it has read the link that it was
+# opened with, so nothing follows until then.
+_TELL = """if (window.parent !== window) {
+    window.parent.postMessage({queryString: named.toString()}, 'https://huggingface.co');
+  }"""
 _READ = """() => {
   document.body.dataset.linkRead = 'yes';
   window.addEventListener('popstate', () => {
     const named = new URL(window.location).searchParams;
+    TELL
     const tab = named.get('tab') ?? (named.has('case') ? 'failures' : FIRST);
     document.getElementById(`${tab}-button`)?.click();
   });
@@ -27,10 +31,7 @@ _FOLLOW = """() => {
   named.delete('case');
   TAB === FIRST ? named.delete('tab') : named.set('tab', TAB);
   window.history.pushState(null, '', address);
-  if (window.parent !== window) {
-    const message = {queryString: address.searchParams.toString()};
-    window.parent.postMessage(message, 'https://huggingface.co');
-  }
+  TELL
 }"""
 
 
@@ -60,7 +61,7 @@ def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
         tabs: The bar, empty, in its place.
         contents: The tabs in their order.
     """
-    panels, first = [], json.dumps(contents[0].id)
+    panels, first = [], contents[0].id
     with tabs:
         for content in contents:
             with gr.Tab(content.title, id=content.id, elem_id=content.id) as panel:
@@ -68,7 +69,7 @@ def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
             panels.append(panel)
     for content, panel in zip(contents, panels, strict=True):
         content.wire()
-        follow = _FOLLOW.replace("TAB", json.dumps(content.id)).replace("FIRST", first)
+        follow = _fill(_FOLLOW, first, content.id)
         panel.select(None, js=follow, api_visibility="private")
     known = [content.id for content in contents]
 
@@ -78,7 +79,15 @@ def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
         return gr.skip() if named is None else gr.Tabs(selected=named)
 
     opened = page.load(open_link, None, tabs, show_progress="hidden", api_visibility="private")
-    opened.then(None, js=_READ.replace("FIRST", first), api_visibility="private")
+    opened.then(None, js=_fill(_READ, first), api_visibility="private")
+
+
+def _fill(script: str, first: str, tab: str = "") -> str:
+    """A script with the names of the first tab and of its own in their places."""
+    names = {"FIRST": json.dumps(first), "TAB": json.dumps(tab), "TELL": _TELL}
+    for place, value in names.items():
+        script = script.replace(place, value)
+    return script
 
 
 def linked_tab(query: dict[str, str], known: Sequence[str]) -> str | None:
