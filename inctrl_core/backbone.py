@@ -6,6 +6,7 @@ One code path for ViT and timm towers, on top of open_clip's own ``forward_inter
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ class ImageFeatures:
 
     Attributes:
         embeddings: [B, E], the projected image token, not normalised.
-        patches: One [B, G * G, C_d] per depth, shallow first, rows of unit length.
+        patches: One [B, G * G, C_d] per depth, shallow first, rows of unit length. Where a crop is
+            read at V sizes, C_d counts all of them: V unit vectors side by side, each divided by
+            the root of V, so that a cosine of rows is the mean over the sizes.
     """
 
     embeddings: Tensor
@@ -119,7 +122,10 @@ def build_clip(config: BackboneConfig, *, random_weights: bool = True) -> CLIP:
 class Backbone:
     """A frozen CLIP model on one device, at one precision.
 
-    Holds nothing of any user, so one instance serves all.
+    Holds nothing of any user, so one instance serves all. A crop may be read at several sizes
+    (``config.image_sizes``): a place of the grid is then described at all of them at once, by its
+    patches side by side, since what is too small to leave a trace in one does so in another. The
+    patch adapter is the same for all; the embeddings are those of the first size.
 
     Args:
         clip: open_clip model with its weights in place.
@@ -162,6 +168,12 @@ class Backbone:
         other.patch_adapter = _frozen(patch_adapter, self.device)
         return other
 
+    def at_first_size(self) -> Backbone:
+        """The same model that reads a crop, which is then of that size, at the first size alone."""
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, image_sizes=())
+        return other
+
     @torch.inference_mode()
     def encode_images(self, crops: Tensor) -> ImageFeatures:
         """Embeds B normalised crops, a batch at a time, smaller ones where memory runs out.
@@ -199,9 +211,21 @@ class Backbone:
         rows = [row[: end + 1] for row, end in zip(tokens.tolist(), ends, strict=True)]
         return F.normalize(self._encode_trees(rows).float(), dim=-1)
 
+    def views(self, crops: Tensor) -> list[Tensor]:
+        """The crops [B, 3, S, S] at each of ``config.image_sizes``, or just as they are."""
+        # Where they lie, for not every device can resize as well.
+        return [
+            crops
+            if size == crops.shape[-1]
+            else F.interpolate(crops, (size, size), mode="bicubic", antialias=True)
+            for size in self.config.image_sizes or (crops.shape[-1],)
+        ]
+
     @torch.inference_mode()
     def forward(self, crops: Tensor) -> dict[str, Any]:
         """The bare pass: ``image_features`` [B, E] and ``image_intermediates``, D of [B, C, H, W].
+
+        At the size of the crops; see :meth:`views` for the others.
 
         Args:
             crops: [B, 3, S, S], on any device, of any width.
@@ -220,6 +244,12 @@ class Backbone:
         return [output["image_features"], *output["image_intermediates"]]
 
     def _encode_batch(self, crops: Tensor) -> ImageFeatures:
+        views = [self._encode_view(view) for view in self.views(crops)]
+        depths = zip(*(view.patches for view in views), strict=True)
+        patches = tuple(torch.cat(depth, dim=-1) / len(views) ** 0.5 for depth in depths)
+        return ImageFeatures(views[0].embeddings, patches)
+
+    def _encode_view(self, crops: Tensor) -> ImageFeatures:
         output = self.forward(crops)
         patches = tuple(
             F.normalize(resample_to_grid(depth.float(), self.config.grid), dim=-1)

@@ -33,6 +33,7 @@ _BOUNDS = {
     "context_length": 4096,
     "vocab_size": 2**20,
 }
+MAX_IMAGE_SIZES = 4
 HEAD_FORMS = ("training-free", "reference", "calibrated")
 
 
@@ -59,6 +60,8 @@ class BackboneConfig:
         architecture: open_clip model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``).
         depths: Indices for open_clip's ``forward_intermediates``, counted from 0, shallow first.
         grid: Side of the square patch grid that every depth is resampled to.
+        image_sizes: Sides at which a crop is read, pixels, ascending, the last one the crop's own;
+            empty for that alone. See :class:`inctrl_core.backbone.Backbone`.
         hub_repo: Hub repository with the weights in open_clip format, or None where the model
             directory's own ``model.safetensors`` carries them.
         hub_file: File name inside ``hub_repo``.
@@ -69,6 +72,7 @@ class BackboneConfig:
     architecture: Mapping[str, Any]
     depths: tuple[int, ...]
     grid: int = 15
+    image_sizes: tuple[int, ...] = ()
     hub_repo: str | None = None
     hub_file: str = "open_clip_model.safetensors"
     hub_revision: str | None = None
@@ -183,7 +187,11 @@ def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
             ModelConfig,
             data
             | {
-                "backbone": dataclasses.replace(backbone, depths=tuple(backbone.depths)),
+                "backbone": dataclasses.replace(
+                    backbone,
+                    depths=tuple(backbone.depths),
+                    image_sizes=tuple(backbone.image_sizes),
+                ),
                 "preprocess": dataclasses.replace(
                     preprocess,
                     mean=tuple(map(float, preprocess.mean)),
@@ -226,10 +234,10 @@ def _check_types(data: Mapping[str, Any]) -> None:
     for name, value in texts.items():
         _require(isinstance(value, str), f"{name} must be text")
     whole = [*_listed(backbone["depths"]), backbone.get("grid", 1), preprocess.get("image_size", 1)]
-    whole += _listed(heads.get("patch_adapter", []))
+    whole += _listed(heads.get("patch_adapter", [])) + _listed(backbone.get("image_sizes", []))
     _require(
         all(type(n) is int for n in whole),
-        "depths, grid, image_size and patch_adapter must be whole numbers",
+        "depths, grid, image_size, image_sizes and patch_adapter must be whole numbers",
     )
     numbers = [n for key in ("mean", "std") for n in _listed(preprocess.get(key, []))]
     numeric = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
@@ -272,6 +280,11 @@ def _check_values(config: ModelConfig) -> None:
         raise ValueError("grid must lie between 1 and 64")
     if not 16 <= preprocess.image_size <= 1024:
         raise ValueError("image_size must lie between 16 and 1024")
+    sizes = backbone.image_sizes
+    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != preprocess.image_size):
+        raise ValueError("image_sizes must be increasing and end with image_size")
+    if sizes and (sizes[0] < 16 or len(sizes) > MAX_IMAGE_SIZES):
+        raise ValueError(f"image_sizes must be {MAX_IMAGE_SIZES} sizes at most, each at least 16")
     if len(preprocess.mean) != 3 or len(preprocess.std) != 3 or min(preprocess.std) <= 0:
         raise ValueError("mean and std must have three values, and std must be positive")
     widths = config.heads.patch_adapter

@@ -90,6 +90,16 @@ class Detector:
         fusion = build_heads(heads, config.backbone)
         return Detector(config, self.backbone.with_adapter(None), fusion)
 
+    def at_first_size(self) -> Detector:
+        """This model reading images at the first of its sizes alone, for training an adapter."""
+        sizes = self.config.backbone.image_sizes
+        if not sizes:
+            return self
+        backbone = self.backbone.at_first_size()
+        preprocess = dataclasses.replace(self.config.preprocess, image_size=sizes[0])
+        config = dataclasses.replace(self.config, backbone=backbone.config, preprocess=preprocess)
+        return Detector(config, backbone, self.heads)
+
     @explain_memory
     def build_bank(
         self,

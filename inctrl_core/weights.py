@@ -280,7 +280,8 @@ def _signature(config: ModelConfig) -> tuple[object, ...]:
         tower = CLIPVisionCfg(**backbone.architecture["vision_cfg"])
     except TypeError as error:
         raise ModelError(f"{config.name} has no backbone that open_clip knows: {error}.") from None
-    return backbone.embed_dim, tuple(backbone.depths), backbone.grid, tower
+    sizes = backbone.image_sizes or (config.preprocess.image_size,)
+    return backbone.embed_dim, backbone.depths, backbone.grid, sizes, tower
 
 
 def _carries_weights(config: ModelConfig) -> bool:

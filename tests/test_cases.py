@@ -174,7 +174,7 @@ class TestAdvice:
 
         fused, highest = self.score(detector, case, border, case.query)
         good, _ = self.score(detector, case, border, EXAMPLES / "pill-blister/queries/good_1.jpg")
-        assert good <= highest < fused
+        assert max(good, highest) * 2 < fused
 
     def test_against_its_mirror_image_the_head_slice_stands_out(self):
         def unlike_its_mirror(path: Path) -> float:

@@ -124,16 +124,25 @@ def _train_heads(
 def _train_adapter(
     detector: Detector, subsets: list[Subset], arguments: argparse.Namespace
 ) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
-    """As :func:`_train_heads`; heads that were trained on other patches are left out."""
+    """As :func:`_train_heads`; heads that were trained on other patches are left out.
+
+    One map serves all sizes that a model reads images at, and is trained at the first.
+    """
     plain = detector.training_free()
     options = _options(AdapterOptions(), arguments)
     makers = subset_patches, source_patches
-    pools = build_pools(plain, subsets, arguments, makers, "patches")
+    pools = build_pools(plain.at_first_size(), subsets, arguments, makers, "patches")
     check_pools(pools, options.shots)
     _drop_checkpoint(arguments)
     result = train_adapter(pools, options, arguments.out, _print_epoch)
     heads = dataclasses.replace(plain.config.heads, patch_adapter=result.widths)
-    config = dataclasses.replace(plain.config, heads=heads, training={ADAPTER: result.record})
+    made = {"weights": f"made by train --form {ADAPTER}", "data": sorted(result.record["data"])}
+    config = dataclasses.replace(
+        plain.config,
+        heads=heads,
+        provenance=dict(plain.config.provenance) | {ADAPTER: made},
+        training={ADAPTER: result.record},
+    )
     tensors = add_prefix(result.adapter.state_dict(), ADAPTER_PREFIX)
     return config, tensors, (HEADS_PREFIX, ADAPTER_PREFIX)
 

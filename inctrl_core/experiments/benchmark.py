@@ -264,7 +264,8 @@ def _bare_pass(detector: Detector, photo: Image.Image) -> Callable[[], object]:
     """The backbone's own forward pass with its intermediates, and nothing else."""
     pixels, _ = preprocess(photo, detector.config.preprocess)
     crops = pixels[None].to(detector.backbone.device, detector.backbone.dtype)
-    return lambda: detector.backbone.forward(crops)
+    views = detector.backbone.views(crops)
+    return lambda: [detector.backbone.forward(view) for view in views]
 
 
 def _new_names() -> Iterator[str]:

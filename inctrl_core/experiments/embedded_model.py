@@ -70,8 +70,10 @@ BACKBONE = BackboneConfig(
     },
     # The stages of strides 8, 16 and 32: at 240 pixels 30 x 30, 15 x 15 and 8 x 8 places.
     depths=(2, 3, 4),
+    # The text knows the embeddings of the first. TRAINING.md tells what the second gains.
+    image_sizes=(240, 288),
 )
-PREPROCESS = PreprocessConfig(image_size=240, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+PREPROCESS = PreprocessConfig(image_size=288, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 PROVENANCE = {
     "image_tower": {
         "architecture": f"timm {TOWER}, without its classifier",
@@ -112,8 +114,9 @@ def make_model(recipe: Recipe) -> tuple[CLIP, dict[str, float]]:
     tower, classifier = read_image_tower()
     clip = build_clip(BACKBONE)
     clip.visual.trunk.load_state_dict(tower)
-    backbone = Backbone(clip, BACKBONE)
-    views = embed_damaged_pictures(recipe.bases, backbone, PREPROCESS, recipe.seed)
+    backbone = Backbone(clip, BACKBONE).at_first_size()
+    preprocess = dataclasses.replace(PREPROCESS, image_size=BACKBONE.image_sizes[0])
+    views = embed_damaged_pictures(recipe.bases, backbone, preprocess, recipe.seed)
     mean = F.normalize(views.embeddings[~views.damaged].mean(dim=0), dim=0)
     nouns = build_noun_targets(classifier)
     targets = build_targets(nouns, mean, fit_damage_direction(views), TEXT_WIDTH)

@@ -68,6 +68,7 @@ def image_tower_digest(detector: Detector) -> str:
         "quick_gelu": config.backbone.architecture.get("quick_gelu", False),
         "depths": config.backbone.depths,
         "grid": config.backbone.grid,
+        "image_sizes": config.backbone.image_sizes,
         "preprocess": [config.preprocess.image_size, config.preprocess.mean, config.preprocess.std],
         "dtype": str(backbone.dtype),
         "device": backbone.device.type,

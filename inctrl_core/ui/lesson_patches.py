@@ -108,6 +108,13 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
         if session.config.heads.patch_adapter
         else ""
     )
+    sizes = session.config.backbone.image_sizes
+    joined = (
+        f" The crop is read at {spoken([str(size) for size in sizes])} pixels, for small things "
+        "show at one size and not at another; a list has the numbers of all."
+        if len(sizes) > 1
+        else ""
+    )
     words = (
         "<p>A <dfn>network</dfn>, trained beforehand on ordinary pictures, reads the crop. It "
         f"stays as it is: nothing is trained on your images. It is read out at {len(names)} "
@@ -115,7 +122,7 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
         "things. At each depth every patch becomes a list of numbers, its <dfn>features</dfn>; "
         "the strips show one number as one stripe, dark for negative and bright for positive. "
         "Where the network’s own grid is finer than this one it is averaged, where coarser, "
-        f"interpolated.{adapted}"
+        f"interpolated.{adapted}{joined}"
         f'</p><p class="ic-small">The model here: {html.escape(session.config.title)}.</p>'
         + formula(
             "f = features ÷ ‖features‖",
