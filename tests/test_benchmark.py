@@ -62,7 +62,7 @@ def test_ratio_is_the_median_of_the_rounds_and_the_first_round_does_not_count(
 def test_bare_pass_is_what_the_features_come_from(golden_detector: Detector) -> None:
     photo = make_photo(0, (300, 260))
     encoded = golden_detector.encode([photo])
-    output = benchmark._bare_pass(golden_detector, photo)()
+    (output,) = benchmark._bare_pass(golden_detector, photo)()
     assert torch.equal(output["image_features"], encoded.features.embeddings)
     assert len(output["image_intermediates"]) == len(golden_detector.config.backbone.depths)
 

@@ -337,7 +337,7 @@ class TestFullDisk:
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
             with files_up_to(40_000):
                 answer = upload(bytes(3_000_000))
-                assert answer.status_code == 507 and "no room on its disk" in answer.text
+                assert answer.status_code == 507 and "cannot keep files" in answer.text
                 assert "no room on its disk" in score()
             assert "event: complete" in score()
 

@@ -162,7 +162,7 @@ class TestStrengthCurve:
         index, square = run.normal
         score = detector.score([square], run.session.bank.without(index))[0]
         assert score.fused == pytest.approx(run.session.ranges.fused[index], abs=1e-5)
-        assert run.query.size == square.size == (240, 240)
+        assert run.query.size == square.size == (288, 288)
 
 
 class TestRun:

@@ -1,0 +1,110 @@
+"""Crops read at several sizes: what the features then are, and what a description may say."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from inctrl_core import load_detector
+from inctrl_core.config import config_from_dict, config_to_json
+from inctrl_core.detector import Detector
+from inctrl_core.errors import ModelError
+from inctrl_core.loading import ASSETS
+from inctrl_core.preprocessing import open_image
+from inctrl_core.weights import load_model, save_model
+
+PHOTO = ASSETS.parent / "examples" / "washer" / "queries" / "scratch.jpg"
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load_detector("inctrl-lite", "cpu")
+
+
+@pytest.fixture(scope="module")
+def crops() -> torch.Tensor:
+    return torch.randn(2, 3, 288, 288, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+
+
+def alone(detector: Detector, crops: torch.Tensor, size: int):
+    """What the model makes of the crops at one size."""
+    backbone = detector.backbone.at_first_size()
+    if size != crops.shape[-1]:
+        crops = F.interpolate(crops, (size, size), mode="bicubic", antialias=True)
+    return backbone.encode_images(crops)
+
+
+def test_a_place_is_what_is_seen_of_it_at_all_sizes(detector, crops):
+    sizes = detector.config.backbone.image_sizes
+    assert sizes == (240, 288) and detector.config.preprocess.image_size == 288
+    both = detector.backbone.encode_images(crops)
+    views = [alone(detector, crops, size) for size in sizes]
+    for joined, *parts in zip(both.patches, *(view.patches for view in views), strict=True):
+        assert torch.equal(joined, torch.cat(parts, dim=-1) / 2**0.5)
+        assert torch.allclose(joined.norm(dim=-1), torch.ones(2, 225), atol=1e-5)
+        # Between an image and the other: the mean of the cosines.
+        cosine, first, second = (a[0] @ a[1].T for a in (joined, *parts))
+        assert torch.allclose(cosine, (first + second) / 2, atol=1e-5)
+
+
+def test_the_embedding_is_that_of_the_first_size(detector, crops):
+    both = detector.backbone.encode_images(crops)
+    assert torch.equal(both.embeddings, alone(detector, crops, 240).embeddings)
+
+
+def test_training_an_adapter_sees_the_first_size_alone(detector):
+    single = detector.at_first_size()
+    assert single.config.preprocess.image_size == 240
+    assert single.config.backbone.image_sizes == ()
+    features = single.encode([PHOTO]).features
+    widths = detector.config.heads.patch_adapter
+    assert tuple(depth.shape[-1] for depth in features.patches) == widths
+    assert detector.config.backbone.image_sizes == (240, 288)  # As it was.
+
+
+def test_a_model_of_one_size_is_its_own_first(golden_detector):
+    assert golden_detector.at_first_size() is golden_detector
+
+
+def test_small_and_large_images_are_read_alike(detector):
+    """An image is brought to the crop's size first, so its crop alone scores like itself."""
+    crop = open_image(PHOTO).resize((288, 288))
+    bank = detector.build_bank([crop], "washer")
+    assert detector.score([crop], bank)[0].fused == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([288, 240], "increasing"),
+        ([240, 240, 288], "increasing"),
+        ([240, 256], "end with image_size"),
+        ([8, 288], "at least 16"),
+        ([100, 120, 140, 160, 288], "4 sizes at most"),
+        ([240.0, 288], "whole numbers"),
+        ("240", "whole numbers"),
+        (None, "whole numbers"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(detector, sizes, message):
+    document = json.loads(config_to_json(detector.config))
+    document["backbone"]["image_sizes"] = sizes
+    with pytest.raises(ModelError, match=message):
+        config_from_dict(document)
+
+
+def test_a_description_from_before_has_one_size(detector):
+    document = json.loads(config_to_json(detector.config))
+    del document["backbone"]["image_sizes"]
+    assert config_from_dict(document).backbone.image_sizes == ()
+
+
+def test_heads_for_other_sizes_are_refused(tiny_model, tmp_path):
+    model = load_model(tiny_model)
+    backbone = dataclasses.replace(model.config.backbone, image_sizes=(16, 32))
+    save_model(tmp_path / "two", dataclasses.replace(model.config, backbone=backbone), {})
+    with pytest.raises(ModelError, match="made for another backbone"):
+        load_model(tiny_model, heads=Path(tmp_path / "two"))
