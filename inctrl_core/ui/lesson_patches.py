@@ -110,8 +110,8 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
     )
     sizes = session.config.backbone.image_sizes
     joined = (
-        f" The crop is read at {spoken([str(size) for size in sizes])} pixels, for small things "
-        "show at one size and not at another; a list has the numbers of all."
+        f" The crop is read at {spoken([str(size) for size in sizes])} pixels, since a small "
+        "thing may show at one size and not at another; each list holds the numbers of every size."
         if len(sizes) > 1
         else ""
     )
