@@ -338,7 +338,7 @@ class TestFullDisk:
             with files_up_to(40_000):
                 answer = upload(bytes(3_000_000))
                 assert answer.status_code == 507 and "cannot keep files" in answer.text
-                assert "no room on its disk" in score()
+                assert "cannot keep files" in score()
             assert "event: complete" in score()
 
 
