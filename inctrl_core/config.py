@@ -132,6 +132,11 @@ class ModelConfig:
     format_version: int = FORMAT_VERSION
 
     @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """Sides at which a crop is read, pixels, ascending; one at least."""
+        return self.backbone.image_sizes or (self.preprocess.image_size,)
+
+    @property
     def title(self) -> str:
         """The name, and with it the Hub repository of the backbone, which says which weights."""
         repo = self.backbone.hub_repo

@@ -17,7 +17,6 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         repo: USER/REPO that it will be loaded from.
     """
     backbone, heads = config.backbone, config.heads
-    sizes = backbone.image_sizes or (config.preprocess.image_size,)
     licence = config.provenance.get("license") or config.provenance.get("licence")
     patches = (
         "compared through a trained linear map of each depth"
@@ -43,7 +42,7 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         "object's name are enough to score an image, without training.",
         f"- Backbone: {source}, frozen; depths {', '.join(map(str, backbone.depths))} (counted "
         f"from 0) on a {backbone.grid} x {backbone.grid} grid.\n"
-        f"- Input: {' and '.join(f'{size} x {size}' for size in sizes)} pixels.\n"
+        f"- Input: {' and '.join(f'{size} x {size}' for size in config.image_sizes)} pixels.\n"
         f"- Patches: {patches}.\n"
         f"- Fusion: {fusion}.",
         "```python\nfrom inctrl_core import load_detector\n\n"

@@ -280,8 +280,7 @@ def _signature(config: ModelConfig) -> tuple[object, ...]:
         tower = CLIPVisionCfg(**backbone.architecture["vision_cfg"])
     except TypeError as error:
         raise ModelError(f"{config.name} has no backbone that open_clip knows: {error}.") from None
-    sizes = backbone.image_sizes or (config.preprocess.image_size,)
-    return backbone.embed_dim, backbone.depths, backbone.grid, sizes, tower
+    return backbone.embed_dim, backbone.depths, backbone.grid, config.image_sizes, tower
 
 
 def _carries_weights(config: ModelConfig) -> bool:

@@ -135,12 +135,14 @@ def remedy_html(case: Case, session: Session) -> str:
         ALARM: "It is still a false alarm",
     }[outcome(case, session)]
     advised = case.remedy_normals or case.normals
+    added = [path for path in advised if path not in case.normals]
+    removed = [path for path in case.normals if path not in advised]
     changes = (
-        ("New among the normals", "New normal image", set(advised) - set(case.normals)),
-        ("No longer among them", "Removed image", set(case.normals) - set(advised)),
+        ("New among the normals", "New normal image", added),
+        ("No longer among them", "Removed image", removed),
     )
     changed = "".join(
-        f'<p class="ic-label">{label}</p>{_normals(sorted(paths), alt)}'
+        f'<p class="ic-label">{label}</p>{_normals(paths, alt)}'
         for label, alt, paths in changes
         if paths
     )

@@ -108,7 +108,7 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
         if session.config.heads.patch_adapter
         else ""
     )
-    sizes = session.config.backbone.image_sizes
+    sizes = session.config.image_sizes
     joined = (
         f" The crop is read at {spoken([str(size) for size in sizes])} pixels, since a small "
         "thing may show at one size and not at another; each list holds the numbers of every size."
