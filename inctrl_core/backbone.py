@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -222,42 +222,53 @@ class Backbone:
         ]
 
     @torch.inference_mode()
-    def forward(self, crops: Tensor) -> dict[str, Any]:
+    def forward(self, crops: Tensor, *, patches_only: bool = False) -> dict[str, Any]:
         """The bare pass: ``image_features`` [B, E] and ``image_intermediates``, D of [B, C, H, W].
 
         At the size of the crops; see :meth:`views` for the others.
 
         Args:
             crops: [B, 3, S, S], on any device, of any width.
+            patches_only: Leaves out ``image_features``, and what only they need.
         """
         crops = crops.to(self.device, self.dtype)
         if _is_convolutional(self.config):
             crops = crops.contiguous(memory_format=torch.channels_last)
-        return self._run(self._tower, crops)
+        return self._run(self._tower, crops, patches_only)
 
-    def _run(self, tower: nn.Module, crops: Tensor) -> dict[str, Any]:
-        indices = list(self.config.depths)
-        return tower.forward_intermediates(crops, indices=indices, output_fmt="NCHW")
+    def forward_views(self, views: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """:meth:`forward` of crops at every size of :meth:`views`; the embedding of the first only.
+
+        Args:
+            views: V of [B, 3, S_v, S_v].
+        """
+        return [self.forward(view, patches_only=number > 0) for number, view in enumerate(views)]
+
+    def _run(self, tower: nn.Module, crops: Tensor, patches_only: bool = False) -> dict[str, Any]:
+        return tower.forward_intermediates(
+            crops,
+            indices=list(self.config.depths),
+            intermediates_only=patches_only,
+            stop_early=patches_only,
+            output_fmt="NCHW",
+        )
 
     def _run_for_results(self, tower: nn.Module, crops: Tensor) -> list[Tensor]:
         output = self._run(tower, crops)
         return [output["image_features"], *output["image_intermediates"]]
 
     def _encode_batch(self, crops: Tensor) -> ImageFeatures:
-        views = [self._encode_view(view) for view in self.views(crops)]
-        depths = zip(*(view.patches for view in views), strict=True)
-        patches = tuple(torch.cat(depth, dim=-1) / len(views) ** 0.5 for depth in depths)
-        return ImageFeatures(views[0].embeddings, patches)
+        outputs = self.forward_views(self.views(crops))
+        depths = zip(*map(self._patches, outputs), strict=True)
+        patches = tuple(torch.cat(depth, dim=-1) / len(outputs) ** 0.5 for depth in depths)
+        return ImageFeatures(outputs[0]["image_features"].float(), patches)
 
-    def _encode_view(self, crops: Tensor) -> ImageFeatures:
-        output = self.forward(crops)
+    def _patches(self, output: Mapping[str, Any]) -> tuple[Tensor, ...]:
         patches = tuple(
             F.normalize(resample_to_grid(depth.float(), self.config.grid), dim=-1)
             for depth in output["image_intermediates"]
         )
-        if self.patch_adapter is not None:
-            patches = self.patch_adapter(patches)
-        return ImageFeatures(output["image_features"].float(), patches)
+        return patches if self.patch_adapter is None else self.patch_adapter(patches)
 
     def _encode_trees(self, rows: Sequence[Sequence[int]]) -> Tensor:
         # open_clip's encode_text knows neither a shorter context nor a mask per prompt; these are

@@ -265,7 +265,7 @@ def _bare_pass(detector: Detector, photo: Image.Image) -> Callable[[], object]:
     pixels, _ = preprocess(photo, detector.config.preprocess)
     crops = pixels[None].to(detector.backbone.device, detector.backbone.dtype)
     views = detector.backbone.views(crops)
-    return lambda: [detector.backbone.forward(view) for view in views]
+    return lambda: detector.backbone.forward_views(views)
 
 
 def _new_names() -> Iterator[str]:
