@@ -34,22 +34,28 @@ _BOUNDS = {
     "vocab_size": 2**20,
 }
 MAX_IMAGE_SIZES = 4
+SHORTEST, SQUASH = "shortest", "squash"
+RESIZE_MODES = (SHORTEST, SQUASH)
 HEAD_FORMS = ("training-free", "reference", "calibrated")
 
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """How an image becomes a tensor: shorter side to ``image_size``, centre crop, normalise.
+    """How an image becomes a square tensor.
 
     Attributes:
-        image_size: Side of the square crop, pixels.
+        image_size: Side of the square, pixels.
         mean: Per-channel mean of pixel values in [0, 1].
         std: Per-channel standard deviation of pixel values in [0, 1].
+        resize_mode: One of ``RESIZE_MODES``, in open_clip's terms: "shortest" brings the shorter
+            side to ``image_size`` and cuts the centre out, as the paper's model does; "squash"
+            brings both sides to it, so that the whole image is seen, if out of proportion.
     """
 
     image_size: int = 240
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    resize_mode: str = SHORTEST
 
 
 @dataclass(frozen=True)
@@ -235,6 +241,7 @@ def _check_types(data: Mapping[str, Any]) -> None:
         _require(isinstance(heads.get(name, {}), dict), f"heads.{name} must be an object")
     texts = {"name": data["name"], "heads.form": heads.get("form", "")}
     texts |= {key: backbone.get(key) or "" for key in ("hub_repo", "hub_file", "hub_revision")}
+    texts["preprocess.resize_mode"] = preprocess.get("resize_mode", SHORTEST)
     texts["weights_sha256"] = data.get("weights_sha256") or ""
     for name, value in texts.items():
         _require(isinstance(value, str), f"{name} must be text")
@@ -290,6 +297,8 @@ def _check_values(config: ModelConfig) -> None:
         raise ValueError("image_sizes must be increasing and end with image_size")
     if sizes and (sizes[0] < 16 or len(sizes) > MAX_IMAGE_SIZES):
         raise ValueError(f"image_sizes must be {MAX_IMAGE_SIZES} sizes at most, each at least 16")
+    if preprocess.resize_mode not in RESIZE_MODES:
+        raise ValueError(f"resize_mode must be one of {', '.join(RESIZE_MODES)}")
     if len(preprocess.mean) != 3 or len(preprocess.std) != 3 or min(preprocess.std) <= 0:
         raise ValueError("mean and std must have three values, and std must be positive")
     widths = config.heads.patch_adapter

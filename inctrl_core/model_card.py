@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .config import ModelConfig
+from .config import SQUASH, ModelConfig
 
 
 def render_model_card(config: ModelConfig, repo: str) -> str:
@@ -34,6 +34,8 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         if backbone.hub_repo
         else "in this repository"
     )
+    squashed = config.preprocess.resize_mode == SQUASH
+    seen = "the whole image, made square" if squashed else "the central square of the image"
     sections = [
         _front_matter(licence if isinstance(licence, str) else None, backbone.hub_repo),
         f"# {_plain(config.name)}",
@@ -42,7 +44,8 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         "object's name are enough to score an image, without training.",
         f"- Backbone: {source}, frozen; depths {', '.join(map(str, backbone.depths))} (counted "
         f"from 0) on a {backbone.grid} x {backbone.grid} grid.\n"
-        f"- Input: {' and '.join(f'{size} x {size}' for size in config.image_sizes)} pixels.\n"
+        f"- Input: {seen}, {' and '.join(f'{size} x {size}' for size in config.image_sizes)} "
+        "pixels.\n"
         f"- Patches: {patches}.\n"
         f"- Fusion: {fusion}.",
         "```python\nfrom inctrl_core import load_detector\n\n"

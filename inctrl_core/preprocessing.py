@@ -1,7 +1,8 @@
 """Any image file -> upright RGB image -> [3, S, S] tensor, and the crop box that maps back.
 
 Bit for bit torchvision's ``Resize(S, bicubic)`` and ``CenterCrop(S)`` on a PIL image, except for
-images so wide or tall that the resized strip itself would be a danger.
+images so wide or tall that the resized strip itself would be a danger; or, for a model that is to
+see whole images, its ``Resize((S, S), bicubic)``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
-from .config import PreprocessConfig
+from .config import SHORTEST, SQUASH, PreprocessConfig
 from .errors import ImageError
 
 MAX_BYTES = 40 * 2**20
@@ -85,20 +86,27 @@ def open_image(source: ImageSource) -> Image.Image:
         raise ImageError(f"{name} is damaged or incomplete; save it again and retry.") from None
 
 
-def crop_image(image: Image.Image, size: int) -> tuple[Image.Image, CropBox]:
-    """Resizes the shorter side to ``size`` and cuts the central ``size`` x ``size`` square.
+def crop_image(
+    image: Image.Image, size: int, resize_mode: str = SHORTEST
+) -> tuple[Image.Image, CropBox]:
+    """The square that the model sees of an image, ``size`` x ``size``.
 
-    The longer side is rounded down, as torchvision computes it, so both axes may scale by slightly
-    different factors; the box is exact for each.
+    "shortest" resizes the shorter side to ``size`` and cuts out the centre. The longer side is
+    rounded down, as torchvision computes it, so both axes may scale by slightly different factors;
+    the box is exact for each. "squash" resizes both sides, and cuts nothing.
 
     Args:
         image: RGB image of any size.
         size: Side of the crop, pixels of the model's input.
+        resize_mode: One of :data:`inctrl_core.config.RESIZE_MODES`.
 
     Returns:
         The crop, and its (left, top, right, bottom) in pixels of ``image``, fractional.
     """
     width, height = image.size
+    if resize_mode == SQUASH:
+        whole = (0.0, 0.0, float(width), float(height))
+        return image.resize((size, size), Image.Resampling.BICUBIC), whole
     if width <= height:
         resized = size, int(size * height / width)
     else:
@@ -120,6 +128,19 @@ def crop_image(image: Image.Image, size: int) -> tuple[Image.Image, CropBox]:
     return image.resize(resized, bicubic).crop((left, top, left + size, top + size)), box
 
 
+def seen_image(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+    """What the model sees of an image, in the image's own proportions.
+
+    For what is to be changed or shown first and scored then: its shorter side has the model's size.
+    """
+    size = config.image_size
+    if config.resize_mode != SQUASH:
+        return crop_image(image, size)[0]
+    scale = size / min(image.size)
+    sides = tuple(min(round(side * scale), MAX_ASPECT * size) for side in image.size)
+    return image.resize(sides, Image.Resampling.BICUBIC)
+
+
 def to_tensor(crop: Image.Image, config: PreprocessConfig) -> torch.Tensor:
     """Normalises an RGB crop: float32 [3, S, S]."""
     pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1).float().div(255.0)
@@ -134,7 +155,7 @@ def preprocess(image: Image.Image, config: PreprocessConfig) -> tuple[torch.Tens
     Returns:
         float32 [3, S, S], and the crop box in pixels of ``image``.
     """
-    crop, box = crop_image(image, config.image_size)
+    crop, box = crop_image(image, config.image_size, config.resize_mode)
     return to_tensor(crop, config), box
 
 

@@ -21,7 +21,7 @@ class Score:
         patch_map: float32 [G, G], mean over depths of ``layer_maps``; row, column of the crop.
         layer_maps: float32 [D, G, G], half the cosine distance to the closest normal patch.
         nearest: int64 [D, G, G, 3], that patch: index of the normal, row, column.
-        crop_box: (left, top, right, bottom) of the square that was seen, in the query's own
+        crop_box: (left, top, right, bottom) of the part that was seen, in the query's own
             (EXIF-upright) pixels; fractional where the resize is.
         fusion: "trained" or "training-free".
     """

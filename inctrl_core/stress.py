@@ -141,9 +141,10 @@ def strength_curve(
         detector: Of the bank.
         bank: The normals.
         name: The kind of change.
-        query: The square that the model sees of the query, at the model's size.
-        normal: Index of a normal, and its square; scored against the others. None for a bank of
-            one.
+        query: What the model sees of the query, see
+            :func:`inctrl_core.preprocessing.seen_image`.
+        normal: Index of a normal, and the same of it; scored against the others. None for a bank
+            of one.
         seed: Of what is random in the change.
 
     Raises:

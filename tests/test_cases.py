@@ -111,20 +111,25 @@ class TestMeasured:
     def test_a_false_alarm_is_due_to_what_is_told(self, play, detector, name, control):
         session = play(name)
         plain = detector.score([EXAMPLES / control], session.bank)[0]
-        assert plain.fused <= session.ranges.highest < session.score.fused
+        # Where a sound image lies above the normals at all, it is by a sliver of the alarm.
+        assert plain.fused - session.ranges.highest < 0.02 * session.score.fused
+        assert session.ranges.highest < 0.8 * session.score.fused
 
     @pytest.mark.parametrize("name", ["washer-line", "blister-line"])
     def test_the_strongest_square_lies_on_the_defect(self, play, name):
         assert strongest_in_mask(play(name), CASES[name])
 
-    @pytest.mark.parametrize("name", ["board-packed", "blister-belt", "board-lamp"])
+    @pytest.mark.parametrize("name", ["board-packed", "board-lamp"])
     def test_what_is_missed_is_missed_by_the_map_as_well(self, play, name):
         assert not strongest_in_mask(play(name), CASES[name])
 
-    def test_the_outside_case_lies_outside_of_what_is_seen(self, play):
-        box = play("blister-belt").encoded.crop_boxes[0]
-        columns = np.flatnonzero(read_mask(CASES["blister-belt"].mask).any(axis=0))
-        assert columns[-1] < box[0]
+    def test_the_whole_of_every_picture_is_seen(self, play):
+        session = play("blister-belt")
+        for picture in (session.query, *session.normals):
+            assert picture.crop_box == (0, 0, *picture.image.size)
+        proportions = {p.image.width / p.image.height for p in session.normals}
+        assert session.query.image.width == session.query.image.height
+        assert min(proportions) > 1.5
 
     def test_the_small_case_is_smaller_than_a_patch(self, play):
         left, top, right, bottom = patch_box(play("board-lamp").encoded.crop_boxes[0], 15, 0, 0)
@@ -165,16 +170,15 @@ class TestAdvice:
         )
         assert good <= highest < fused
 
-    def test_with_a_border_the_end_of_the_blister_is_found(self, detector):
+    def test_cut_to_the_proportions_of_the_normals_the_blister_is_passed(self, detector):
         case = CASES["blister-belt"]
 
-        def border(path: Path) -> Image.Image:
+        def cut(path: Path) -> Image.Image:
             image = open_image(path)
-            return ImageOps.pad(image, (image.width, image.width), color="black")
+            return ImageOps.fit(image, (image.width, round(image.width * 0.65)))
 
-        fused, highest = self.score(detector, case, border, case.query)
-        good, _ = self.score(detector, case, border, EXAMPLES / "pill-blister/queries/good_1.jpg")
-        assert good <= highest < fused / 2
+        fused, highest = self.score(detector, case, cut, case.query)
+        assert fused <= highest
 
     def test_against_its_mirror_image_the_head_slice_stands_out(self):
         def unlike_its_mirror(path: Path) -> float:
@@ -307,7 +311,6 @@ class TestMarkup:
         with_mask = case_views.revealed_html(CASES["washer-line"], play("washer-line"))
         without = case_views.revealed_html(CASES["fabric"], play("fabric"))
         assert "what is truly wrong" in with_mask and "what is truly wrong" not in without
-        assert "never seen" in with_mask and "never seen" not in without  # The fabric is square.
         assert with_mask.count("alt=") == with_mask.count("<img") == 2
 
 

@@ -4,9 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from inctrl_core import load_detector
 from inctrl_core.config import config_from_dict, config_to_json
@@ -100,6 +102,36 @@ def test_a_description_from_before_has_one_size(detector):
     document = json.loads(config_to_json(detector.config))
     del document["backbone"]["image_sizes"]
     assert config_from_dict(document).backbone.image_sizes == ()
+
+
+def test_a_description_from_before_cuts_the_centre_out(detector, golden_detector):
+    document = json.loads(config_to_json(detector.config))
+    assert document["preprocess"].pop("resize_mode") == "squash"
+    assert config_from_dict(document).preprocess.resize_mode == "shortest"
+    assert golden_detector.config.preprocess.resize_mode == "shortest"
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [("longest", "must be one of shortest, squash"), ("", "one of"), (None, "text"), (1, "text")],
+)
+def test_a_resize_mode_that_is_none_is_refused(detector, mode, message):
+    document = json.loads(config_to_json(detector.config))
+    document["preprocess"]["resize_mode"] = mode
+    with pytest.raises(ModelError, match=message):
+        config_from_dict(document)
+
+
+def test_a_defect_at_the_end_of_a_wide_image_is_seen(detector):
+    normal = Image.new("RGB", (600, 200), "grey")
+    spoilt = normal.copy()
+    spoilt.paste("white", (10, 80, 60, 120))
+    bank = detector.build_bank([normal], "plate")
+    plain, found = detector.score([normal, spoilt], bank)
+    assert plain.fused == pytest.approx(0, abs=1e-6)
+    assert found.crop_box == (0, 0, 600, 200)
+    row, column = np.unravel_index(found.patch_map.argmax(), (15, 15))
+    assert column <= 1 and found.fused > 0.1
 
 
 def test_heads_for_other_sizes_are_refused(tiny_model, tmp_path):

@@ -14,7 +14,7 @@ from torchvision import transforms
 
 from inctrl_core import ImageError
 from inctrl_core import preprocessing as pp
-from inctrl_core.config import PreprocessConfig
+from inctrl_core.config import SQUASH, PreprocessConfig
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -36,6 +36,39 @@ def test_crop_equals_torchvision(size: tuple[int, int]) -> None:
     )
     crop, _ = pp.crop_image(image, 240)
     np.testing.assert_array_equal(np.array(crop), np.array(expected))
+
+
+@pytest.mark.parametrize("size", [(240, 240), (1, 1), (301, 199), (199, 301), (640, 33)])
+def test_a_whole_image_equals_torchvision(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    expected = transforms.Resize((240, 240), transforms.InterpolationMode.BICUBIC)(image)
+    square, box = pp.crop_image(image, 240, SQUASH)
+    np.testing.assert_array_equal(np.array(square), np.array(expected))
+    assert box == (0, 0, *size)
+
+
+@pytest.mark.parametrize("size", [(301, 199), (199, 301)])
+def test_nothing_of_a_whole_image_is_left_out(size: tuple[int, int]) -> None:
+    config = PreprocessConfig(240, resize_mode=SQUASH)
+    image = Image.new("RGB", size)
+    before, box = pp.preprocess(image, config)
+    for row, column in [(0, 0), (7, 3), (14, 0), (0, 14)]:
+        marked = image.copy()
+        part = pp.patch_box(box, 15, row, column)
+        marked.paste("white", tuple(round(edge) for edge in part))
+        change = (pp.preprocess(marked, config)[0] - before).mean(dim=0)
+        means = change.reshape(15, 16, 15, 16).mean(dim=(1, 3)).numpy()
+        assert np.unravel_index(means.argmax(), means.shape) == (row, column)
+
+
+def test_what_is_seen_keeps_its_proportions() -> None:
+    whole, cut = PreprocessConfig(48, resize_mode=SQUASH), PreprocessConfig(48)
+    image = noise(300, 200)
+    assert pp.seen_image(image, whole).size == (72, 48)
+    assert pp.seen_image(noise(200, 300), whole).size == (48, 72)
+    assert pp.seen_image(noise(20000, 1), whole).size == (32 * 48, 48)
+    square = pp.seen_image(image, cut)
+    np.testing.assert_array_equal(np.array(square), np.array(pp.crop_image(image, 48)[0]))
 
 
 @settings(deadline=None, max_examples=60)

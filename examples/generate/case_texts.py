@@ -238,21 +238,21 @@ CASES = [
     _case(
         id="blister-belt",
         title="A blister on the belt",
-        why="outside",
+        why="proportions",
         object_name="pill blister pack",
         normals=_normals("pill-blister", 5),
-        query="cases/scorched_end.jpg",
-        made="drawn like the set pill-blister, the left end scorched",
-        truth="anomalous",
-        mask="cases/scorched_end_mask.png",
-        before="Five sound packs, and the next one on the belt.",
+        query="cases/square_frame.jpg",
+        made="pill-blister/queries/good_2.jpg, the table continued above and below",
+        truth="normal",
+        before="Five packs in wide pictures, and the next one on the belt in a square picture.",
         after=(
-            "The left end of the foil is scorched, for all to see. But only the largest square in "
-            "the middle of a picture goes into the model; the ends of a wide picture are cut off."
+            "The pack is sound. But the model makes every picture square, and squeezes its longer "
+            "side to do so. The normals are wider than high and this picture is not, so the same "
+            "pack reaches the model in another shape: every round tablet differs."
         ),
         advice=(
-            "Make the pictures square yourself, the normals and this one alike: add a plain border "
-            "above and below, and the model sees the whole pack and finds the spot."
+            "Give all pictures the same proportions: cut this one to those of the normals, and the "
+            "pack is passed."
         ),
     ),
     _case(

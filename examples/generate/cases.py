@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .blister import Blister
 from .case_texts import CASES
 from .fools import shaded
 from .pixels import to_array, to_image
@@ -85,10 +84,19 @@ def _write_images(root: Path, folder: Path) -> None:
         item = Washer(rng, ground=True)
         picture, _ = photograph(item.canvas, Shot.jittered(rng, turn=9), rng)
         save_jpeg(picture, folder / f"{stem}.jpg")
-    item = Blister(rng)
-    # Left of the middle square of a picture of 400 x 260 pixels, which begins at 70.
-    patch = item.burn((44, 130), (13, 24))
-    picture, mask = photograph(item.canvas, Shot.jittered(rng), rng, patch)
-    save_jpeg(picture, folder / "scorched_end.jpg")
-    white = Image.fromarray(mask.astype(np.uint8) * 255)
-    white.save(folder / "scorched_end_mask.png", optimize=True)
+    pack = with_more_table(to_array(taken("pill-blister/queries/good_2.jpg")))
+    save_jpeg(to_image(pack), folder / "square_frame.jpg")
+
+
+def with_more_table(picture: np.ndarray) -> np.ndarray:
+    """Make a wide picture square: the table above and below the pack goes on, mirrored."""
+    height, width = picture.shape[:2]
+    above = (width - height) // 2
+    # Strips that hold nothing but the table, and not its outermost rows, which are a little darker.
+    strips = picture[2:18], picture[-18:-2]
+    paddings = ((above, 0), (0, width - height - above))
+    top, bottom = (
+        np.pad(strip, (padding, (0, 0), (0, 0)), mode="symmetric")
+        for strip, padding in zip(strips, paddings, strict=True)
+    )
+    return np.concatenate([top[:above], picture, bottom[len(strips[1]) :]])

@@ -149,7 +149,7 @@ def shaded(gravel: np.ndarray) -> np.ndarray:
 
 
 def fools_gravel() -> ExampleSet:
-    """Make the set: dry gravel in one light, harmless changes, and faults outside its sight."""
+    """Make the set: dry gravel in one light, harmless changes, and faults hard to see."""
     rng = generator_for("fools-gravel")
     field = tone(skimage.data.gravel() / 255, *GRAVEL_TONES)
     size, width = (300, 170), 460
@@ -181,10 +181,10 @@ def fools_gravel() -> ExampleSet:
             "Unrepresentative normals: the camera is nearer than in any of them.",
         ),
         Query(
-            "coin_outside",
+            "coin_at_edge",
             to_image(coin),
             "anomalous",
-            "A coin lies at the left edge, outside the square that the method sees.",
+            "A coin lies at the left edge, where a model that cuts out the middle is blind.",
             coin_mask > 0.5,
         ),
         Query(
@@ -208,7 +208,7 @@ def fools_gravel() -> ExampleSet:
         title="Gravel that fools it",
         object_name="gravel",
         family="industrial",
-        caption="Rain, a shadow or a nearer camera alarm it; a coin at the edge it never sees.",
+        caption="Rain, a shadow or a nearer camera alarm it; the same stones twice hardly do.",
         source=(
             "skimage.data.gravel (CC0Textures), tinted; coin from skimage.data.coins (Brooklyn "
             "Museum); water, shadow and nail drawn by this project's program."
@@ -217,7 +217,7 @@ def fools_gravel() -> ExampleSet:
         normals=[to_image(a) for a in normals],
         queries=queries,
         fails=(
-            "All four normals show dry gravel in one light from one distance, and two of the three "
-            "real faults are outside the central square or made of normal patches."
+            "All four normals show dry gravel in one light from one distance, and one real fault "
+            "is made of normal patches."
         ),
     )

@@ -24,7 +24,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from ..backbone import Backbone, build_clip
-from ..config import BackboneConfig, PreprocessConfig, config_from_dict
+from ..config import SQUASH, BackboneConfig, PreprocessConfig, config_from_dict
 from ..errors import InctrlError
 from ..weights import (
     ADAPTER_PREFIX,
@@ -73,7 +73,7 @@ BACKBONE = BackboneConfig(
     # The text knows the embeddings of the first. TRAINING.md tells what the second gains.
     image_sizes=(240, 288),
 )
-PREPROCESS = PreprocessConfig(image_size=288, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+PREPROCESS = PreprocessConfig(288, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), SQUASH)
 PROVENANCE = {
     "image_tower": {
         "architecture": f"timm {TOWER}, without its classifier",

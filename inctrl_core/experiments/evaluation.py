@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..backbone import ImageFeatures
+from ..config import PreprocessConfig
 from ..detector import Detector, EncodedImages
 from ..errors import ImageError, InctrlError
 from ..preprocessing import CropBox, open_image
@@ -153,7 +154,7 @@ def score_subset(
             if maps is not None:
                 maps[k, s, place] = patch_map.reshape(-1, grid, grid)
         on_progress(len(encoded))
-    truth, maps = _known_places(subset, maps, boxes, detector.config.preprocess.image_size)
+    truth, maps = _known_places(subset, maps, boxes, detector.config.preprocess)
     anomalous = np.array([query.anomalous for query in subset.queries])
     return SubsetScores(subset, shots, tuple(seeds), draws, anomalous, signals, maps, truth)
 
@@ -292,21 +293,24 @@ def _load_queries(store: FeatureStore, subset: Subset) -> Iterator[tuple[slice, 
 
 
 def _known_places(
-    subset: Subset, maps: np.ndarray | None, boxes: Sequence[CropBox], size: int
+    subset: Subset,
+    maps: np.ndarray | None,
+    boxes: Sequence[CropBox],
+    config: PreprocessConfig,
 ) -> tuple[tuple[DefectPixels, ...], np.ndarray | None]:
     """Truth and maps of the normal queries and of those with a mask."""
     if maps is None:
         return (), None
     kept = [i for i, query in enumerate(subset.queries) if query.mask or not query.anomalous]
-    truth = tuple(_truth(subset.queries[i], boxes[i], size) for i in kept)
+    truth = tuple(_truth(subset.queries[i], boxes[i], config) for i in kept)
     return truth, maps[:, :, kept]
 
 
-def _truth(query: Query, crop_box: CropBox, size: int) -> DefectPixels:
+def _truth(query: Query, crop_box: CropBox, config: PreprocessConfig) -> DefectPixels:
     if query.mask is None:
         return NO_DEFECT
     try:
-        return defect_pixels(crop_mask(open_image(query.mask), size, crop_box))
+        return defect_pixels(crop_mask(open_image(query.mask), config, crop_box))
     except ImageError as error:
         raise ImageError(f"{query.mask}: {error}") from error
 

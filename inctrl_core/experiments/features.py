@@ -6,6 +6,7 @@ itself. Files appear whole or not at all, and carry a checksum: a damaged one is
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -69,7 +70,7 @@ def image_tower_digest(detector: Detector) -> str:
         "depths": config.backbone.depths,
         "grid": config.backbone.grid,
         "image_sizes": config.backbone.image_sizes,
-        "preprocess": [config.preprocess.image_size, config.preprocess.mean, config.preprocess.std],
+        "preprocess": dataclasses.asdict(config.preprocess),
         "dtype": str(backbone.dtype),
         "device": backbone.device.type,
     }

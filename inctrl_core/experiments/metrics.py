@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from ..config import PreprocessConfig
 from ..errors import ImageError
 from ..preprocessing import CropBox, crop_image
 
@@ -61,14 +62,14 @@ def image_metrics(anomalous: np.ndarray, scores: np.ndarray) -> dict[str, float]
     }
 
 
-def crop_mask(mask: Image.Image, size: int, crop_box: CropBox) -> np.ndarray:
+def crop_mask(mask: Image.Image, config: PreprocessConfig, crop_box: CropBox) -> np.ndarray:
     """A mask through the same resize and crop as its image, by nearest neighbour.
 
     A pixel is defective where the mask exceeds half of its brightest value.
 
     Args:
         mask: RGB or greyscale, the size of its image.
-        size: S, side of the crop.
+        config: How the model's images become squares, of side S.
         crop_box: Of the image.
 
     Returns:
@@ -77,7 +78,8 @@ def crop_mask(mask: Image.Image, size: int, crop_box: CropBox) -> np.ndarray:
     Raises:
         ImageError: The mask is not the size of its image.
     """
-    own_box = crop_image(mask, size)[1]
+    size = config.image_size
+    own_box = crop_image(mask, size, config.resize_mode)[1]
     if not np.allclose(own_box, crop_box, atol=1e-6):
         raise ImageError(
             f"A mask of {mask.width} x {mask.height} pixels is not the size of its image; "

@@ -35,7 +35,7 @@ REASONS = {
     "logical": "A logical anomaly",
     "texture": "Texture unlike the normals",
     "quality": "Picture quality unlike the normals",
-    "outside": "A defect outside the framed square",
+    "proportions": "Proportions unlike the normals'",
     "spread": "A change spread over everything",
     WORKS: "Against expectation, it works",
 }

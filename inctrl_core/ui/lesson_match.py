@@ -38,7 +38,7 @@ def match_step(lesson: Lesson, mark: Mark) -> str:
     shots = session.bank.shots
     crop = crop_html(
         crop_of(session.query, lesson.input_side),
-        f"The crop with the patch in {at(*mark)} framed. A click chooses another.",
+        f"The square with the patch in {at(*mark)} framed. A click chooses another.",
         grid,
         mark,
         pick=True,

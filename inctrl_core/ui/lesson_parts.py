@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from ..figures import COLOUR_MAPS, OverlayStyle, colour_table, overlay
-from ..preprocessing import crop_image
 from ..walkthrough import FusionAccount
 from .charts import gradient
 from .markup import jpeg_uri, spoken
@@ -150,8 +149,8 @@ def columns(pictures: str, words: str) -> str:
 
 
 def crop_of(picture: Picture, side: int) -> Image.Image:
-    """What the model sees of a picture, cut out by the same function."""
-    return crop_image(picture.image, side)[0]
+    """What the model sees of a picture, as it sees it."""
+    return picture.image.resize((side, side), Image.Resampling.BICUBIC, picture.crop_box)
 
 
 def map_over(

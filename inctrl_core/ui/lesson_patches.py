@@ -1,4 +1,4 @@
-"""Steps 1, 2 and 4 of the lesson: the crop, its patches, and the map of their differences."""
+"""Steps 1, 2 and 4 of the lesson: the square, its patches, and the map of their differences."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import html
 
 import numpy as np
 
+from ..config import SQUASH
 from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, overlay
 from ..preprocessing import patch_box
@@ -44,7 +45,6 @@ def crop_step(lesson: Lesson) -> str:
     """Step 1: the normals, the query, and the square of each that goes in."""
     session, side = lesson.session, lesson.input_side
     shots = session.bank.shots
-    share = seen_share(session.query)
     whole = figure(_framed(session.query, "The image to check", WHOLE), "Image to check")
     seen = figure(
         crop_html(crop_of(session.query, side), "What the model sees of it", lesson.grid),
@@ -54,32 +54,60 @@ def crop_step(lesson: Lesson) -> str:
         figure(_framed(normal, f"Normal {i + 1}", MAP), f"Normal {i + 1}")
         for i, normal in enumerate(session.normals)
     ]
+    squashed = session.config.preprocess.resize_mode == SQUASH
+    words, done, look = (_squash_words if squashed else _cut_words)(lesson)
+    count = "one normal image" if shots == 1 else f"{shots} normal images"
+    body = columns(f'<div class="ic-two">{whole}{seen}</div>', words)
+    name = html.escape(session.bank.object_name)
+    lead = f"The program gets {count} of <q>{name}</q> and one image to check, and {done} of each."
+    step = Step(1, "What goes in", lead, look, ("preprocessing.crop_image",))
+    return step_html(step, body + tile_row(normals))
+
+
+def _cut_words(lesson: Lesson) -> tuple[str, str, str]:
+    """How the middle is cut out: the words beside the pictures, in short, and what to look for."""
+    side, share = lesson.input_side, seen_share(lesson.session.query)
     (width, height), (across, down) = _original(lesson)
     words = (
         f"<p>The shorter side of each image is brought to {side} pixels, and the {side} × {side} "
-        "pixels in the middle are cut out. This square is the <dfn>crop</dfn>. All that follows "
-        "happens inside it.</p>"
+        "pixels in the middle are cut out. All that follows happens inside this square.</p>"
         + formula(
             "seen = area of the square ÷ area of the image",
             "Counted in pixels of the image to check.",
         )
         + sum_line("Seen", f"({across:.5g} × {down:.5g}) ÷ ({width} × {height})", number(share, 2))
     )
-    count = "one normal image" if shots == 1 else f"{shots} normal images"
     look = (
         "The whole image lies in the square; nothing is left out."
         if share > 0.995
         else "Does the thing that matters lie inside the frame? What is dark lies outside: it "
         "cannot change the score, however odd it is."
     )
-    body = columns(f'<div class="ic-two">{whole}{seen}</div>', words)
-    name = html.escape(session.bank.object_name)
-    lead = (
-        f"The program gets {count} of <q>{name}</q> and one image to check, and looks only at the "
-        "square in the middle of each."
+    return words, "looks only at the square in the middle", look
+
+
+def _squash_words(lesson: Lesson) -> tuple[str, str, str]:
+    """The same where the whole image is made a square."""
+    side = lesson.input_side
+    (width, height), _ = _original(lesson)
+    longer, shorter = max(width, height), min(width, height)
+    words = (
+        f"<p>Both sides of each image are brought to {side} pixels. So nothing is left out, and an "
+        "image that was not square is squeezed along its longer side. All that follows happens "
+        "inside this square.</p>"
+        + formula(
+            "squeezed = longer side ÷ shorter side",
+            "Counted in pixels of the image to check; 1 where it is square.",
+        )
+        + sum_line("Squeezed", f"{longer} ÷ {shorter}", number(longer / shorter, 2))
     )
-    step = Step(1, "What goes in", lead, look, ("preprocessing.crop_image",))
-    return step_html(step, body + tile_row(normals))
+    look = (
+        "The image is square already; nothing changes its shape."
+        if longer == shorter
+        else "Do the normals have the same proportions? An image of others is squeezed by another "
+        "amount, and all that it shows changes shape."
+    )
+    return words, "makes a square", look
 
 
 def patches_step(lesson: Lesson, mark: Mark) -> str:
@@ -89,7 +117,7 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
     names = depth_names(len(features))
     ruled = crop_html(
         crop_of(session.query, side),
-        f"The crop under a grid; the patch in {at(*mark)} is framed. A click chooses another.",
+        f"The square under a grid; the patch in {at(*mark)} is framed. A click chooses another.",
         grid,
         mark,
         pick=True,
@@ -110,13 +138,13 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
     )
     sizes = session.config.image_sizes
     joined = (
-        f" The crop is read at {spoken([str(size) for size in sizes])} pixels, since a small "
+        f" The square is read at {spoken([str(size) for size in sizes])} pixels, since a small "
         "thing may show at one size and not at another; each list holds the numbers of every size."
         if len(sizes) > 1
         else ""
     )
     words = (
-        "<p>A <dfn>network</dfn>, trained beforehand on ordinary pictures, reads the crop. It "
+        "<p>A <dfn>network</dfn>, trained beforehand on ordinary pictures, reads the square. It "
         f"stays as it is: nothing is trained on your images. It is read out at {len(names)} "
         "<dfn>depths</dfn>: shallow ones know edges, colours and texture, deep ones shapes and "
         "things. At each depth every patch becomes a list of numbers, its <dfn>features</dfn>; "
@@ -129,7 +157,7 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
             "Each list is brought to length 1 (‖f‖ = 1), so that only its direction counts.",
         )
         + sum_line("Patches", f"{grid} × {grid}", str(grid * grid))
-        + sum_line("Pixels of the crop along a patch", f"{side} ÷ {grid}", f"{side / grid:g}")
+        + sum_line("Pixels of the square along a patch", f"{side} ÷ {grid}", f"{side / grid:g}")
     )
     body = columns(
         f'<div class="ic-two">{figure(ruled, f"{grid} × {grid} patches", "click one")}'
@@ -138,8 +166,8 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
     )
     step = Step(
         2,
-        "The crop becomes a grid of patches",
-        f"The crop is divided into {grid} × {grid} squares, the <dfn>patches</dfn>, and each is "
+        "The square becomes a grid of patches",
+        f"It is divided into {grid} × {grid} small squares, the <dfn>patches</dfn>, and each is "
         "described by numbers.",
         "Choose a patch beside the framed one: its strips look much alike, because a patch’s "
         "numbers also tell of what surrounds it, the more so the deeper. Then choose one far away.",
@@ -254,7 +282,8 @@ def _framed(picture: Picture, alt: str, side: int) -> str:
     nothing = np.zeros((1, 1))
     image = overlay(picture.image, nothing, picture.crop_box, OverlayStyle(0.0, 1.0, opacity=0.0))
     image.thumbnail((side, side))
-    return f'<img src="{jpeg_uri(image)}" alt="{html.escape(alt)}, with the seen square framed">'
+    framed = "" if seen_share(picture) > 0.995 else ", with the seen square framed"
+    return f'<img src="{jpeg_uri(image)}" alt="{html.escape(alt)}{framed}">'
 
 
 def _close_up(picture: Picture, grid: int, mark: Mark) -> str:

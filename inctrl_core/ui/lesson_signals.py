@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from ..config import SQUASH
 from ..residuals import TEXT_SCALE
 from ..text_prompts import NATURAL_OBJECTS
 from ..walkthrough import CalibratedAccount, ReferenceAccount, TrainingFreeAccount
@@ -44,7 +45,7 @@ def image_step(lesson: Lesson) -> str:
     step = Step(
         5,
         "The image as a whole",
-        "The network also describes each crop in one list of numbers for the whole picture, the "
+        "The network also describes each square in one list of numbers for the whole picture, the "
         "<dfn>embedding</dfn>; these are compared too.",
         "This signal sees what no single patch shows, such as a wrong kind of object. It cannot "
         "say where.",
@@ -91,16 +92,24 @@ def limits_html(lesson: Lesson) -> str:
     """What all the steps together cannot see."""
     query, grid = lesson.session.query, lesson.grid
     given = lesson.session.encoded.crop_boxes[0]
-    outside = 1 - seen_share(query)
-    edge = (given[2] - given[0]) / grid
+    across, down = (given[2] - given[0]) / grid, (given[3] - given[1]) / grid
+    if lesson.session.config.preprocess.resize_mode == SQUASH:
+        left_out = (
+            "<li><strong>Proportions.</strong> Every image is made square. One that is wider for "
+            "its height than the normals is squeezed more, and what it shows looks narrower.</li>"
+        )
+    else:
+        left_out = (
+            "<li><strong>Outside the square.</strong> Here "
+            f"{100 * (1 - seen_share(query)):.0f}% of the image takes no part.</li>"
+        )
     return (
         '<section class="ic-step ic-limits" aria-labelledby="ic-limits">'
         '<h3 id="ic-limits">What is not seen</h3><ul>'
-        f"<li><strong>Outside the square.</strong> Here {100 * outside:.0f}% of the image takes no "
-        "part.</li>"
-        "<li><strong>Small things.</strong> A patch covers "
-        f"{edge:.0f} × {edge:.0f} pixels of this image. A flaw much smaller than that is averaged "
-        "away, and first of all by the resizing.</li>"
+        f"{left_out}"
+        f"<li><strong>Small things.</strong> A patch covers {across:.0f} × {down:.0f} pixels of "
+        "this image. A flaw much smaller than that is averaged away, and first of all by the "
+        "resizing.</li>"
         "<li><strong>Arrangement.</strong> A patch may find its like anywhere in a normal. Sound "
         "parts in the wrong place, number or order can pass.</li>"
         "<li><strong>Harmless change.</strong> Light, angle or a new sound variant that no normal "
@@ -174,9 +183,9 @@ def _adapted_image(lesson: Lesson, account: ReferenceAccount) -> str:
     session = lesson.session
     layers = " → ".join(str(width) for width in account.image_layers)
     strip = bars_html(account.residual, "The difference of the adapted embeddings as colours")
-    crop = crop_html(crop_of(session.query, lesson.input_side), "The crop", lesson.grid)
+    square = crop_html(crop_of(session.query, lesson.input_side), "The square", lesson.grid)
     pictures = (
-        f'<div class="ic-two">{figure(crop, "The crop, as a whole")}<div><p class="ic-label">'
+        f'<div class="ic-two">{figure(square, "The square, as a whole")}<div><p class="ic-label">'
         f"r: {len(account.residual)} numbers</p>{strip}</div></div>"
     )
     words = formula(

@@ -3,9 +3,8 @@
 const find = selector => element.querySelector(selector);
 const video = find('video'), picture = find('.ic-live-picture'), line = find('.ic-live-line');
 const says = find('.ic-live-says'), stage = find('.ic-live-stage');
-const SIDE = 480, KEPT = 240, PATIENCE = 5000, CLIP_SECONDS = 2.5;
+const SHORTER = 480, KEPT = 240, PATIENCE = 5000, CLIP_SECONDS = 2.5;
 const shot = document.createElement('canvas'), heat = document.createElement('canvas');
-shot.width = shot.height = SIDE;
 
 let source = null;      // 'camera', 'video' or 'example'; null when stopped.
 let clip = [];          // Images of the example.
@@ -16,22 +15,28 @@ let frames = 0, seen = 0, scores = [], times = [], patience = PATIENCE;
 const say = text => { if (says.textContent !== text) says.textContent = text; };
 const button = name => find(`[data-do=${name}]`);
 
-function draw(context, image, width, height, shift = 0) {
-  const side = Math.min(width, height) * (1 - Math.abs(shift));
-  const left = (width - side) / 2 * (1 + shift), top = (height - side) / 2;
-  context.drawImage(image, left, top, side, side, 0, 0, SIDE, SIDE);
+// Setting a size, be it the same, clears a canvas.
+function size(canvas, width, height) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, {width, height});
 }
 
-// The centre square of what the source shows now, on the canvas `shot`; false where there is none.
+// A picture on the canvas `shot`, in its proportions; the part that is taken may sway a little.
+function draw(image, width, height, shift = 0) {
+  const scale = Math.min(1, SHORTER / Math.min(width, height)), part = 1 - Math.abs(shift);
+  size(shot, Math.round(width * scale), Math.round(height * scale));
+  const left = width * (1 - part) / 2 * (1 + shift), top = height * (1 - part) / 2;
+  shot.getContext('2d').drawImage(image, left, top, width * part, height * part, 0, 0, shot.width, shot.height);
+}
+
+// What the source shows now, on the canvas `shot`; false where there is nothing.
 function grab() {
-  const context = shot.getContext('2d');
   if (source === 'example' && clip.length) {
     const now = performance.now() / 1000, image = clip[Math.floor(now / CLIP_SECONDS) % clip.length];
-    draw(context, image, image.naturalWidth, image.naturalHeight, 0.01 * Math.sin(now * 2));
+    draw(image, image.naturalWidth, image.naturalHeight, 0.01 * Math.sin(now * 2));
     return true;
   }
   if (!source || source === 'example' || video.readyState < 2) return false;
-  draw(context, video, video.videoWidth, video.videoHeight);
+  draw(video, video.videoWidth, video.videoHeight);
   return true;
 }
 
@@ -41,7 +46,7 @@ function send() {
   // A tab that is not shown asks for nothing.
   if (!source || pending || !element.isConnected || !stage.offsetParent || !grab()) return;
   const frame = document.createElement('canvas');
-  frame.width = frame.height = SIDE;
+  size(frame, shot.width, shot.height);
   frame.getContext('2d').drawImage(shot, 0, 0);
   pending = {id: ++frames, at: performance.now(), frame};
   trigger('frame', {id: pending.id, image: encode()});
@@ -57,8 +62,10 @@ setInterval(() => {
   send();
 }, 250);
 
-function paint(frame, map) {
+// The frame under its heatmap, which lies over the part that the model saw; the rest is darkened.
+function paint(frame, map, box) {
   const context = picture.getContext('2d');
+  size(picture, frame.width, frame.height);
   context.drawImage(frame, 0, 0);
   if (!map) return;
   const grid = map.length, pixels = new ImageData(grid, grid);
@@ -69,7 +76,12 @@ function paint(frame, map) {
   });
   heat.width = heat.height = grid;
   heat.getContext('2d').putImageData(pixels, 0, 0);
-  context.drawImage(heat, 0, 0, SIDE, SIDE);
+  const [left, top, right, bottom] = box.map((share, i) => share * (i % 2 ? frame.height : frame.width));
+  const seen = [left, top, right - left, bottom - top];
+  context.fillStyle = 'rgb(0 0 0 / 55%)';
+  context.fillRect(0, 0, frame.width, frame.height);
+  context.drawImage(frame, ...seen, ...seen);
+  context.drawImage(heat, ...seen);
 }
 
 function chart(low, high) {
@@ -102,7 +114,7 @@ function pace() {
 }
 
 function show(answer, frame) {
-  paint(frame, answer.map);
+  paint(frame, answer.map, answer.box);
   if (answer.waiting) return say('Take this frame as a normal when it shows what is sound; two or more are best.');
   scores = [...scores, answer.fused].slice(-KEPT);
   find('.ic-score').textContent = answer.fused.toFixed(3);

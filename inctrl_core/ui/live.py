@@ -15,16 +15,17 @@ import gradio as gr
 
 from ..errors import InctrlError
 from ..figures import COLOUR_MAPS, colour_table
+from ..preprocessing import open_image
 from ..prompt_bank import MAX_SHOTS
 from . import live_frames
-from .examples import ExampleSet, first_example, thumbnail
+from .examples import ExampleSet, first_example
 from .form import MODEL_QUEUE, Shared, UploadedGallery, gallery_paths
 from .live_frames import LiveBank, build_live_bank, open_frame
+from .markup import jpeg_uri
 from .models import ModelRegistry
 from .runner import ModelRunner
 from .session import SESSION_SECONDS
 
-EXAMPLE_SIDE = 480
 SCRIPT = Path(__file__).with_name("live.js")
 TEMPLATE = """
 <div class="ic-live">
@@ -111,8 +112,7 @@ class LiveHandlers:
     def open_example(self) -> tuple[list[str], str, str]:
         """Fills the form with an example, and gives the page its queries to show as a video."""
         example = first_example(self.examples)
-        size = (EXAMPLE_SIDE, EXAMPLE_SIDE)
-        frames = [thumbnail(query.path, size) for query in example.queries]
+        frames = [jpeg_uri(open_image(query.path), quality=82) for query in example.queries]
         normals = [str(path) for path in example.normals]
         return normals, example.object_name, _answer(0, example=frames)
 

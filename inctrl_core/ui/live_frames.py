@@ -16,7 +16,7 @@ from ..errors import ImageError
 from ..preprocessing import open_image
 from ..prompt_bank import PromptBank, check_shots
 
-# A square of twice the model's input, as JPEG, has some 60 KB.
+# A frame whose shorter side has 480 pixels has some 100 KB as JPEG.
 MAX_FRAME_CHARACTERS = 2_000_000
 _PREFIX = "data:image/jpeg;base64,"
 
@@ -64,11 +64,12 @@ def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[
     Args:
         detector: Of the bank.
         live: The normals.
-        frame: Square RGB image.
+        frame: RGB image.
 
     Returns:
         ``fused``; ``low`` and ``high`` of the normals' range, None where there is one normal;
-        ``map``, G x G rows of shares of the heatmap's scale in [0, 1]; ``shots``.
+        ``map``, G x G rows of shares of the heatmap's scale in [0, 1]; ``box``, where in the frame
+        it lies, in shares of its width and height; ``shots``.
     """
     score = detector.score([frame], live.bank)[0]
     shares = (score.patch_map - live.scale.low) / (live.scale.high - live.scale.low)
@@ -78,6 +79,7 @@ def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[
         "low": None if ranges is None else round(ranges.lowest, 4),
         "high": None if ranges is None else round(ranges.highest, 4),
         "map": shares.clip(0, 1).round(3).tolist(),
+        "box": [edge / side for edge, side in zip(score.crop_box, frame.size * 2, strict=True)],
         "shots": live.bank.shots,
     }
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from ..detector import Detector
 from ..diagnostics import DropOne, ShotsPoint, drop_one, shots_curve
 from ..perturbations import PERTURBATIONS
-from ..preprocessing import crop_image, open_image
+from ..preprocessing import open_image, seen_image
 from ..stress import Poisoned, StrengthCurve, poison, strength_curve, typical_normal
 from .session import Session
 
@@ -33,8 +33,9 @@ class StressRun:
 
     Attributes:
         session: The scored query and its normals.
-        query: The square that the model sees of the query, at the model's size.
-        normal: Index and square of the most typical normal; None where there is one normal.
+        query: What the model sees of the query, its shorter side at the model's size.
+        normal: Index of the most typical normal, and the same of it; None where there is one
+            normal.
         curve: The score by the number of normals; empty until it is there.
         dropped: The score without each normal; empty until it is there, and with one normal.
         poisoned: The score with the query among the normals, and with its mirror image instead;
@@ -79,12 +80,12 @@ def start_run(session: Session, query_file: str) -> StressRun:
     Raises:
         ImageError: A file cannot be read again.
     """
-    size = session.config.preprocess.image_size
+    config = session.config.preprocess
     normal = None
     if session.ranges is not None:
         index = typical_normal(session.ranges)
-        normal = index, crop_image(open_image(session.normal_files[index]), size)[0]
-    return StressRun(session, crop_image(open_image(query_file), size)[0], normal)
+        normal = index, seen_image(open_image(session.normal_files[index]), config)
+    return StressRun(session, seen_image(open_image(query_file), config), normal)
 
 
 def compute_part(

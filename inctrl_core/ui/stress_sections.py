@@ -49,8 +49,8 @@ LIKEWISE = (
     "with the other normals: where it becomes an alarm, so would other good images."
 )
 SEEN = (
-    "The square that goes into the model, at the model's size. Corners that turning would leave "
-    "empty are filled with the mirrored image."
+    "What the model sees of the image, at the model's size. Corners that turning would leave empty "
+    "are filled with the mirrored image."
 )
 
 

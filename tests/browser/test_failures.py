@@ -158,7 +158,7 @@ def test_narrow_and_dark(visit):
     opened(page, "blister-belt")
     no_sideways_scroll(page)
     expect(page.locator("#case-cards [data-case=blister-belt]")).to_be_in_viewport()
-    guess(page, "missed", "The model misses it")
+    guess(page, "missed", "The model raises a false alarm")
     expect(page.locator("#case-picture .ic-map")).to_be_in_viewport(timeout=TIMEOUT)
     no_sideways_scroll(page)
     # Both at once: the page still scrolls.
