@@ -19,7 +19,7 @@ from PIL import Image
 from .detector import Detector, EncodedImages
 from .diagnostics import ABOVE, BARELY_ABOVE, NormalRange, PatchScale
 from .errors import ImageError
-from .preprocessing import CropBox, open_image, preprocess
+from .preprocessing import CropBox, open_image, other_proportions, preprocess
 from .prompt_bank import PromptBank
 from .score import Score
 
@@ -76,6 +76,7 @@ class Batch:
         ranges: The normals against each other; None where there is one.
         scale: Of every heatmap.
         rows: In the order of the files.
+        normal_boxes: What was seen of each normal, in pixels of its original.
     """
 
     model: str
@@ -84,6 +85,7 @@ class Batch:
     ranges: NormalRange | None
     scale: PatchScale
     rows: tuple[BatchRow, ...] = ()
+    normal_boxes: tuple[CropBox, ...] = ()
 
     @property
     def ranked(self) -> tuple[BatchRow, ...]:
@@ -94,6 +96,14 @@ class Batch:
     def scored(self) -> tuple[BatchRow, ...]:
         """The rows that have a score, in the order of the files."""
         return tuple(row for row in self.rows if row.score is not None)
+
+    @property
+    def misshapen(self) -> int:
+        """Number of images with a score whose proportions are none of the normals'."""
+        boxes = self.normal_boxes
+        return sum(
+            other_proportions(row.score.crop_box, boxes) is not None for row in self.scored if boxes
+        )
 
     def standing(self, row: BatchRow) -> str:
         """Where a row's score lies among the normals' own; "" where there is no range or score."""

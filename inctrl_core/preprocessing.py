@@ -12,6 +12,7 @@ import math
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +31,9 @@ MAX_PIXELS = 50_000_000
 MAX_SCANS = 64
 MAX_SLOW_PIXELS = 2_000_000
 MAX_ASPECT = 32  # Longer over shorter side, up to which the whole strip is resized.
+
+# Width over height may differ by this factor before it is worth saying.
+PROPORTIONS_APART = 1.15
 
 _BAND = 256  # Rows that are scaled at once.
 
@@ -157,6 +161,30 @@ def preprocess(image: Image.Image, config: PreprocessConfig) -> tuple[torch.Tens
     """
     crop, box = crop_image(image, config.image_size, config.resize_mode)
     return to_tensor(crop, config), box
+
+
+def other_proportions(crop_box: CropBox, normals: Sequence[CropBox]) -> tuple[float, float] | None:
+    """Tells where a query becomes a square in another way than every normal.
+
+    What is squeezed by another amount has another shape for the model, however sound it is. Squares
+    that are cut out are all alike.
+
+    >>> other_proportions((0, 0, 200, 100), [(0, 0, 100, 100), (0, 0, 150, 100)])
+    (2.0, 1.5)
+
+    Args:
+        crop_box: Of the query.
+        normals: Of the normals, at least one.
+
+    Returns:
+        Width over height of the query and of the normal that comes closest, where they differ by a
+        factor above ``PROPORTIONS_APART``; else None.
+    """
+    own, *others = (
+        (right - left) / (bottom - top) for left, top, right, bottom in (crop_box, *normals)
+    )
+    closest = min(others, key=lambda ratio: max(ratio / own, own / ratio))
+    return (own, closest) if max(closest / own, own / closest) > PROPORTIONS_APART else None
 
 
 def patch_box(crop_box: CropBox, grid: int, row: int, column: int) -> CropBox:

@@ -330,6 +330,14 @@ class TestMarkup:
         assert "and 1 of the 2 others" in text and ">100%</abbr> (AUROC)" in text
         assert "1 file could not be read; it stands at the end" in text
 
+    def test_images_of_other_proportions_are_counted(self):
+        square = made([("a", 0.3, None), ("b", 0.1, None), ("c", None, None)])
+        alike = dataclasses.replace(square, normal_boxes=((0, 0, 200, 100), (0, 0, 90, 90)))
+        assert "proportions" not in batch_table.summary_html(job(alike))
+        wide = dataclasses.replace(square, normal_boxes=((0, 0, 200, 100),))
+        text = batch_table.summary_html(job(wide))
+        assert "2 images have other proportions than every normal." in text
+
     def test_without_truth_or_range_there_is_none(self):
         results = dataclasses.replace(made([("a", 0.3, None), ("b", 0.1, None)]), ranges=None)
         text = batch_table.summary_html(job(results))

@@ -72,6 +72,16 @@ def test_a_frame_scores_as_any_image_does(registry, washer, frame):
     assert json.loads(json.dumps(answer)) == answer
 
 
+def test_a_frame_of_other_proportions_is_told(registry, washer, frame):
+    detector = registry.get(DEFAULT_MODEL)
+    live = build_live_bank(detector, DEFAULT_MODEL, [str(washer.normals[0])], "washer")
+    whole = Image.open(washer.queries[washer.cover].path)
+    assert whole.size == (340, 280) and frame.size == (280, 280)
+    assert score_frame(detector, live, whole)["alike"]
+    answer = score_frame(detector, live, frame)
+    assert not answer["alike"] and answer["box"] == [0, 0, 1, 1]
+
+
 def test_a_single_normal_gives_no_range(registry, washer, frame):
     detector = registry.get(DEFAULT_MODEL)
     live = build_live_bank(detector, DEFAULT_MODEL, [str(washer.normals[0])], "washer")

@@ -61,6 +61,30 @@ def test_nothing_of_a_whole_image_is_left_out(size: tuple[int, int]) -> None:
         assert np.unravel_index(means.argmax(), means.shape) == (row, column)
 
 
+@pytest.mark.parametrize(
+    ("query", "normals", "expected"),
+    [
+        ((0, 0, 100, 100), [(0, 0, 50, 50)], None),
+        ((0, 0, 115, 100), [(0, 0, 100, 100)], None),  # Just as far as may be.
+        ((0, 0, 116, 100), [(0, 0, 100, 100)], (1.16, 1.0)),
+        ((0, 0, 100, 200), [(0, 0, 100, 100), (5, 5, 80, 105)], (0.5, 0.75)),
+        ((0, 0, 100, 200), [(0, 0, 100, 100), (0, 0, 40, 80)], None),  # One like it is enough.
+    ],
+)
+def test_proportions_are_compared_with_the_closest_normal(query, normals, expected) -> None:
+    assert pp.other_proportions(query, normals) == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(*[st.integers(64, 3000)] * 4)
+def test_squares_that_are_cut_out_are_alike(width, height, other_width, other_height) -> None:
+    boxes = [
+        pp.crop_image(Image.new("RGB", size), 64)[1]
+        for size in ((width, height), (other_width, other_height))
+    ]
+    assert pp.other_proportions(boxes[0], boxes[1:]) is None
+
+
 def test_what_is_seen_keeps_its_proportions() -> None:
     whole, cut = PreprocessConfig(48, resize_mode=SQUASH), PreprocessConfig(48)
     image = noise(300, 200)

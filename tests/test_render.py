@@ -116,6 +116,15 @@ def test_what_the_model_does_not_see_is_told(scored):
     assert "Darkened" not in render.heatmap(dataclasses.replace(scored, query=whole), PLAIN)[1]
 
 
+def test_other_proportions_than_the_normals_are_told(scored):
+    assert "proportions" not in render.verdict_html(scored)
+    left, top, right, bottom = scored.score.crop_box
+    tall = dataclasses.replace(scored.score, crop_box=(left, top, right, 2 * bottom))
+    text = render.verdict_html(dataclasses.replace(scored, score=tall))
+    ratio = (right - left) / (bottom - top)
+    assert f"width ÷ height {ratio / 2:.2f}, closest normal {ratio:.2f}" in text
+
+
 def test_what_a_visitor_types_is_escaped(detector):
     files = [str(path) for path in NORMALS], str(QUERY)
     result = session.start_session(detector, DEFAULT_MODEL, files, "<img src=x onerror=alert(1)>")

@@ -248,7 +248,7 @@ CASES = [
         after=(
             "The pack is sound. But the model makes every picture square, and squeezes its longer "
             "side to do so. The normals are wider than high and this picture is not, so the same "
-            "pack reaches the model in another shape: every round tablet differs."
+            "pack reaches the model in another shape, and nearly all of it differs."
         ),
         advice=(
             "Give all pictures the same proportions: cut this one to those of the normals, and the "

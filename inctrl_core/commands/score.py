@@ -11,7 +11,7 @@ from pathlib import Path
 from ..devices import PRECISION_VARIABLE, PRECISIONS
 from ..errors import ImageError
 from ..loading import DEFAULT_MODEL, load_detector
-from ..preprocessing import IMAGE_SUFFIXES
+from ..preprocessing import IMAGE_SUFFIXES, other_proportions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +42,12 @@ def run(arguments: argparse.Namespace) -> None:
     )
     bank = detector.build_bank(normals, arguments.object)
     scores = detector.score(queries, bank)
+    for query, score in zip(queries, scores, strict=True):
+        if other_proportions(score.crop_box, bank.crop_boxes):
+            sys.stderr.write(
+                f"note: {query} has other proportions than every normal, and is squeezed by "
+                "another amount; cut all images alike\n"
+            )
     if arguments.json:
         document = {
             "model": detector.name,

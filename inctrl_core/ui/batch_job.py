@@ -122,6 +122,7 @@ def start_job(
         shots=bank.shots,
         ranges=normal_range(detector, bank),
         scale=patch_scale(bank),
+        normal_boxes=bank.crop_boxes,
     )
     return BatchJob(key, model, normal_files, bank.to("cpu"), batch, files, phrases=phrases)
 

@@ -231,6 +231,12 @@ def _remarks(job: BatchJob) -> list[str]:
         remarks.append(
             f"{_count(unread, 'file')} could not be read; {pronoun} {verb} at the end of the table."
         )
+    if job.batch.misshapen:
+        verb = "has" if job.batch.misshapen == 1 else "have"
+        remarks.append(
+            f"{_count(job.batch.misshapen, 'image')} {verb} other proportions than every normal. "
+            "Each is made square, so the same thing has another shape there: cut all alike."
+        )
     if job.stopped:
         remarks.append(f"Stopped after {len(job.batch.rows)} of {job.total} images.")
     if job.phrases:

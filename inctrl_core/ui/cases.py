@@ -35,7 +35,7 @@ REASONS = {
     "logical": "A logical anomaly",
     "texture": "Texture unlike the normals",
     "quality": "Picture quality unlike the normals",
-    "proportions": "Proportions unlike the normals'",
+    "proportions": "Proportions unlike those of the normals",
     "spread": "A change spread over everything",
     WORKS: "Against expectation, it works",
 }

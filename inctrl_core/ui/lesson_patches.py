@@ -104,8 +104,8 @@ def _squash_words(lesson: Lesson) -> tuple[str, str, str]:
     look = (
         "The image is square already; nothing changes its shape."
         if longer == shorter
-        else "Do the normals have the same proportions? An image of others is squeezed by another "
-        "amount, and all that it shows changes shape."
+        else "Do the normals have the same proportions? Where they have not, they are squeezed by "
+        "another amount, and the same thing has another shape in them."
     )
     return words, "makes a square", look
 

@@ -123,7 +123,8 @@ function show(answer, frame) {
   find('.ic-live-verdict').textContent = answer.high === null
     ? 'One normal gives no range: take a second one.'
     : above ? `Above all ${answer.shots} normals` : `Like the ${answer.shots} normals`;
-  say(answer.shots < 2 ? 'Take another frame as a normal: two or more give a range.'
+  say(!answer.alike ? 'The frame has other proportions than your normals, so all in it has another shape; take normals from here.'
+    : answer.shots < 2 ? 'Take another frame as a normal: two or more give a range.'
     : 'Compared with the normals in the form; take more frames where a sound one scores high.');
   chart(answer.low, answer.high);
   pace();

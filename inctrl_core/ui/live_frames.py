@@ -13,7 +13,7 @@ from PIL import Image
 from ..detector import Detector
 from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
 from ..errors import ImageError
-from ..preprocessing import open_image
+from ..preprocessing import open_image, other_proportions
 from ..prompt_bank import PromptBank, check_shots
 
 # A frame whose shorter side has 480 pixels has some 100 KB as JPEG.
@@ -69,7 +69,8 @@ def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[
     Returns:
         ``fused``; ``low`` and ``high`` of the normals' range, None where there is one normal;
         ``map``, G x G rows of shares of the heatmap's scale in [0, 1]; ``box``, where in the frame
-        it lies, in shares of its width and height; ``shots``.
+        it lies, in shares of its width and height; ``alike``, whether a normal has its proportions;
+        ``shots``.
     """
     score = detector.score([frame], live.bank)[0]
     shares = (score.patch_map - live.scale.low) / (live.scale.high - live.scale.low)
@@ -80,6 +81,7 @@ def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[
         "high": None if ranges is None else round(ranges.highest, 4),
         "map": shares.clip(0, 1).round(3).tolist(),
         "box": [edge / side for edge, side in zip(score.crop_box, frame.size * 2, strict=True)],
+        "alike": other_proportions(score.crop_box, live.bank.crop_boxes) is None,
         "shots": live.bank.shots,
     }
 

@@ -14,6 +14,7 @@ from ..errors import InctrlError
 from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
 from ..heads import TrainingFreeFusion
+from ..preprocessing import other_proportions
 from .charts import colour_bar, ledger_table, range_strip, text_bars
 from .markup import jpeg_uri, spoken, term
 from .session import Picture, Session
@@ -133,6 +134,7 @@ def verdict_html(session: Session) -> str:
         tone = "ic-above" if score.fused > ranges.highest else "ic-inside"
         text = _compare(session) + _patches_above(session)
         strip = range_strip(score.fused, ranges)
+    text += _proportions(session)
     return (
         f'<div class="ic-verdict {tone}"><div class="ic-headline">'
         f'<div><p class="ic-label">Anomaly score{_untrained(session.config.heads)}</p>'
@@ -212,6 +214,18 @@ def _compare(session: Session) -> str:
     if fused < ranges.lowest:
         return f"{span}; this image scores lower still. "
     return f"{span}; this image lies among them. "
+
+
+def _proportions(session: Session) -> str:
+    apart = other_proportions(session.score.crop_box, session.bank.crop_boxes)
+    if apart is None:
+        return ""
+    own, closest = apart
+    return (
+        " <strong>Its proportions are not those of the normals</strong> (width ÷ height "
+        f"{own:.2f}, closest normal {closest:.2f}): every image is made square, so the same thing "
+        "has another shape here. Cut all images alike."
+    )
 
 
 def _patches_above(session: Session) -> str:

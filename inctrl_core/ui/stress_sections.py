@@ -225,7 +225,8 @@ def _normal_start(run: StressRun) -> float | None:
 
 
 def _small(image: Image.Image, box: tuple[float, float, float, float]) -> str:
-    return jpeg_uri(image.resize(SMALL, Image.Resampling.BICUBIC, box=box))
+    seen = image.crop(tuple(round(edge) for edge in box))
+    return jpeg_uri(ImageOps.fit(seen, SMALL, Image.Resampling.BICUBIC))
 
 
 def _heatmap(session: Session, score: Score) -> str:
