@@ -98,11 +98,13 @@ class Batch:
         return tuple(row for row in self.rows if row.score is not None)
 
     @property
-    def misshapen(self) -> int:
-        """Number of images with a score whose proportions are none of the normals'."""
+    def misshapen(self) -> tuple[BatchRow, ...]:
+        """The rows with a score whose images have none of the normals' proportions."""
         boxes = self.normal_boxes
-        return sum(
-            other_proportions(row.score.crop_box, boxes) is not None for row in self.scored if boxes
+        if not boxes:
+            return ()
+        return tuple(
+            row for row in self.scored if other_proportions(row.score.crop_box, boxes) is not None
         )
 
     def standing(self, row: BatchRow) -> str:

@@ -1,8 +1,8 @@
 """What happens to photographs: turned, darker, brighter, blurred, noisy, compressed.
 
 Pure functions of a picture, a strength and a seed. Lengths and noise count in pixels and grey
-levels of the picture given, so give it at the size at which the model sees it: a blur of two pixels
-is nothing to a photograph of 12 megapixels that is made smaller afterwards.
+levels of the picture given, so give it at about the size at which the model sees it: a blur of two
+pixels is nothing to a photograph of 12 megapixels that is made smaller afterwards.
 """
 
 from __future__ import annotations

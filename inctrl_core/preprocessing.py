@@ -35,6 +35,8 @@ MAX_ASPECT = 32  # Longer over shorter side, up to which the whole strip is resi
 # Width over height may differ by this factor before it is worth saying.
 PROPORTIONS_APART = 1.15
 
+_LONG = 64  # Times the model's size, from which a side is reduced roughly before it is resized.
+_MOST_SHOWN = 4  # Longer over shorter side of what is changed and scored; turning needs its square.
 _BAND = 256  # Rows that are scaled at once.
 
 # Raster formats only: Pillow hands some of the others (EPS, for one) to external programs.
@@ -110,7 +112,10 @@ def crop_image(
     width, height = image.size
     if resize_mode == SQUASH:
         whole = (0.0, 0.0, float(width), float(height))
-        return image.resize((size, size), Image.Resampling.BICUBIC), whole
+        # The filter's weights take 30 bytes for every pixel of a side: 1.5 GB for the longest.
+        gap = 3.0 if max(width, height) > _LONG * size else None
+        bicubic = Image.Resampling.BICUBIC
+        return image.resize((size, size), bicubic, reducing_gap=gap), whole
     if width <= height:
         resized = size, int(size * height / width)
     else:
@@ -135,13 +140,17 @@ def crop_image(
 def seen_image(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     """What the model sees of an image, in the image's own proportions.
 
-    For what is to be changed or shown first and scored then: its shorter side has the model's size.
+    For what is to be changed or shown first and scored then. Its shorter side has the model's size,
+    the longer one at most four times that: what is longer is squeezed to it.
     """
     size = config.image_size
-    if config.resize_mode != SQUASH:
-        return crop_image(image, size)[0]
+    square, _ = crop_image(image, size, config.resize_mode)
+    if config.resize_mode != SQUASH or image.width == image.height:
+        return square
     scale = size / min(image.size)
-    sides = tuple(min(round(side * scale), MAX_ASPECT * size) for side in image.size)
+    sides = tuple(min(round(side * scale), _MOST_SHOWN * size) for side in image.size)
+    if max(image.size) > _LONG * size:
+        return square.resize(sides, Image.Resampling.BICUBIC)
     return image.resize(sides, Image.Resampling.BICUBIC)
 
 

@@ -280,7 +280,8 @@ def _signature(config: ModelConfig) -> tuple[object, ...]:
         tower = CLIPVisionCfg(**backbone.architecture["vision_cfg"])
     except TypeError as error:
         raise ModelError(f"{config.name} has no backbone that open_clip knows: {error}.") from None
-    return backbone.embed_dim, backbone.depths, backbone.grid, config.image_sizes, tower
+    seen = config.image_sizes, config.preprocess.resize_mode
+    return backbone.embed_dim, backbone.depths, backbone.grid, seen, tower
 
 
 def _carries_weights(config: ModelConfig) -> bool:

@@ -336,7 +336,9 @@ class TestMarkup:
         assert "proportions" not in batch_table.summary_html(job(alike))
         wide = dataclasses.replace(square, normal_boxes=((0, 0, 200, 100),))
         text = batch_table.summary_html(job(wide))
-        assert "2 images have other proportions than every normal." in text
+        assert "Not in the proportions of any normal: a, b. Every image" in text
+        evil = dataclasses.replace(made([(EVIL, 0.3, None)]), normal_boxes=((0, 0, 200, 100),))
+        assert "<img src=x" not in batch_table.summary_html(job(evil))
 
     def test_without_truth_or_range_there_is_none(self):
         results = dataclasses.replace(made([("a", 0.3, None), ("b", 0.1, None)]), ranges=None)

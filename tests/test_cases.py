@@ -100,20 +100,19 @@ class TestMeasured:
         assert outcome(CASES[name], play(name, CASES[name].remedy_normals)) == RIGHT
 
     @pytest.mark.parametrize(
-        ("name", "control"),
+        ("name", "control", "excess"),
         [
-            ("board-bench", "fools-board/queries/same_as_normals.jpg"),
-            ("gravel-path", "fools-gravel/queries/same_as_normals.jpg"),
-            ("lawn", "lawn/queries/good_1.jpg"),
-            ("washer-tray", "washer/queries/good_1.jpg"),
+            ("board-bench", "fools-board/queries/same_as_normals.jpg", 0),
+            # A sliver above its normals, as the note of the set says.
+            ("gravel-path", "fools-gravel/queries/same_as_normals.jpg", 0.003),
+            ("lawn", "lawn/queries/good_1.jpg", 0),
+            ("washer-tray", "washer/queries/good_1.jpg", 0),
         ],
     )
-    def test_a_false_alarm_is_due_to_what_is_told(self, play, detector, name, control):
+    def test_a_false_alarm_is_due_to_what_is_told(self, play, detector, name, control, excess):
         session = play(name)
         plain = detector.score([EXAMPLES / control], session.bank)[0]
-        # Where a sound image lies above the normals at all, it is by a sliver of the alarm.
-        assert plain.fused - session.ranges.highest < 0.02 * session.score.fused
-        assert session.ranges.highest < 0.8 * session.score.fused
+        assert plain.fused <= session.ranges.highest + excess < session.score.fused
 
     @pytest.mark.parametrize("name", ["washer-line", "blister-line"])
     def test_the_strongest_square_lies_on_the_defect(self, play, name):

@@ -134,6 +134,14 @@ def test_a_defect_at_the_end_of_a_wide_image_is_seen(detector):
     assert column <= 1 and found.fused > 0.1
 
 
+def test_heads_for_images_squeezed_otherwise_are_refused(tiny_model, tmp_path):
+    model = load_model(tiny_model)
+    preprocess = dataclasses.replace(model.config.preprocess, resize_mode="squash")
+    save_model(tmp_path / "whole", dataclasses.replace(model.config, preprocess=preprocess), {})
+    with pytest.raises(ModelError, match="made for another backbone"):
+        load_model(tiny_model, heads=Path(tmp_path / "whole"))
+
+
 def test_heads_for_other_sizes_are_refused(tiny_model, tmp_path):
     model = load_model(tiny_model)
     backbone = dataclasses.replace(model.config.backbone, image_sizes=(16, 32))

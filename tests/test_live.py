@@ -82,6 +82,15 @@ def test_a_frame_of_other_proportions_is_told(registry, washer, frame):
     assert not answer["alike"] and answer["box"] == [0, 0, 1, 1]
 
 
+def test_the_box_is_where_a_model_that_cuts_has_looked(golden_detector, washer):
+    paths = [str(path) for path in washer.normals[:2]]
+    live = build_live_bank(golden_detector, "golden", paths, "washer")
+    answer = score_frame(golden_detector, live, Image.open(washer.queries[0].path))
+    left, top, right, bottom = answer["box"]  # The middle 280 of 340 columns, all 280 rows.
+    assert (left, right) == pytest.approx((30 / 340, 310 / 340), abs=0.01)
+    assert (top, bottom) == (0, 1) and answer["alike"]
+
+
 def test_a_single_normal_gives_no_range(registry, washer, frame):
     detector = registry.get(DEFAULT_MODEL)
     live = build_live_bank(detector, DEFAULT_MODEL, [str(washer.normals[0])], "washer")

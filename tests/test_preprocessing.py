@@ -47,6 +47,17 @@ def test_a_whole_image_equals_torchvision(size: tuple[int, int]) -> None:
     assert box == (0, 0, *size)
 
 
+def test_the_longest_image_is_squeezed_without_much_memory() -> None:
+    resource = pytest.importorskip("resource")
+    row = np.repeat(np.arange(4, dtype=np.uint8) * 60, 5_000_000)[None, :, None].repeat(3, axis=2)
+    image = Image.fromarray(row)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    square, box = pp.crop_image(image, 48, SQUASH)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert box == (0, 0, 20_000_000, 1) and grown < 100_000  # kB; else 600 MB.
+    np.testing.assert_allclose(np.array(square)[0, 6::12, 0], [0, 60, 120, 180], atol=1)
+
+
 @pytest.mark.parametrize("size", [(301, 199), (199, 301)])
 def test_nothing_of_a_whole_image_is_left_out(size: tuple[int, int]) -> None:
     config = PreprocessConfig(240, resize_mode=SQUASH)
@@ -90,7 +101,8 @@ def test_what_is_seen_keeps_its_proportions() -> None:
     image = noise(300, 200)
     assert pp.seen_image(image, whole).size == (72, 48)
     assert pp.seen_image(noise(200, 300), whole).size == (48, 72)
-    assert pp.seen_image(noise(20000, 1), whole).size == (32 * 48, 48)
+    assert pp.seen_image(noise(20000, 1), whole).size == (4 * 48, 48)
+    assert pp.seen_image(noise(1, 3000), whole).size == (48, 4 * 48)
     square = pp.seen_image(image, cut)
     np.testing.assert_array_equal(np.array(square), np.array(pp.crop_image(image, 48)[0]))
 

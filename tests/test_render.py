@@ -122,7 +122,7 @@ def test_other_proportions_than_the_normals_are_told(scored):
     tall = dataclasses.replace(scored.score, crop_box=(left, top, right, 2 * bottom))
     text = render.verdict_html(dataclasses.replace(scored, score=tall))
     ratio = (right - left) / (bottom - top)
-    assert f"width ÷ height {ratio / 2:.2f}, closest normal {ratio:.2f}" in text
+    assert f"width ÷ height {ratio / 2:.3g}, closest normal {ratio:.3g}" in text
 
 
 def test_what_a_visitor_types_is_escaped(detector):

@@ -61,7 +61,7 @@ CASES = [
         before="Four good boards, and one more that somebody has just laid down.",
         after=(
             "Nothing is wrong with this board; it lies the other way round. The model compares "
-            "how small squares look, and no square of the normals shows these parts upside down."
+            "how small patches look, and no patch of the normals shows these parts upside down."
         ),
         advice=(
             "Add a normal in every position that may occur, here one turned board. The price: "
@@ -80,11 +80,11 @@ CASES = [
         before="Eight drawn head slices without a finding, and one more.",
         after=(
             "The dark chamber on the left of the picture is much larger than the one on the "
-            "right. Each square of it still looks like a dark chamber of some normal. What is "
+            "right. Each patch of it still looks like a dark chamber of some normal. What is "
             "wrong is how the two halves compare, and the model never compares them."
         ),
         advice=(
-            "A model of squares does not see symmetry. Compare the halves by other means: blur the "
+            "A model of patches does not see symmetry. Compare the halves by other means: blur the "
             "picture, take its mirror image away from it, and this slice differs more than any of "
             "the normals."
         ),
@@ -102,7 +102,7 @@ CASES = [
         before="Five sound packs, and one that has just left the machine.",
         after=(
             "One pocket is empty. It is clean foil under a clean dome, so one might expect the "
-            "model to pass it. But no normal shows a dome over bare foil: the squares there have "
+            "model to pass it. But no normal shows a dome over bare foil: the patches there have "
             "nothing alike to be matched with."
         ),
         advice=(
@@ -121,7 +121,7 @@ CASES = [
         mask="washer/masks/scratch_mask.png",
         before="Six washers picked as normals, and one to judge.",
         after=(
-            "The washer has two scratches, and the square that differs most lies on one of them. "
+            "The washer has two scratches, and the patch that differs most lies on one of them. "
             "But one of the six normals has a drop of oil on it. It differs so much from the other "
             "five that the normal range now includes nearly anything."
         ),
@@ -165,7 +165,7 @@ CASES = [
         before="Six good boards, and one that is about to be packed.",
         after=(
             "The large chip is soldered the wrong way round: its print stands on its head. Black "
-            "plastic, pins and print all look familiar, square by square. Which way they should "
+            "plastic, pins and print all look familiar, patch by patch. Which way they should "
             "point is a rule, and the model knows no rules."
         ),
         advice=(
@@ -205,7 +205,7 @@ CASES = [
         truth="anomalous",
         before="Eight pieces of good fabric, and one from another roll.",
         after=(
-            "The fibres of the whole piece run a little differently. Every square differs "
+            "The fibres of the whole piece run a little differently. Every patch differs "
             "slightly, none differs much, and this model's score is that of its most different "
             "square."
         ),
@@ -246,9 +246,9 @@ CASES = [
         truth="normal",
         before="Five packs in wide pictures, and the next one on the belt in a square picture.",
         after=(
-            "The pack is sound. But the model makes every picture square, and squeezes its longer "
-            "side to do so. The normals are wider than high and this picture is not, so the same "
-            "pack reaches the model in another shape, and nearly all of it differs."
+            "The pack is sound. But the small model makes every picture square, and squeezes its "
+            "longer side to do so. The normals are wider than high and this picture is not, so the "
+            "same pack reaches the model in another shape, and nearly all of it differs."
         ),
         advice=(
             "Give all pictures the same proportions: cut this one to those of the normals, and the "
@@ -286,8 +286,8 @@ CASES = [
         before="Four good boards, and one that an inspector holds under the lamp.",
         after=(
             "One copper track at the upper right is cut, over a gap of two pixels. The model sees "
-            "the picture as 15 by 15 squares, each many times as wide as the gap: what is wrong "
-            "hardly changes how its square looks."
+            "the picture as 15 by 15 patches, each many times as wide as the gap: what is wrong "
+            "hardly changes how its patch looks."
         ),
         advice=(
             "Move closer, or cut the pictures into parts and judge each against the same part of "

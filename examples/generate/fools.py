@@ -161,7 +161,12 @@ def fools_gravel() -> ExampleSet:
     nail, nail_mask = with_nail(spare[3], (236, 128))
     clone, clone_mask = cloned(spare[5])
     queries = [
-        Query("same_as_normals", to_image(spare[0]), "normal", "For comparison: plain dry gravel."),
+        Query(
+            "same_as_normals",
+            to_image(spare[0]),
+            "normal",
+            "For comparison: plain dry gravel, at the end of the normals' range.",
+        ),
         Query(
             "after_rain",
             to_image(wetted(spare[2])),
@@ -184,7 +189,7 @@ def fools_gravel() -> ExampleSet:
             "coin_at_edge",
             to_image(coin),
             "anomalous",
-            "A coin lies at the left edge, where a model that cuts out the middle is blind.",
+            "A coin at the left edge is found; a model that cuts out the middle is blind there.",
             coin_mask > 0.5,
         ),
         Query(
@@ -208,7 +213,7 @@ def fools_gravel() -> ExampleSet:
         title="Gravel that fools it",
         object_name="gravel",
         family="industrial",
-        caption="Rain, a shadow or a nearer camera alarm it; the same stones twice hardly do.",
+        caption="A shadow or a nearer camera alarm it more than a nail does.",
         source=(
             "skimage.data.gravel (CC0Textures), tinted; coin from skimage.data.coins (Brooklyn "
             "Museum); water, shadow and nail drawn by this project's program."

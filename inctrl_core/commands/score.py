@@ -42,12 +42,17 @@ def run(arguments: argparse.Namespace) -> None:
     )
     bank = detector.build_bank(normals, arguments.object)
     scores = detector.score(queries, bank)
-    for query, score in zip(queries, scores, strict=True):
-        if other_proportions(score.crop_box, bank.crop_boxes):
-            sys.stderr.write(
-                f"note: {query} has other proportions than every normal, and is squeezed by "
-                "another amount; cut all images alike\n"
-            )
+    apart = [
+        str(query)
+        for query, score in zip(queries, scores, strict=True)
+        if other_proportions(score.crop_box, bank.crop_boxes)
+    ]
+    if apart:
+        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
+        sys.stderr.write(
+            f"note: not in the proportions of any normal, so squeezed by another amount: "
+            f"{', '.join(apart[:3])}{more}; crop all images to the same proportions\n"
+        )
     if arguments.json:
         document = {
             "model": detector.name,

@@ -231,11 +231,13 @@ def _remarks(job: BatchJob) -> list[str]:
         remarks.append(
             f"{_count(unread, 'file')} could not be read; {pronoun} {verb} at the end of the table."
         )
-    if job.batch.misshapen:
-        verb = "has" if job.batch.misshapen == 1 else "have"
+    apart = job.batch.misshapen
+    if apart:
+        names = ", ".join(html.escape(row.file.name) for row in apart[:3])
+        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
         remarks.append(
-            f"{_count(job.batch.misshapen, 'image')} {verb} other proportions than every normal. "
-            "Each is made square, so the same thing has another shape there: cut all alike."
+            f"Not in the proportions of any normal: {names}{more}. Every image is made square, so "
+            "the same thing has another shape there; crop all to the same proportions."
         )
     if job.stopped:
         remarks.append(f"Stopped after {len(job.batch.rows)} of {job.total} images.")

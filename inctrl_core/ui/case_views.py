@@ -85,7 +85,7 @@ def revealed_html(case: Case, session: Session) -> str:
     grid = session.score.patch_map.shape[0]
     picture, bar = heatmap(session, Display(row=row, column=column))
     plain = session.query.image
-    legend = '<span><i class="ic-key-square"></i> the square that differs most</span>'
+    legend = '<span><i class="ic-key-square"></i> the patch that differs most</span>'
     if case.mask is not None:
         mask = read_mask(case.mask)
         picture, plain = outline(picture, mask), outline(plain, mask)
@@ -93,7 +93,7 @@ def revealed_html(case: Case, session: Session) -> str:
     return (
         '<figure class="ic-case-picture"><div class="ic-layers">'
         f'<img class="ic-plain" alt="The image without the map" src="{jpeg_uri(plain)}">'
-        f'<img class="ic-map" alt="Heatmap over the image; the square that differs most is in row '
+        f'<img class="ic-map" alt="Heatmap over the image; the patch that differs most is in row '
         f'{row}, column {column} of {grid}" src="{jpeg_uri(picture)}"></div>'
         '<figcaption class="ic-legend"><label><input type="checkbox"> Hide the map</label>'
         f"{legend}</figcaption></figure>"

@@ -96,7 +96,8 @@ def limits_html(lesson: Lesson) -> str:
     if lesson.session.config.preprocess.resize_mode == SQUASH:
         left_out = (
             "<li><strong>Proportions.</strong> Every image is made square. One that is wider for "
-            "its height than the normals is squeezed more, and what it shows looks narrower.</li>"
+            "its height than the normals is squeezed by another amount, and what it shows looks "
+            "narrower.</li>"
         )
     else:
         left_out = (

@@ -24,7 +24,7 @@ function size(canvas, width, height) {
 function draw(image, width, height, shift = 0) {
   const scale = Math.min(1, SHORTER / Math.min(width, height)), part = 1 - Math.abs(shift);
   size(shot, Math.round(width * scale), Math.round(height * scale));
-  const left = width * (1 - part) / 2 * (1 + shift), top = height * (1 - part) / 2;
+  const left = width * Math.max(0, shift), top = height * (1 - part) / 2;
   shot.getContext('2d').drawImage(image, left, top, width * part, height * part, 0, 0, shot.width, shot.height);
 }
 
@@ -123,7 +123,7 @@ function show(answer, frame) {
   find('.ic-live-verdict').textContent = answer.high === null
     ? 'One normal gives no range: take a second one.'
     : above ? `Above all ${answer.shots} normals` : `Like the ${answer.shots} normals`;
-  say(!answer.alike ? 'The frame has other proportions than your normals, so all in it has another shape; take normals from here.'
+  say(!answer.alike ? 'The proportions of the frame are not those of your normals, so things look stretched to the model. Take normals from this source.'
     : answer.shots < 2 ? 'Take another frame as a normal: two or more give a range.'
     : 'Compared with the normals in the form; take more frames where a sound one scores high.');
   chart(answer.low, answer.high);

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import InctrlError
-from ..figures import COLOUR_MAPS, colour_table
+from ..figures import COLOUR_MAPS, colour_table, resize_for_screen
 from ..preprocessing import open_image
 from ..prompt_bank import MAX_SHOTS
 from . import live_frames
@@ -26,6 +26,7 @@ from .models import ModelRegistry
 from .runner import ModelRunner
 from .session import SESSION_SECONDS
 
+FRAME_PIXELS = 640 * 480  # Of a frame of the example, at most.
 SCRIPT = Path(__file__).with_name("live.js")
 TEMPLATE = """
 <div class="ic-live">
@@ -112,7 +113,8 @@ class LiveHandlers:
     def open_example(self) -> tuple[list[str], str, str]:
         """Fills the form with an example, and gives the page its queries to show as a video."""
         example = first_example(self.examples)
-        frames = [jpeg_uri(open_image(query.path), quality=82) for query in example.queries]
+        images = (open_image(query.path) for query in example.queries)
+        frames = [jpeg_uri(resize_for_screen(image, FRAME_PIXELS), quality=82) for image in images]
         normals = [str(path) for path in example.normals]
         return normals, example.object_name, _answer(0, example=frames)
 

@@ -223,8 +223,8 @@ def _proportions(session: Session) -> str:
     own, closest = apart
     return (
         " <strong>Its proportions are not those of the normals</strong> (width ÷ height "
-        f"{own:.2f}, closest normal {closest:.2f}): every image is made square, so the same thing "
-        "has another shape here. Cut all images alike."
+        f"{own:.3g}, closest normal {closest:.3g}): every image is made square, so the same thing "
+        "has another shape here. Crop all images to the same proportions."
     )
 
 

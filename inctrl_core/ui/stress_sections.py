@@ -49,8 +49,8 @@ LIKEWISE = (
     "with the other normals: where it becomes an alarm, so would other good images."
 )
 SEEN = (
-    "What the model sees of the image, at the model's size. Corners that turning would leave empty "
-    "are filled with the mirrored image."
+    "What the model sees of the image, its shorter side at the model's size. What turning would "
+    "leave empty is filled with the mirrored image."
 )
 
 
@@ -63,7 +63,7 @@ def head_html(run: StressRun) -> str:
         verdict = f"an alarm, above the {line} of {run.threshold:.3f}"
     else:
         verdict = f"no alarm, the {line} is {run.threshold:.3f}"
-    image = ImageOps.fit(run.query, SMALL, Image.Resampling.LANCZOS)
+    image = ImageOps.contain(run.query, SMALL, Image.Resampling.LANCZOS)
     name = html.escape(session.bank.object_name)
     shots = f"{session.bank.shots} normal{'' if session.bank.shots == 1 else 's'}"
     return (
@@ -191,7 +191,7 @@ def changes_html(run: StressRun) -> str:
 def _tile(curve: StrengthCurve, query: Image.Image, says: tuple[str, str], chart: str) -> str:
     words = KINDS[curve.name]
     strongest = perturb(query, curve.name, curve.strengths[-1])
-    image = jpeg_uri(ImageOps.fit(strongest, STRONGEST, Image.Resampling.LANCZOS))
+    image = jpeg_uri(ImageOps.contain(strongest, STRONGEST, Image.Resampling.LANCZOS))
     alt = f"The image {words.called}, {strengths_at(curve, [len(curve.strengths) - 1])}"
     return (
         f'<figure class="ic-change-tile"><div><img src="{image}" alt="{alt}"><figcaption>'
@@ -225,8 +225,9 @@ def _normal_start(run: StressRun) -> float | None:
 
 
 def _small(image: Image.Image, box: tuple[float, float, float, float]) -> str:
-    seen = image.crop(tuple(round(edge) for edge in box))
-    return jpeg_uri(ImageOps.fit(seen, SMALL, Image.Resampling.BICUBIC))
+    left, top, right, bottom = (round(edge) for edge in box)
+    seen = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    return jpeg_uri(ImageOps.contain(seen, SMALL, Image.Resampling.BICUBIC))
 
 
 def _heatmap(session: Session, score: Score) -> str:
