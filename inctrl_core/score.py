@@ -18,7 +18,7 @@ class Score:
         patch_max: Largest value of ``patch_map``, in [0, 1].
         image_residual: Image-level residual signal, in [0, 1].
         text_anomaly: Softmax share of the anomaly prompts, in [0, 1].
-        patch_map: float32 [G, G], mean over depths of ``layer_maps``; row, column of the crop.
+        patch_map: float32 [G, G], mean over depths of ``layer_maps``; row, column of what was seen.
         layer_maps: float32 [D, G, G], half the cosine distance to the closest normal patch.
         nearest: int64 [D, G, G, 3], that patch: index of the normal, row, column.
         crop_box: (left, top, right, bottom) of the part that was seen, in the query's own

@@ -225,7 +225,7 @@ def map_step(lesson: Lesson, mark: Mark) -> str:
 
 
 def seen_share(picture: Picture) -> float:
-    """Share of a picture's area that lies inside its crop, in [0, 1]."""
+    """Share of a picture's area that the model sees, in [0, 1]."""
     left, top, right, bottom = picture.crop_box
     return (right - left) * (bottom - top) / (picture.image.width * picture.image.height)
 
@@ -295,7 +295,7 @@ def _close_up(picture: Picture, grid: int, mark: Mark) -> str:
 
 
 def _original(lesson: Lesson) -> tuple[tuple[int, int], tuple[float, float]]:
-    """Sizes of the query as it was given, and of its crop there, which may end within a pixel."""
+    """Sizes of the query as it was given, and of what is seen of it; may end within a pixel."""
     shown, given = lesson.session.query.crop_box, lesson.session.encoded.crop_boxes[0]
     image = lesson.session.query.image
     square = given[2] - given[0], given[3] - given[1]
