@@ -97,15 +97,11 @@ class Batch:
         """The rows that have a score, in the order of the files."""
         return tuple(row for row in self.rows if row.score is not None)
 
-    @property
-    def misshapen(self) -> tuple[BatchRow, ...]:
-        """The rows with a score whose images have none of the normals' proportions."""
-        boxes = self.normal_boxes
-        if not boxes:
-            return ()
-        return tuple(
-            row for row in self.scored if other_proportions(row.score.crop_box, boxes) is not None
-        )
+    def misshapen(self, row: BatchRow) -> bool:
+        """Whether a row's image has none of the normals' proportions, so is squeezed otherwise."""
+        if row.score is None or not self.normal_boxes:
+            return False
+        return other_proportions(row.score.crop_box, self.normal_boxes) is not None
 
     def standing(self, row: BatchRow) -> str:
         """Where a row's score lies among the normals' own; "" where there is no range or score."""

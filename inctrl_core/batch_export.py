@@ -38,6 +38,7 @@ COLUMNS = (
     "strongest_column",
     "image_residual",
     "text_anomaly",
+    "other_proportions",
     "normals_lowest",
     "normals_highest",
     "truth",
@@ -75,7 +76,8 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
     Returns:
         ``results`` has one entry per file, highest score first. Each ``patch_map`` is [G][G], row
         by row; its ``crop_box`` is the (left, top, right, bottom) that it covers, in pixels of the
-        upright original, whose width and height are ``size``.
+        upright original, whose width and height are ``size``. ``other_proportions`` tells where
+        those are none of the normals': such an image is squeezed by another amount.
     """
     ranges = batch.ranges
     results = [_result(batch, row) for row in batch.ranked]
@@ -198,6 +200,7 @@ def _cells(batch: Batch, row: BatchRow) -> dict[str, str]:
         "strongest_column": str(strongest[1] + 1),
         "image_residual": f"{score.image_residual:.6f}",
         "text_anomaly": f"{score.text_anomaly:.6f}",
+        "other_proportions": "yes" if batch.misshapen(row) else "no",
     }
 
 
@@ -210,7 +213,8 @@ def _result(batch: Batch, row: BatchRow) -> dict[str, Any]:
     }
     if row.score is None:
         return result
-    return result | {"size": list(row.size)} | row.score.to_dict()
+    shape = {"size": list(row.size), "other_proportions": batch.misshapen(row)}
+    return result | shape | row.score.to_dict()
 
 
 def _truth(anomalous: bool | None) -> str:

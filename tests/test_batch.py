@@ -337,6 +337,10 @@ class TestMarkup:
         wide = dataclasses.replace(square, normal_boxes=((0, 0, 200, 100),))
         text = batch_table.summary_html(job(wide))
         assert "Not in the proportions of any normal: a, b. Every image" in text
+        for results, expected in ((alike, (False, "no")), (wide, (True, "yes"))):
+            first = next(csv.DictReader(io.StringIO(batch_csv(results))))["other_proportions"]
+            found = batch_dict(results)["results"][0]["other_proportions"], first
+            assert found == expected
         evil = dataclasses.replace(made([(EVIL, 0.3, None)]), normal_boxes=((0, 0, 200, 100),))
         assert "<img src=x" not in batch_table.summary_html(job(evil))
 

@@ -231,7 +231,7 @@ def _remarks(job: BatchJob) -> list[str]:
         remarks.append(
             f"{_count(unread, 'file')} could not be read; {pronoun} {verb} at the end of the table."
         )
-    apart = job.batch.misshapen
+    apart = [row for row in job.batch.scored if job.batch.misshapen(row)]
     if apart:
         names = ", ".join(html.escape(row.file.name) for row in apart[:3])
         more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
