@@ -104,13 +104,10 @@ class Blister:
         self.canvas.paint(line, (0.10, 0.07, 0.05), 0.92, gloss=0.1)
         return line
 
-    def burn(
-        self,
-        centre: tuple[float, float] = (PLACES[3][0] + 24, PLACES[3][1] + 40),
-        radii: tuple[float, float] = (30, 22),
-    ) -> np.ndarray:
+    def burn(self) -> np.ndarray:
         """Scorch the foil, and melt a dome that lies there; return the patch as float [H, W]."""
-        fine = (centre[0] * FINE, centre[1] * FINE), (radii[0] * FINE, radii[1] * FINE)
+        x, y = PLACES[3]
+        fine = ((x + 24) * FINE, (y + 40) * FINE), (30 * FINE, 22 * FINE)
         signed = blob(self.rng, self.canvas.shape, *fine, 0.4)
         patch = soft_step(signed, 0.5)
         shade = 1 + 0.2 * fractal_noise(self.rng, self.canvas.shape, 8)
