@@ -4,6 +4,19 @@ Every message is one sentence that says what to do. Interfaces show it as it sta
 is not an :class:`InctrlError` is a defect of this program and keeps its stack trace.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Names the first three, and says how many more there are.
+
+    >>> name_some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
 
 class InctrlError(ValueError):
     """Base of all errors with a message for the user."""

@@ -112,10 +112,7 @@ def crop_image(
     width, height = image.size
     if resize_mode == SQUASH:
         whole = (0.0, 0.0, float(width), float(height))
-        # The filter's weights take 30 bytes for every pixel of a side: 1.5 GB for the longest.
-        gap = 3.0 if max(width, height) > _LONG * size else None
-        bicubic = Image.Resampling.BICUBIC
-        return image.resize((size, size), bicubic, reducing_gap=gap), whole
+        return _squash(image, (size, size), size), whole
     if width <= height:
         resized = size, int(size * height / width)
     else:
@@ -137,6 +134,12 @@ def crop_image(
     return image.resize(resized, bicubic).crop((left, top, left + size, top + size)), box
 
 
+def _squash(image: Image.Image, sides: tuple[int, ...], size: int) -> Image.Image:
+    # The filter's weights take 30 bytes for every pixel of a side: 1.5 GB for the longest.
+    gap = 3.0 if max(image.size) > _LONG * size else None
+    return image.resize(sides, Image.Resampling.BICUBIC, reducing_gap=gap)
+
+
 def seen_image(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     """What the model sees of an image, in the image's own proportions.
 
@@ -144,14 +147,11 @@ def seen_image(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     the longer one at most four times that: what is longer is squeezed to it.
     """
     size = config.image_size
-    square, _ = crop_image(image, size, config.resize_mode)
-    if config.resize_mode != SQUASH or image.width == image.height:
-        return square
+    if config.resize_mode != SQUASH:
+        return crop_image(image, size)[0]
     scale = size / min(image.size)
     sides = tuple(min(round(side * scale), _MOST_SHOWN * size) for side in image.size)
-    if max(image.size) > _LONG * size:
-        return square.resize(sides, Image.Resampling.BICUBIC)
-    return image.resize(sides, Image.Resampling.BICUBIC)
+    return _squash(image, sides, size)
 
 
 def to_tensor(crop: Image.Image, config: PreprocessConfig) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, isfinite, nn
 
 from .backbone import build_clip
 from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
-from .errors import ModelError
+from .errors import ModelError, name_some
 from .heads import build_heads
 from .hub import Progress, discard, fetch_file, fetch_model
 from .patch_adapter import PatchAdapter
@@ -71,9 +71,9 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
     missing = sorted(set(own) - set(tensors) - UNUSED_BACKBONE_KEYS)
     unexpected = sorted(set(tensors) - set(own) - UNUSED_BACKBONE_KEYS)
     if missing:
-        raise ModelError(f"{what} lacks {_list(missing)}; it is not the model it claims to be.")
+        raise ModelError(f"{what} lacks {name_some(missing)}; it is not the model it claims to be.")
     if unexpected:
-        raise ModelError(f"{what} has unexpected {_list(unexpected)}; it is another model.")
+        raise ModelError(f"{what} has unexpected {name_some(unexpected)}; it is another model.")
     shared = [key for key in own if key in tensors]
     for key in shared:
         if tensors[key].shape != own[key].shape:
@@ -294,8 +294,4 @@ def _refuse_strays(config: ModelConfig, tensors: Mapping[str, Tensor], path: Pat
         known += (BACKBONE_PREFIX,)
     stray = [key for key in sorted(tensors) if not key.startswith(known)]
     if stray:
-        raise ModelError(f"{path} has unexpected {_list(stray)}; it is another model.")
-
-
-def _list(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        raise ModelError(f"{path} has unexpected {name_some(stray)}; it is another model.")

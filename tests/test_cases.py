@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import types
@@ -310,6 +311,11 @@ class TestMarkup:
         with_mask = case_views.revealed_html(CASES["washer-line"], play("washer-line"))
         without = case_views.revealed_html(CASES["fabric"], play("fabric"))
         assert "what is truly wrong" in with_mask and "what is truly wrong" not in without
+        assert "never seen" not in with_mask
+        session = play("washer-line")
+        cut = dataclasses.replace(session.query, crop_box=(30, 0, 310, 280))
+        part = dataclasses.replace(session, query=cut)
+        assert "never seen" in case_views.revealed_html(CASES["washer-line"], part)
         assert with_mask.count("alt=") == with_mask.count("<img") == 2
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..devices import PRECISION_VARIABLE, PRECISIONS
-from ..errors import ImageError
+from ..errors import ImageError, name_some
 from ..loading import DEFAULT_MODEL, load_detector
 from ..preprocessing import IMAGE_SUFFIXES, other_proportions
 
@@ -48,10 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
         if other_proportions(score.crop_box, bank.crop_boxes)
     ]
     if apart:
-        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
         sys.stderr.write(
-            f"note: not in the proportions of any normal, so squeezed by another amount: "
-            f"{', '.join(apart[:3])}{more}; crop all images to the same proportions\n"
+            "note: not in the proportions of any normal, so squeezed by another amount: "
+            f"{name_some(apart)}; crop all images to the same proportions\n"
         )
     if arguments.json:
         document = {

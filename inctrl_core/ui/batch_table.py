@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ..batch import Batch, BatchRow, auroc
 from ..batch_export import plain_name
 from ..diagnostics import BARELY_ABOVE
+from ..errors import name_some
 from .batch_job import BatchJob
 from .charts import axis_top
 
@@ -231,13 +232,12 @@ def _remarks(job: BatchJob) -> list[str]:
         remarks.append(
             f"{_count(unread, 'file')} could not be read; {pronoun} {verb} at the end of the table."
         )
-    apart = [row for row in job.batch.scored if job.batch.misshapen(row)]
+    apart = [plain_name(row.file.name) for row in job.batch.scored if job.batch.misshapen(row)]
     if apart:
-        names = ", ".join(html.escape(row.file.name) for row in apart[:3])
-        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
         remarks.append(
-            f"Not in the proportions of any normal: {names}{more}. Every image is made square, so "
-            "the same thing has another shape there; crop all to the same proportions."
+            f"Not in the proportions of any normal: {html.escape(name_some(apart))}. Every image "
+            "is made square, so the same thing has another shape there; crop all to the same "
+            "proportions."
         )
     if job.stopped:
         remarks.append(f"Stopped after {len(job.batch.rows)} of {job.total} images.")
