@@ -41,6 +41,7 @@ def call(client: Client, endpoint: str, query: object, *more: str) -> dict:
 def test_an_explanation_gives_every_signal_and_the_strongest_patch(client, fused):
     result = call(client, "explain", handle_file(QUERY))
     assert result["score"]["fused"] == pytest.approx(fused, abs=1e-6)
+    assert result["other_proportions"] is False
     assert result["standing"] == "above" and len(result["normal_range"]["fused"]) == 4
     signals = {entry["signal"]: entry for entry in result["ledger"]["entries"]}
     assert set(signals) == {"patches", "image", "text"}

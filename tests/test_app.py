@@ -77,6 +77,12 @@ class TestApi:
             assert image.size == query.size
             assert not np.array_equal(np.asarray(image.convert("RGB")), np.asarray(query))
 
+    def test_other_proportions_than_the_normals_are_told(self, client, tmp_path):
+        assert self.predict(client)[0]["other_proportions"] is False
+        Image.open(QUERY).resize((300, 200)).save(tmp_path / "wide.png")
+        result, _ = self.predict(client, query=handle_file(tmp_path / "wide.png"))
+        assert result["other_proportions"] is True
+
     def test_raw_files_reach_the_library(self, client, tmp_path):
         upright = Image.open(QUERY)
         turned = upright.transpose(Image.Transpose.ROTATE_90)

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
             "object_name": bank.object_name,
             "shots": bank.shots,
             "scores": [
-                {"file": str(query)} | score.to_dict()
+                {"file": str(query)} | score.to_dict() | {"other_proportions": str(query) in apart}
                 for query, score in zip(queries, scores, strict=True)
             ],
         }

@@ -11,11 +11,11 @@ import gradio as gr
 from PIL import Image
 
 from ..detector import Detector
-from ..diagnostics import PatchScale, patch_scale
+from ..diagnostics import patch_scale
 from ..errors import InctrlError
 from ..figures import OverlayStyle, overlay
-from ..preprocessing import open_image
-from ..prompt_bank import check_shots
+from ..preprocessing import open_image, other_proportions
+from ..prompt_bank import PromptBank, check_shots
 from ..score import Score
 from .form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path
 from .models import ModelRegistry
@@ -89,7 +89,8 @@ class ScoreApi:
         Returns:
             The score and its parts: fused (the anomaly score), holistic, patch_max,
             image_residual, text_anomaly, all in [0, 1]; patch_map, 15 x 15; crop_box, the part of
-            the query that was seen, in its pixels. Then the heatmap over the query.
+            the query that was seen, in its pixels; other_proportions, whether it was squeezed by
+            another amount than every normal. Then the heatmap over the query.
         """
         with told_to_client():
             files = [file_path(file) for file in normals or ()]
@@ -97,26 +98,25 @@ class ScoreApi:
             if not file_path(query):
                 raise InctrlError("Add the image to check.")
             path = file_path(query)
-            bank_name, scale, score = self.run(score_files, model, files, path, object_name)
+            bank, score = self.run(score_files, model, files, path, object_name)
+            scale = patch_scale(bank)
             # One at a time: drawing on one of the largest images takes close to 1 GB.
             with self._drawing:
                 style = OverlayStyle(scale.low, scale.high)
                 picture = overlay(open_image(path), score.patch_map, score.crop_box, style)
-        about = {"model": model, "object_name": bank_name, "shots": len(files)}
-        return about | score.to_dict(), picture
+        apart = other_proportions(score.crop_box, bank.crop_boxes) is not None
+        about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
+        return about | score.to_dict() | {"other_proportions": apart}, picture
 
 
 def score_files(
     detector: Detector, files: Sequence[str], query: str, object_name: str
-) -> tuple[str, PatchScale, Score]:
+) -> tuple[PromptBank, Score]:
     """Scores one query; nothing of the result lies on the model's device.
-
-    Returns:
-        The object's name as it went into the prompts, the heatmap's scale, and the score.
 
     Raises:
         InctrlError: Anything in the input cannot be used.
     """
     encoded = detector.encode([query])
     bank = detector.build_bank(files, object_name)
-    return bank.object_name, patch_scale(bank), detector.score_encoded(encoded, bank)[0]
+    return bank.to("cpu"), detector.score_encoded(encoded, bank)[0]

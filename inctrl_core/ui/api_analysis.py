@@ -13,6 +13,7 @@ from ..batch import score_chunk
 from ..batch_export import batch_dict
 from ..errors import InctrlError
 from ..explanations import patch_matches
+from ..preprocessing import other_proportions
 from .api import Visibility, told_to_client
 from .batch_handlers import query_files
 from .batch_job import start_job
@@ -93,7 +94,8 @@ class AnalysisApi:
             anomaly_phrases: Phrases of your own for a damaged one, one a line.
 
         Returns:
-            score, normal_range (each normal against the others; null for one normal), ledger (the
+            score, other_proportions (whether the query was squeezed by another amount than every
+            normal), normal_range (each normal against the others; null for one normal), ledger (the
             score without each signal), text (closest phrases), strongest_patch (row and column
             from 1, and its match at each depth).
         """
@@ -171,6 +173,7 @@ class AnalysisApi:
 
 def session_to_dict(session: Session) -> dict[str, Any]:
     """Score, range, ledger, words and the strongest patch, ready for ``json.dumps``."""
+    apart = other_proportions(session.score.crop_box, session.bank.crop_boxes)
     row, column = strongest_patch(session)
     matches = patch_matches(session.score, row - 1, column - 1)
     return {
@@ -178,6 +181,7 @@ def session_to_dict(session: Session) -> dict[str, Any]:
         "object_name": session.bank.object_name,
         "shots": session.bank.shots,
         "score": session.score.to_dict(),
+        "other_proportions": apart is not None,
         "normal_range": None if session.ranges is None else dataclasses.asdict(session.ranges),
         "standing": session.ranges and session.ranges.standing(session.score.fused),
         "ledger": dataclasses.asdict(session.ledger),

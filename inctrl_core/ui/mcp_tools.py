@@ -64,8 +64,9 @@ class McpTools:
             model: One of the offered models.
 
         Returns:
-            The anomaly score (fused) and its parts in [0, 1], the 15 x 15 map of differences, and
-            the part of the query that was seen.
+            The anomaly score (fused) and its parts in [0, 1], the 15 x 15 map of differences,
+            the part of the query that was seen, and whether its width and height are in another
+            proportion than those of every normal (then the score means little).
         """
         normals = [file for file in (normal_1, normal_2, normal_3, normal_4) if file]
         return self.api.score(normals, query, object_name, model)[0]
