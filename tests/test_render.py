@@ -125,6 +125,15 @@ def test_other_proportions_than_the_normals_are_told(scored):
     assert f"width ÷ height {ratio / 2:.3g}, closest normal {ratio:.3g}" in text
 
 
+def test_normals_of_several_proportions_are_told(scored):
+    first, *others = scored.bank.crop_boxes
+    ratio = (first[2] - first[0]) / (first[3] - first[1])
+    twice = (0, 0, 2 * first[2], first[3])
+    bank = dataclasses.replace(scored.bank, crop_boxes=(first, *others[1:], twice))
+    text = render.verdict_html(dataclasses.replace(scored, bank=bank))
+    assert f"differ in their proportions</strong> (width ÷ height {ratio:.3g} to" in text
+
+
 def test_what_a_visitor_types_is_escaped(detector):
     files = [str(path) for path in NORMALS], str(QUERY)
     result = session.start_session(detector, DEFAULT_MODEL, files, "<img src=x onerror=alert(1)>")

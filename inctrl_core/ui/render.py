@@ -217,14 +217,21 @@ def _compare(session: Session) -> str:
 
 
 def _proportions(session: Session) -> str:
-    apart = other_proportions(session.score.crop_box, session.bank.crop_boxes)
-    if apart is None:
+    boxes = session.bank.crop_boxes
+    apart = other_proportions(session.score.crop_box, boxes)
+    if apart is not None:
+        own, closest = apart
+        told = "Its proportions are not those of the normals"
+        figures = f"{own:.3g}, closest normal {closest:.3g}"
+    elif any(other_proportions(box, (boxes[0],)) for box in boxes):
+        told = "The normals differ in their proportions"
+        ratios = [(right - left) / (bottom - top) for left, top, right, bottom in boxes]
+        figures = f"{min(ratios):.3g} to {max(ratios):.3g}"
+    else:
         return ""
-    own, closest = apart
     return (
-        " <strong>Its proportions are not those of the normals</strong> (width ÷ height "
-        f"{own:.3g}, closest normal {closest:.3g}): every image is made square, so the same thing "
-        "has another shape here. Crop all images to the same proportions."
+        f" <strong>{told}</strong> (width ÷ height {figures}): every image is made square, so the "
+        "same thing has another shape there. Crop all images to the same proportions."
     )
 
 
