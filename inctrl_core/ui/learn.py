@@ -26,8 +26,25 @@ INTRO = """
 is worked out live, from the example that you choose here. Click a patch of the image, or give its
 row and column, and the steps follow it.</p></div>
 """
+STEPS = (
+    "What goes in",
+    "Patches",
+    "Their like",
+    "The map",
+    "The whole image",
+    "Words",
+    "One score",
+)
 WAITING = '<p class="ic-lead" role="status">Working the first example out. This takes a moment.</p>'
 FOLLOW = "Which patch shall the next steps follow? A click on the image above chooses one as well."
+# Links would not do: the page has a base address, so they would load it anew.
+GO = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('[data-step]');
+  const step = button && document.getElementById(`ic-step-${button.dataset.step}`);
+  if (step) step.scrollIntoView({ behavior: 'smooth' });
+});
+"""
 # A click on a picture of the image to check names the patch under it.
 PICK = """
 element.addEventListener('click', event => {
@@ -203,7 +220,7 @@ class LearnTab:
         """Lays out the tab."""
         self.lesson = gr.State(None, time_to_live=SESSION_SECONDS)
         self.wanted = gr.State(None)
-        self.intro = gr.HTML(INTRO)
+        self.intro = gr.HTML(INTRO + _way(), js_on_load=GO)
         with gr.Row(elem_id="learn-choice"):
             self.source = gr.Dropdown([], label="Example", min_width=240, elem_id="learn-source")
             self.image = gr.Dropdown(
@@ -275,3 +292,10 @@ class LearnTab:
             show_progress="hidden",
             api_visibility="private",
         )
+
+
+def _way() -> str:
+    """A button for each step, which scrolls there."""
+    steps = enumerate(STEPS, start=1)
+    items = "".join(f'<li><button data-step="{i}">{name}</button></li>' for i, name in steps)
+    return f'<nav aria-label="The seven steps"><ol class="ic-way">{items}</ol></nav>'

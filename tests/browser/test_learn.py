@@ -49,6 +49,17 @@ def test_a_link_opens_the_lesson(page: Page, address: str) -> None:
     expect(page.locator("#learn .ic-step")).to_have_count(8, timeout=TIMEOUT)
 
 
+def test_every_step_is_one_click_away(page: Page) -> None:
+    open_learn(page)
+    buttons = page.locator("#learn .ic-way button")
+    expect(buttons).to_have_count(7)
+    for number in (7, 3):
+        buttons.nth(number - 1).click()
+        expect(page.locator(f"#ic-step-{number}")).to_be_in_viewport()
+        expect(page.locator(f"#ic-step-{10 - number}")).not_to_be_in_viewport()
+    expect(page.locator("#learn .ic-step")).to_have_count(8)  # The lesson is still there.
+
+
 def test_another_patch_by_click_and_by_keyboard(page: Page) -> None:
     open_learn(page)
     before = page.locator("#learn-last").inner_html()
