@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 
 import httpx
@@ -48,24 +49,46 @@ def download(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_long_work_lets_others_in_after_each_of_its_parts():
-    turns, parts = models.Turns(), []
+    registry, parts = models.ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}), []
+
+    def part(number: int) -> None:
+        parts.append(number)
+        time.sleep(0.01)
 
     def work() -> None:
-        for part in range(50):
-            with turns:
-                parts.append(part)
-                time.sleep(0.01)
+        for number in range(50):
+            registry.compute(part, number)
 
     def visit() -> int:
         before = len(parts)
-        with turns:
-            return len(parts) - before
+        return registry.compute(len, parts) - before
 
     with ThreadPoolExecutor() as pool:
         working = pool.submit(work)
         waits = [pool.submit(visit).result(timeout=30) for _ in range(5)]
         working.result(timeout=30)
     assert max(waits) <= 2 and len(parts) == 50
+
+
+def test_all_models_compute_on_one_thread_in_the_caller_s_context():
+    registry = models.ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL})
+    visitor: ContextVar[int] = ContextVar("visitor")
+
+    def ask(number: int) -> tuple[int, int]:
+        visitor.set(number)
+        return registry.compute(lambda: (visitor.get(), threading.get_ident()))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(40)))
+    assert [number for number, _ in answers] == list(range(40))
+    assert len({thread for _, thread in answers}) == 1
+    with pytest.raises(ModelError, match="broken"):
+        registry.compute(_refuse)
+    assert registry.compute(len, "still there") == 11
+
+
+def _refuse() -> None:
+    raise ModelError("It is broken.")
 
 
 def test_a_download_keeps_nobody_else_waiting(download):

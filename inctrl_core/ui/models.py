@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ..config import CONFIG_FILE, read_config
 from ..detector import Detector
@@ -17,45 +20,13 @@ from ..loading import ASSETS, DEFAULT_MODEL, fetch_files, load_detector
 
 logger = logging.getLogger(__name__)
 
-
-class Turns:
-    """A lock that goes to whoever has waited longest.
-
-    Python's own goes to whoever asks at the right moment, mostly to the thread that has just let
-    it go: one long analysis, part after part, would keep all visitors waiting.
-    """
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._waiting: deque[threading.Event] = deque()
-        self._taken = False
-
-    def __enter__(self) -> None:
-        """Waits for a turn."""
-        with self._guard:
-            if not self._taken:
-                self._taken = True
-                return
-            mine = threading.Event()
-            self._waiting.append(mine)
-        mine.wait()
-
-    def __exit__(self, *error: object) -> None:
-        """Hands the turn on."""
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._taken = False
+Result = TypeVar("Result")
 
 
 class ModelRegistry:
     """An allow-list of models; keeps the ones used last in memory.
 
     Detectors hold nothing of any visitor, so all may share one.
-
-    Attributes:
-        turn: Held while any of the models computes.
 
     Args:
         sources: Models by the name shown to visitors: a name of ``assets/`` or a directory.
@@ -75,7 +46,9 @@ class ModelRegistry:
         self._device = device
         self._capacity = capacity
         self._loaded: OrderedDict[str, Detector] = OrderedDict()
-        self.turn = Turns()
+        # Gradio calls from any of forty threads. OpenMP gives each its own helpers, and lets those
+        # sleep between operations once there are more of them than cores: half as slow again.
+        self._computing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         # Three locks, each for as short as it can be: a download keeps only those waiting who
         # asked for that model; one model at a time takes memory; the list is held for an instant.
         self._fetching = {name: threading.Lock() for name in self._sources}
@@ -114,6 +87,19 @@ class ModelRegistry:
             with self._fetching[name]:
                 detector = self._recall(name) or self._load(name, on_progress)
         return detector
+
+    def compute(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """The result of a call on the one thread where all models compute.
+
+        Calls have their turns in the order in which they came, so a long analysis that comes back
+        for each of its parts keeps nobody waiting for longer than one of them.
+
+        Raises:
+            Exception: Whatever ``function`` raises.
+        """
+        # The request belongs to the caller's context, where a host that lends GPUs looks for it.
+        context = copy_context()
+        return self._computing.submit(context.run, function, *arguments).result()
 
     def warm_up(self) -> threading.Thread:
         """Loads the default model in the background, so that the first visitor need not wait."""

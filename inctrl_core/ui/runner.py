@@ -66,8 +66,7 @@ class ModelRunner:
         """
         # Loaded on this side: what a borrowed process loads is gone when it ends.
         self._registry.get(model, on_progress)
-        with self._registry.turn:
-            outcome = self._run_there(step, model, arguments)
+        outcome = self._registry.compute(self._run_there, step, model, arguments)
         if isinstance(outcome, InctrlError):
             raise outcome
         return outcome
