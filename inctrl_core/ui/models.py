@@ -47,7 +47,8 @@ class ModelRegistry:
         self._capacity = capacity
         self._loaded: OrderedDict[str, Detector] = OrderedDict()
         # Gradio calls from any of forty threads. OpenMP gives each its own helpers, and lets those
-        # sleep between operations once there are more of them than cores: half as slow again.
+        # sleep between operations once there are more of them than cores: a query takes half as
+        # long again and more.
         self._computing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         # Three locks, each for as short as it can be: a download keeps only those waiting who
         # asked for that model; one model at a time takes memory; the list is held for an instant.
@@ -118,7 +119,10 @@ class ModelRegistry:
         fetch_files(source, on_progress)
         with self._loading:
             # Before another is let go: a model that does not load leaves the others in place.
-            detector = load_detector(source, self._device, on_progress=on_progress)
+            # On a thread that ends, and its helpers with it: see above.
+            with ThreadPoolExecutor(max_workers=1) as loading:
+                load = copy_context().run, load_detector, source, self._device
+                detector = loading.submit(*load, on_progress=on_progress).result()
             with self._list:
                 self._loaded[name] = detector
                 while len(self._loaded) > self._capacity:
