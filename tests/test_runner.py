@@ -61,8 +61,8 @@ def test_all_steps_of_the_page_cross(registry: ModelRegistry, borrowed: list[byt
     spoken = run(with_phrases, "golden", first, ["whole"], ["melted"])
     assert spoken.score.text_anomaly != first.score.text_anomaly
     assert run(with_query_as_normal, "golden", spoken).bank.shots == 3
-    bank, score = run(score_files, "golden", NORMALS, QUERY, "candle")
-    assert (bank.object_name, score.fused) == ("candle", here.score.fused)
+    name, _, _, score = run(score_files, "golden", NORMALS, QUERY, "candle")
+    assert (name, score.fused) == ("candle", here.score.fused)
     assert len(borrowed) == 8
 
 

@@ -11,11 +11,11 @@ import gradio as gr
 from PIL import Image
 
 from ..detector import Detector
-from ..diagnostics import patch_scale
+from ..diagnostics import PatchScale, patch_scale
 from ..errors import InctrlError
 from ..figures import OverlayStyle, overlay
 from ..preprocessing import open_image, other_proportions
-from ..prompt_bank import PromptBank, check_shots
+from ..prompt_bank import check_shots
 from ..score import Score
 from .form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path
 from .models import ModelRegistry
@@ -98,25 +98,29 @@ class ScoreApi:
             if not file_path(query):
                 raise InctrlError("Add the image to check.")
             path = file_path(query)
-            bank, score = self.run(score_files, model, files, path, object_name)
-            scale = patch_scale(bank)
+            name, apart, scale, score = self.run(score_files, model, files, path, object_name)
             # One at a time: drawing on one of the largest images takes close to 1 GB.
             with self._drawing:
                 style = OverlayStyle(scale.low, scale.high)
                 picture = overlay(open_image(path), score.patch_map, score.crop_box, style)
-        apart = other_proportions(score.crop_box, bank.crop_boxes) is not None
-        about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
+        about = {"model": model, "object_name": name, "shots": len(files)}
         return about | score.to_dict() | {"other_proportions": apart}, picture
 
 
 def score_files(
     detector: Detector, files: Sequence[str], query: str, object_name: str
-) -> tuple[PromptBank, Score]:
+) -> tuple[str, bool, PatchScale, Score]:
     """Scores one query; nothing of the result lies on the model's device.
+
+    Returns:
+        The object's name as it went into the prompts, whether the query has other proportions than
+        every normal, the heatmap's scale, and the score.
 
     Raises:
         InctrlError: Anything in the input cannot be used.
     """
     encoded = detector.encode([query])
     bank = detector.build_bank(files, object_name)
-    return bank.to("cpu"), detector.score_encoded(encoded, bank)[0]
+    score = detector.score_encoded(encoded, bank)[0]
+    apart = other_proportions(score.crop_box, bank.crop_boxes) is not None
+    return bank.object_name, apart, patch_scale(bank), score

@@ -14,7 +14,7 @@ from ..errors import InctrlError
 from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, mark_patch, overlay
 from ..heads import TrainingFreeFusion
-from ..preprocessing import other_proportions
+from ..preprocessing import PROPORTIONS_APART, other_proportions
 from .charts import colour_bar, ledger_table, range_strip, text_bars
 from .markup import jpeg_uri, spoken, term
 from .session import Picture, Session
@@ -218,14 +218,14 @@ def _compare(session: Session) -> str:
 
 def _proportions(session: Session) -> str:
     boxes = session.bank.crop_boxes
+    ratios = [(right - left) / (bottom - top) for left, top, right, bottom in boxes]
     apart = other_proportions(session.score.crop_box, boxes)
     if apart is not None:
         own, closest = apart
         told = "Its proportions are not those of the normals"
         figures = f"{own:.3g}, closest normal {closest:.3g}"
-    elif any(other_proportions(box, (boxes[0],)) for box in boxes):
+    elif max(ratios) / min(ratios) > PROPORTIONS_APART:
         told = "The normals differ in their proportions"
-        ratios = [(right - left) / (bottom - top) for left, top, right, bottom in boxes]
         figures = f"{min(ratios):.3g} to {max(ratios):.3g}"
     else:
         return ""
