@@ -83,12 +83,14 @@ def serve(arguments: argparse.Namespace) -> int:
     if arguments.precision:
         os.environ["INCTRL_PRECISION"] = arguments.precision
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    from inctrl_core.devices import keep_freed_memory
     from inctrl_core.errors import InctrlError
     from inctrl_core.ui.examples import load_examples
     from inctrl_core.ui.guard import guard
     from inctrl_core.ui.models import ModelRegistry, find_sources
     from inctrl_core.ui.page import build_page, launch_options
 
+    keep_freed_memory()
     try:
         registry = ModelRegistry(find_sources(arguments.model), arguments.device)
     except InctrlError as error:

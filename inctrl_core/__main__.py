@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from .devices import keep_freed_memory
 from .errors import InctrlError
 
 COMMANDS = {
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Only the command asked for is imported, so that none waits for another's libraries.
     known = [argv[0]] if argv and argv[0] in COMMANDS else list(COMMANDS)
     arguments = build_parser(known).parse_args(argv)
+    keep_freed_memory()
     try:
         arguments.run(arguments)
     except InctrlError as error:
