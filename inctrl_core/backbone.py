@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from .batch_norm import fold_batch_norms
 from .config import BackboneConfig
-from .devices import keep_float32_exact, run_in_batches
+from .devices import keep_float32_exact, run_in_batches, start_core_threads
 from .errors import ModelError
 from .patch_adapter import PatchAdapter
 from .prompt_tree import build_prompt_trees
@@ -156,6 +157,8 @@ class Backbone:
             self._tower.to(memory_format=torch.channels_last)
         self._tokenizer = SimpleTokenizer(context_length=clip.context_length)
         self.patch_adapter = _frozen(patch_adapter, self.device)
+        on_cpu = self.device.type == "cpu"
+        self._passes = start_core_threads(len(config.image_sizes)) if on_cpu else None
 
     @property
     def clip(self) -> CLIP:
@@ -239,10 +242,17 @@ class Backbone:
     def forward_views(self, views: Sequence[Tensor]) -> list[dict[str, Any]]:
         """:meth:`forward` of crops at every size of :meth:`views`; the embedding of the first only.
 
+        Side by side where each size can have a core of its own.
+
         Args:
             views: V of [B, 3, S_v, S_v].
         """
-        return [self.forward(view, patches_only=number > 0) for number, view in enumerate(views)]
+        if self._passes is None or len(views) == 1:
+            return list(map(self._forward_view, views, count()))
+        return list(self._passes.map(self._forward_view, views, count()))
+
+    def _forward_view(self, view: Tensor, number: int) -> dict[str, Any]:
+        return self.forward(view, patches_only=number > 0)
 
     def _run(self, tower: nn.Module, crops: Tensor, patches_only: bool = False) -> dict[str, Any]:
         return tower.forward_intermediates(

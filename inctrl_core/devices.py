@@ -6,7 +6,9 @@ import ctypes
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
@@ -112,6 +114,36 @@ def keep_freed_memory() -> bool:
         return False
     kept = mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
     return bool(kept and mallopt(M_TRIM_THRESHOLD, MOST_KEPT_MEMORY))
+
+
+def start_core_threads(count: int) -> ThreadPoolExecutor | None:
+    """Threads for ``count`` passes at once on the CPU, each of which computes on one core alone.
+
+    A small pass is a hundred short operations. Split over two cores, each ends when the slower core
+    is done; whole passes side by side wait once. That gains an eighth of a query's time on idle
+    cores, and more than half of it where another process wants one of them.
+
+    Returns:
+        An executor, whose threads end with it; None where a pass could have more than one core, or
+        not all would have one, which has not been measured.
+    """
+    threads = torch.get_num_threads()
+    if count < 2 or threads // count != 1:
+        return None
+    executor = ThreadPoolExecutor(count, "pass", _take_one_core)
+    # All of them now: torch keeps the number for each thread, but the last one given is also what
+    # threads to come begin with.
+    together = threading.Barrier(count)
+    for started in [executor.submit(together.wait) for _ in range(count)]:
+        started.result()
+    torch.set_num_threads(threads)
+    return executor
+
+
+def _take_one_core() -> None:
+    # A thread's first question after the number sets it to the common one, whatever it was before.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
 
 
 def run_in_batches(

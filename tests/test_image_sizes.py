@@ -1,7 +1,11 @@
 """Crops read at several sizes: what the features then are, and what a description may say."""
 
 import dataclasses
+import gc
 import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from PIL import Image
 from inctrl_core import load_detector
 from inctrl_core.config import config_from_dict, config_to_json
 from inctrl_core.detector import Detector
+from inctrl_core.devices import start_core_threads
 from inctrl_core.errors import ModelError
 from inctrl_core.loading import ASSETS
 from inctrl_core.preprocessing import open_image
@@ -45,7 +50,7 @@ def test_a_place_is_what_is_seen_of_it_at_all_sizes(detector, crops):
     both = detector.backbone.encode_images(crops)
     views = [alone(detector, crops, size) for size in sizes]
     for joined, *parts in zip(both.patches, *(view.patches for view in views), strict=True):
-        assert torch.equal(joined, torch.cat(parts, dim=-1) / 2**0.5)
+        torch.testing.assert_close(joined, torch.cat(parts, dim=-1) / 2**0.5)
         assert torch.allclose(joined.norm(dim=-1), torch.ones(2, 225), atol=1e-5)
         # Between an image and the other: the mean of the cosines.
         cosine, first, second = (a[0] @ a[1].T for a in (joined, *parts))
@@ -54,7 +59,7 @@ def test_a_place_is_what_is_seen_of_it_at_all_sizes(detector, crops):
 
 def test_the_embedding_is_that_of_the_first_size(detector, crops):
     both = detector.backbone.encode_images(crops)
-    assert torch.equal(both.embeddings, alone(detector, crops, 240).embeddings)
+    torch.testing.assert_close(both.embeddings, alone(detector, crops, 240).embeddings)
 
 
 def test_training_an_adapter_sees_the_first_size_alone(detector):
@@ -148,3 +153,54 @@ def test_heads_for_other_sizes_are_refused(tiny_model, tmp_path):
     save_model(tmp_path / "two", dataclasses.replace(model.config, backbone=backbone), {})
     with pytest.raises(ModelError, match="made for another backbone"):
         load_model(tiny_model, heads=Path(tmp_path / "two"))
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_sizes_pass_side_by_side_where_each_has_a_core(
+    two_threads: None, crops: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = load_detector("inctrl-lite", "cpu").backbone
+    views = backbone.views(crops[:1])
+    in_turn = [backbone.forward(view, patches_only=i > 0) for i, view in enumerate(views)]
+    workers: dict[str, int] = {}
+    forward = backbone.forward
+
+    def noted(*args, **kwargs):
+        workers[threading.current_thread().name] = torch.get_num_threads()
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(backbone, "forward", noted)
+    at_once = backbone.forward_views(views)
+    assert list(workers.values()) == [1, 1] and threading.current_thread().name not in workers
+    # But for rounding, which depends on how an operation is split.
+    torch.testing.assert_close(at_once, in_turn, rtol=1e-4, atol=1e-4)
+
+
+def test_passes_side_by_side_leave_other_threads_as_they_were(two_threads: None) -> None:
+    before = set(threading.enumerate())
+    detector = load_detector("inctrl-lite", "cpu")
+    passing = set(threading.enumerate()) - before
+    assert len(passing) == 2
+    assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 2
+    # They end with the model.
+    del detector
+    gc.collect()
+    for thread in passing:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_sizes_pass_in_turn_with_other_numbers_of_cores(two_threads: None, threads: int) -> None:
+    torch.set_num_threads(threads)
+    assert start_core_threads(2) is None
+    assert torch.get_num_threads() == threads
