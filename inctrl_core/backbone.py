@@ -27,6 +27,7 @@ from .errors import ModelError
 from .patch_adapter import PatchAdapter
 from .prompt_tree import build_prompt_trees
 from .residuals import resample_to_grid
+from .same_padding import pad_in_convolutions
 
 IMAGE_BATCH = 16  # Crops in one forward pass; more is no faster and only takes memory.
 # On a CPU a batch gains less than a tenth, and alone an image's result is the same bit for bit
@@ -150,6 +151,9 @@ class Backbone:
         keep_float32_exact(self.device)
         # Folded at full precision, before the weights are rounded to the given one.
         self._tower = fold_batch_norms(clip.visual, self._run_for_results, _image_size(clip))
+        on_cpu = self.device.type == "cpu"
+        if on_cpu:  # Where it was measured; GPUs have kernels of their own for usual sizes.
+            self._tower = pad_in_convolutions(self._tower)
         self._clip = clip.to(device=self.device, dtype=dtype)
         self._tower.to(device=self.device, dtype=dtype)
         if _is_convolutional(config):
@@ -157,7 +161,6 @@ class Backbone:
             self._tower.to(memory_format=torch.channels_last)
         self._tokenizer = SimpleTokenizer(context_length=clip.context_length)
         self.patch_adapter = _frozen(patch_adapter, self.device)
-        on_cpu = self.device.type == "cpu"
         self._passes = start_core_threads(len(config.image_sizes)) if on_cpu else None
 
     @property

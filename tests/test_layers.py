@@ -23,6 +23,7 @@ FLOORS = {
     "inctrl_core.preprocessing": 0,
     "inctrl_core.patch_adapter": 0,
     "inctrl_core.batch_norm": 0,
+    "inctrl_core.same_padding": 0,
     "inctrl_core.backbone": 1,
     "inctrl_core.prompt_bank": 1,
     "inctrl_core.evidence": 0,
