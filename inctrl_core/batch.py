@@ -19,7 +19,8 @@ from PIL import Image
 from .detector import Detector, EncodedImages
 from .diagnostics import ABOVE, BARELY_ABOVE, NormalRange, PatchScale
 from .errors import ImageError
-from .preprocessing import CropBox, open_image, other_proportions, preprocess
+from .image_files import open_image
+from .preprocessing import CropBox, other_proportions, preprocess
 from .prompt_bank import PromptBank
 from .score import Score
 

@@ -21,7 +21,7 @@ import numpy as np
 from .batch import Batch, BatchRow
 from .errors import ImageError
 from .figures import OverlayStyle, overlay
-from .preprocessing import open_image
+from .image_files import open_image
 
 # Overlays have their image's own size; beyond so many pixels in all, an archive would be as large
 # as a disk and minutes in the making. About 100 images of 2 megapixels.

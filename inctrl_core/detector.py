@@ -16,7 +16,8 @@ from .devices import explain_memory
 from .errors import InctrlError
 from .evidence import Evidence
 from .heads import build_heads
-from .preprocessing import CropBox, ImageSource, open_image, preprocess
+from .image_files import ImageSource, open_image
+from .preprocessing import CropBox, preprocess
 from .prompt_bank import (
     PromptBank,
     TextFeatures,

@@ -17,8 +17,9 @@ from PIL import Image, ImageFilter, ImageOps
 from inctrl_core import Detector, load_detector
 from inctrl_core.diagnostics import BARELY_ABOVE, NormalRange, normal_range
 from inctrl_core.errors import InctrlError
+from inctrl_core.image_files import open_image
 from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.preprocessing import open_image, patch_box
+from inctrl_core.preprocessing import patch_box
 from inctrl_core.ui import case_views
 from inctrl_core.ui.cases import (
     ALARM,

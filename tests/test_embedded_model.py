@@ -18,8 +18,9 @@ from inctrl_core.experiments.embedded_figures import NOUNS
 from inctrl_core.experiments.image_tower import read_image_tower
 from inctrl_core.experiments.noun_targets import build_noun_targets, centred_unit_rows
 from inctrl_core.heads import build_heads
+from inctrl_core.image_files import open_image
 from inctrl_core.loading import ASSETS
-from inctrl_core.preprocessing import open_image, preprocess
+from inctrl_core.preprocessing import preprocess
 from inctrl_core.residuals import text_prototype
 from inctrl_core.tensor_files import PrefixedTensors, read_tensors
 from inctrl_core.text_prompts import build_prompts

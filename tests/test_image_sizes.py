@@ -20,8 +20,8 @@ from inctrl_core.config import config_from_dict, config_to_json
 from inctrl_core.detector import Detector
 from inctrl_core.devices import start_core_threads
 from inctrl_core.errors import ModelError
+from inctrl_core.image_files import open_image
 from inctrl_core.loading import ASSETS
-from inctrl_core.preprocessing import open_image
 from inctrl_core.weights import load_model, save_model
 
 PHOTO = ASSETS.parent / "examples" / "washer" / "queries" / "scratch.jpg"

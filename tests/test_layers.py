@@ -20,6 +20,7 @@ FLOORS = {
     "inctrl_core.prompt_tree": 0,
     "inctrl_core.perturbations": 0,
     "inctrl_core.residuals": 0,
+    "inctrl_core.image_files": 0,
     "inctrl_core.preprocessing": 0,
     "inctrl_core.patch_adapter": 0,
     "inctrl_core.batch_norm": 0,

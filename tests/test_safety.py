@@ -27,7 +27,7 @@ from inctrl_core.__main__ import main
 from inctrl_core.config import HEAD_FORMS
 from inctrl_core.conversion import read_checkpoint
 from inctrl_core.experiments.training_run import CHECKPOINT_FILE, TrainingRun
-from inctrl_core.preprocessing import MAX_BYTES, open_image
+from inctrl_core.image_files import MAX_BYTES, open_image
 from inctrl_core.ui import guard, session
 from inctrl_core.ui.examples import EXAMPLES
 from inctrl_core.ui.guard import MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES, check_files

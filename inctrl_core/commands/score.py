@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ..devices import PRECISION_VARIABLE, PRECISIONS
 from ..errors import ImageError, name_some
+from ..image_files import IMAGE_SUFFIXES
 from ..loading import DEFAULT_MODEL, load_detector
-from ..preprocessing import IMAGE_SUFFIXES, other_proportions
+from ..preprocessing import other_proportions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,9 +20,10 @@ from ..devices import pick_device, pick_precision
 from ..figures import OverlayStyle, overlay
 from ..heads import build_heads
 from ..hub import is_cached
+from ..image_files import open_image
 from ..loading import find_model, load_detector
 from ..patch_adapter import PatchAdapter
-from ..preprocessing import open_image, preprocess
+from ..preprocessing import preprocess
 from ..prompt_bank import PromptBank
 from ..text_prompts import build_prompts
 from .timing import Row, Task, peak_memory, time_tasks

@@ -15,7 +15,7 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 from ..errors import InctrlError
-from ..preprocessing import IMAGE_SUFFIXES
+from ..image_files import IMAGE_SUFFIXES
 
 ONE_VS_ALL = "one-vs-all"
 MULTI_CLASS = "multi-class"

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from ..backbone import Backbone
 from ..config import ModelConfig
-from ..preprocessing import open_image, preprocess
+from ..image_files import open_image
+from ..preprocessing import preprocess
 from ..residuals import text_prototype
 from ..text_prompts import build_prompts
 from ..weights import load_model

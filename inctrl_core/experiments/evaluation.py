@@ -18,7 +18,8 @@ from ..backbone import ImageFeatures
 from ..config import PreprocessConfig
 from ..detector import Detector, EncodedImages
 from ..errors import ImageError, InctrlError
-from ..preprocessing import CropBox, open_image
+from ..image_files import open_image
+from ..preprocessing import CropBox
 from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
 from ..residuals import nearest_per_normal
 from ..text_prompts import build_prompts, clean_object_name

@@ -22,11 +22,12 @@ from torch import Tensor
 from ..backbone import IMAGE_BATCH, ImageFeatures
 from ..detector import Detector, EncodedImages
 from ..errors import ImageError, InctrlError
-from ..preprocessing import CropBox, open_image
+from ..image_files import open_image
+from ..preprocessing import CropBox
 from ..weights import ADAPTER_PREFIX, add_prefix
 
 # Part of every key: raise it when the meaning of the files changes.
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 class UnreadableImages(ImageError):

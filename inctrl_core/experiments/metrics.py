@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from ..config import PreprocessConfig
 from ..errors import ImageError
-from ..preprocessing import CropBox, crop_image
+from ..preprocessing import CropBox, seen_box
 
 AUPRO_LIMIT = 0.3  # False-positive rate up to which AUPRO integrates, as in MVTec AD's evaluation.
 BINS = 2**16
@@ -79,7 +79,7 @@ def crop_mask(mask: Image.Image, config: PreprocessConfig, crop_box: CropBox) ->
         ImageError: The mask is not the size of its image.
     """
     size = config.image_size
-    own_box = crop_image(mask, size, config.resize_mode)[1]
+    own_box = seen_box(mask.size, size, config.resize_mode)
     if not np.allclose(own_box, crop_box, atol=1e-6):
         raise ImageError(
             f"A mask of {mask.width} x {mask.height} pixels is not the size of its image; "

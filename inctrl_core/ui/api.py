@@ -14,7 +14,8 @@ from ..detector import Detector
 from ..diagnostics import PatchScale, patch_scale
 from ..errors import InctrlError
 from ..figures import OverlayStyle, overlay
-from ..preprocessing import open_image, other_proportions
+from ..image_files import open_image
+from ..preprocessing import other_proportions
 from ..prompt_bank import check_shots
 from ..score import Score
 from .form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path

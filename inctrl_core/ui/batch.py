@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..preprocessing import MAX_BYTES
+from ..image_files import MAX_BYTES
 from .batch_handlers import BatchHandlers, check_batch
 from .batch_job import MAX_FILES, MAX_TOTAL_BYTES
 from .batch_table import ON_LOAD as TABLE_ON_LOAD

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..figures import outline, resize_for_screen
-from ..preprocessing import open_image
+from ..image_files import open_image
 from .cases import ALARM, GUESSES, MISSED, REASONS, RIGHT, Case, outcome, read_mask
 from .charts import range_strip
 from .markup import jpeg_uri

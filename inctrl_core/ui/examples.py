@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ..errors import InctrlError
-from ..preprocessing import open_image
+from ..image_files import open_image
 from .markup import jpeg_uri
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

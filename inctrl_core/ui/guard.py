@@ -25,7 +25,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import InctrlError
-from ..preprocessing import MAX_BYTES
+from ..image_files import MAX_BYTES
 from ..prompt_bank import MAX_SHOTS
 from .downloads import NOT_KEPT
 

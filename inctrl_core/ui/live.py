@@ -15,7 +15,7 @@ import gradio as gr
 
 from ..errors import InctrlError
 from ..figures import COLOUR_MAPS, colour_table, resize_for_screen
-from ..preprocessing import open_image
+from ..image_files import open_image
 from ..prompt_bank import MAX_SHOTS
 from . import live_frames
 from .examples import ExampleSet, first_example

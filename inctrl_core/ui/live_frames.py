@@ -13,7 +13,8 @@ from PIL import Image
 from ..detector import Detector
 from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
 from ..errors import ImageError
-from ..preprocessing import open_image, other_proportions
+from ..image_files import open_image
+from ..preprocessing import other_proportions
 from ..prompt_bank import PromptBank, check_shots
 
 # A frame whose shorter side has 480 pixels has some 100 KB as JPEG.

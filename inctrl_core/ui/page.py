@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..preprocessing import MAX_BYTES
+from ..image_files import MAX_BYTES
 from .api import ScoreApi
 from .api_analysis import AnalysisApi
 from .batch import BatchTab

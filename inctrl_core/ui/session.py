@@ -19,7 +19,8 @@ from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
 from ..errors import InctrlError, PromptError
 from ..explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from ..figures import resize_for_screen, scale_box
-from ..preprocessing import CropBox, open_image
+from ..image_files import open_image
+from ..preprocessing import CropBox
 from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
 from ..score import Score
 from ..text_prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts

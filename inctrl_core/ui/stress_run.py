@@ -14,8 +14,9 @@ from PIL import Image, ImageOps
 
 from ..detector import Detector
 from ..diagnostics import DropOne, ShotsPoint, drop_one, shots_curve
+from ..image_files import open_image
 from ..perturbations import PERTURBATIONS
-from ..preprocessing import open_image, seen_image
+from ..preprocessing import seen_image
 from ..stress import Poisoned, StrengthCurve, poison, strength_curve, typical_normal
 from .session import Session
 

@@ -1,0 +1,177 @@
+"""An image file as people have them -> an upright RGB image, within limits set before decoding."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
+
+from .errors import ImageError
+
+MAX_BYTES = 40 * 2**20
+MAX_PIXELS = 50_000_000
+# Small files can be slow to decode: each scan of a JPEG is a pass over all its pixels (cameras and
+# programs write 1 to 20), and Pillow reads a few rare kinds of PPM and BMP in plain Python.
+MAX_SCANS = 64
+MAX_SLOW_PIXELS = 2_000_000
+
+_BAND = 256  # Rows that are scaled at once.
+
+# Raster formats only: Pillow hands some of the others (EPS, for one) to external programs.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+# How their files are named, for those who look for images in a folder.
+IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split())
+
+# Of a JPEG: a marker (not what is stuffed into or restarts coded data), and three kinds of it.
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_JPEG_BARE, _JPEG_END, _JPEG_SCAN = 0x01, 0xD9, 0xDA
+
+ImageSource = str | os.PathLike | bytes | BinaryIO | Image.Image
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Opens an image as people have them, as an upright RGB image.
+
+    EXIF orientation is applied; transparency is laid over white; of an animation the first frame
+    is taken; 16-bit greyscale is scaled from 0..65535, floating point from 0..1 (or 0..255 where
+    a value exceeds 1).
+
+    Args:
+        source: Path, bytes, binary file object or PIL image.
+
+    Returns:
+        PIL image of mode RGB; a new object unless ``source`` is an upright RGB image already.
+
+    Raises:
+        ImageError: The file is missing, empty, damaged, of an unsupported format, larger than
+            ``MAX_BYTES``, or has more than ``MAX_PIXELS`` pixels.
+    """
+    name = _display_name(source)
+    try:
+        image = source if isinstance(source, Image.Image) else _open_checked(source, name)
+        _check_pixels(*image.size, name)
+        return _to_rgb(ImageOps.exif_transpose(image), name)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(
+            f"{name} has far too many pixels; use at most {MAX_PIXELS // 10**6} megapixels."
+        ) from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{name} is not an image this program reads; use PNG, JPEG, WebP, TIFF, BMP or GIF."
+        ) from None
+    except FileNotFoundError:
+        raise ImageError(f"{name} does not exist; check the path.") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name} is a folder; name an image file.") from None
+    except Exception:  # On damaged data Pillow's decoders raise many kinds, even SyntaxError.
+        raise ImageError(f"{name} is damaged or incomplete; save it again and retry.") from None
+
+
+def _display_name(source: ImageSource) -> str:
+    if isinstance(source, str | os.PathLike):
+        name = Path(source).name[:80]
+        return f"'{''.join(c if c.isprintable() else '?' for c in name)}'"
+    return "The image"
+
+
+def _open_checked(source: str | os.PathLike | bytes | BinaryIO, name: str) -> Image.Image:
+    if isinstance(source, bytes):
+        size, stream = len(source), io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        path = Path(source)
+        size, stream = path.stat().st_size, path
+        if path.is_dir():
+            raise IsADirectoryError
+    else:
+        size = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        stream = source
+    if size == 0:
+        raise ImageError(f"{name} is empty; choose another file.")
+    if size > MAX_BYTES:
+        raise ImageError(f"{name} has {size / 2**20:.0f} MB; use at most {MAX_BYTES >> 20} MB.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pixel counts are checked below, more strictly.
+        image = Image.open(stream, formats=FORMATS)
+    _check_cost(image, name)
+    return image
+
+
+def _check_pixels(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels; use at most {MAX_PIXELS // 10**6} megapixels."
+        )
+
+
+def _check_cost(image: ImageFile.ImageFile, name: str) -> None:
+    """Raises ImageError where decoding would take far more memory or time than the size says."""
+    _check_pixels(*image.size, name)
+    if image.format == "TIFF":
+        # A tile is decoded whole, even where the image ends inside it.
+        tags = image.tag_v2
+        _check_pixels(int(tags.get(TILEWIDTH, 0)), int(tags.get(TILELENGTH, 0)), name)
+    slow = any(part.codec_name in Image.DECODERS for part in image.tile)
+    if slow and image.width * image.height > MAX_SLOW_PIXELS:
+        raise ImageError(f"{name} is stored in a way that is slow to read; save it as PNG.")
+    if image.format in ("JPEG", "MPO") and _jpeg_scans(image.fp) > MAX_SCANS:
+        raise ImageError(f"{name} has more than {MAX_SCANS} scans; save it again as PNG or JPEG.")
+
+
+def _jpeg_scans(stream: BinaryIO) -> int:
+    """Number of scans of a JPEG stream's first image; leaves the stream where it was."""
+    before = stream.tell()
+    stream.seek(0)
+    data = stream.read()
+    stream.seek(before)
+    scans, place = 0, 2
+    while marker := _JPEG_MARKER.search(data, place):
+        place = marker.end()
+        kind = data[place - 1]
+        if kind == _JPEG_END:
+            break
+        scans += kind == _JPEG_SCAN
+        if kind != _JPEG_BARE:
+            # Skipped, for what lies in a segment, as a thumbnail does, is not decoded.
+            place += int.from_bytes(data[place : place + 2], "big")
+    return scans
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    image.load()
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_to_8_bit(image, name).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_to_8_bit(image: Image.Image, name: str) -> Image.Image:
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())  # Not a number where any value is none.
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ImageError(f"{name} has values that are not numbers; save it as an 8-bit image.")
+    limit = 65535.0 if image.mode != "F" else (1.0 if high <= 1.0 else 255.0)
+    if low < 0 or high > limit:
+        raise ImageError(
+            f"{name} has values from {low:g} to {high:g}; save it as an 8-bit or 16-bit image."
+        )
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _BAND):  # All rows at once would take 1 GB and more.
+        band = values[start : start + _BAND]
+        scaled[start : start + _BAND] = np.rint(band.astype(np.float64) * (255.0 / limit))
+    return Image.fromarray(scaled)

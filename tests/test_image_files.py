@@ -1,0 +1,136 @@
+"""Image files as people have them, and the limits that hold before they are decoded."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inctrl_core import ImageError, image_files
+from inctrl_core.image_files import open_image
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def colour_at(data: bytes | Image.Image, xy: tuple[int, int] = (0, 0)) -> tuple[int, int, int]:
+    image = open_image(data)
+    assert image.mode == "RGB"
+    return image.getpixel(xy)
+
+
+def test_greyscale_and_palette() -> None:
+    grey = Image.new("L", (4, 4), 77)
+    assert colour_at(encoded(grey)) == (77, 77, 77)
+    palette = Image.new("RGB", (4, 4), (200, 10, 30)).quantize()
+    assert colour_at(encoded(palette)) == (200, 10, 30)
+    assert colour_at(encoded(Image.new("1", (4, 4), 1))) == (255, 255, 255)
+
+
+def test_sixteen_bit_and_float() -> None:
+    deep = Image.fromarray(np.full((4, 4), 65535, np.uint16))
+    assert colour_at(encoded(deep)) == (255, 255, 255)
+    half = Image.fromarray(np.full((4, 4), 128 * 257, np.uint16))
+    assert colour_at(encoded(half, "TIFF")) == (128, 128, 128)
+    unit = Image.fromarray(np.full((4, 4), 0.5, np.float32))
+    assert colour_at(encoded(unit, "TIFF")) == (128, 128, 128)
+    bytes_ = Image.fromarray(np.full((4, 4), 200.0, np.float32))
+    assert colour_at(encoded(bytes_, "TIFF")) == (200, 200, 200)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 300.0])
+def test_float_outside_its_range_is_refused(value: float) -> None:
+    image = Image.fromarray(np.full((4, 4), value, np.float32))
+    with pytest.raises(ImageError, match="save it as an 8-bit"):
+        open_image(encoded(image, "TIFF"))
+
+
+def test_transparency_is_laid_over_white() -> None:
+    assert colour_at(encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 0)))) == (255, 255, 255)
+    assert colour_at(encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 255)))) == (255, 0, 0)
+    assert colour_at(encoded(Image.new("LA", (4, 4), (0, 51)))) == (204, 204, 204)
+    palette = Image.new("P", (4, 4), 0)
+    assert colour_at(encoded(palette, transparency=0)) == (255, 255, 255)
+
+
+def test_cmyk_animation_and_orientation() -> None:
+    assert colour_at(encoded(Image.new("CMYK", (8, 8), (0, 0, 0, 0)), "JPEG")) == (255, 255, 255)
+    frames = [Image.new("RGB", (4, 4), c) for c in ("red", "blue")]
+    gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert colour_at(gif) == (255, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was turned; viewers rotate by 90 degrees clockwise.
+    turned = Image.new("RGB", (20, 10))
+    turned.paste("white", (0, 0, 10, 10))
+    upright = open_image(encoded(turned, "PNG", exif=exif))
+    assert upright.size == (10, 20)
+    assert upright.getpixel((5, 2)) == (255, 255, 255) and upright.getpixel((5, 17)) == (0, 0, 0)
+
+
+def test_an_image_object_keeps_its_pixels_and_gets_its_orientation() -> None:
+    image = noise(9, 5)
+    np.testing.assert_array_equal(np.array(open_image(image)), np.array(image))
+
+
+BAD_FILES = {
+    "empty": (b"", "is empty"),
+    "text": (b"not an image at all", "is not an image"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not an image"),
+    "pdf": (b"%PDF-1.4\n", "is not an image"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image"),
+    "truncated": (encoded(noise(64, 64))[:900], "damaged"),
+    "truncated-jpeg": (encoded(noise(64, 64), "JPEG")[:900], "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_get_one_sentence(name: str, tmp_path: Path) -> None:
+    data, words = BAD_FILES[name]
+    path = tmp_path / "upload.png"
+    path.write_bytes(data)
+    for source in (data, path, io.BytesIO(data)):
+        with pytest.raises(ImageError, match=words) as caught:
+            open_image(source)
+        assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="does not exist"):
+        open_image(tmp_path / "nothing.png")
+    with pytest.raises(ImageError, match="is a folder"):
+        open_image(tmp_path)
+
+
+def test_limits_hold_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 99)
+    data = encoded(noise(10, 10))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(ImageError, match="10 x 10 pixels"):
+        open_image(data)
+    monkeypatch.setattr(image_files, "MAX_BYTES", 50)
+    with pytest.raises(ImageError, match="MB"):
+        open_image(data)
+
+
+def test_a_bomb_is_refused() -> None:
+    # A PNG header that announces 65000 x 65000 pixels, with hardly any data behind it.
+    data = bytearray(encoded(Image.new("L", (1, 1))))
+    data[16:24] = (65000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(ImageError, match="megapixels"):
+        open_image(bytes(data))
