@@ -23,7 +23,10 @@ COMMANDS = {
 
 def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """The parser of the given commands; each command's module adds its own arguments."""
-    parser = argparse.ArgumentParser(prog="python -m inctrl_core", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m inctrl_core",
+        description="Few-shot anomaly detection from a handful of normal images.",
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in commands:
         module = importlib.import_module(f".commands.{name}", __package__)

@@ -77,6 +77,15 @@ def open_image(source: ImageSource) -> Image.Image:
         raise ImageError(f"{name} is damaged or incomplete; save it again and retry.") from None
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The image files directly inside a folder, by name; not what is hidden, as macOS's copies."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
 def _display_name(source: ImageSource) -> str:
     if isinstance(source, str | os.PathLike):
         name = Path(source).name[:80]

@@ -133,6 +133,35 @@ def test_command_prints_one_json_document_and_draws_the_curve(
     assert "(real weights)" in table and "bank of 2" in table
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("c.foo", "end its name in .png"), ("c.png", "be written")]
+)
+def test_a_curve_that_cannot_be_drawn_takes_no_figures_along(
+    golden_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
+    name: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(benchmark, "MANY", 2)
+    monkeypatch.setattr(benchmark, "CURVE_SHOTS", (1, 2, 4))
+    monkeypatch.setattr(benchmark, "CURVE_BATCHES", (1, 2))
+    (tmp_path / "file").write_bytes(b"")
+    folder = tmp_path if name == "c.foo" else tmp_path / "file"
+    command = ["benchmark", "--model", str(golden_model), "--device", "cpu", "--rounds", "1"]
+    assert main([*command, "--curve", str(folder / name)]) == 1
+    output = capsys.readouterr()
+    assert "bank of 4" in output.out and words in output.err
+
+
+def test_command_knows_a_wrong_comparison_before_it_measures(golden_model: Path, capsys) -> None:
+    command = ["benchmark", "--model", str(golden_model), "--device", "cpu"]
+    assert main([*command, "--compare", "float8"]) == 1
+    output = capsys.readouterr()
+    assert output.out == "" and "There is no precision 'float8'" in output.err
+
+
 def test_command_refuses_an_impossible_bank(golden_model: Path, capsys) -> None:
     assert main(["benchmark", "--model", str(golden_model), "--shots", "17"]) == 1
     assert "use at most 16" in capsys.readouterr().err

@@ -20,14 +20,7 @@ from inctrl_core.backbone import Backbone
 from inctrl_core.errors import InctrlError
 from inctrl_core.experiments import evaluation, report
 from inctrl_core.experiments.datasets import DataError, Subset, load_folders
-from inctrl_core.experiments.evaluation import (
-    SIGNALS,
-    ShotResult,
-    draw_normals,
-    measure,
-    overall,
-    score_subset,
-)
+from inctrl_core.experiments.evaluation import SIGNALS, draw_normals, score_subset
 from inctrl_core.experiments.features import (
     FeatureStore,
     UnreadableImages,
@@ -35,6 +28,7 @@ from inctrl_core.experiments.features import (
 )
 from inctrl_core.experiments.plots import save_plots
 from inctrl_core.experiments.report import mean_and_sd, to_csv, to_document, to_markdown
+from inctrl_core.experiments.results import ShotResult, measure, overall
 from inctrl_core.patch_adapter import PatchAdapter
 from inctrl_core.weights import load_model
 
@@ -227,7 +221,7 @@ def test_another_image_tower_has_features_of_its_own(
 
 def test_a_cache_that_cannot_be_made(golden_detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InctrlError, match="--no-cache"):
+    with pytest.raises(InctrlError, match="name another with --cache"):
         FeatureStore(golden_detector, tmp_path / "file")
 
 
@@ -280,6 +274,18 @@ def test_queries_without_a_mask_are_left_out_of_the_pixels(
     assert len(scores.truth) == scores.patch_maps.shape[2] == 4 + 3
     assert sum(pixels.regions for pixels in scores.truth) == 3
     assert len(scores.anomalous) == 9
+
+
+def test_masks_that_mark_nothing_have_no_pixel_metrics(
+    golden_detector: Detector, subset: Subset
+) -> None:
+    for query in subset.queries:
+        if query.mask:
+            Image.new("L", (56, 48)).save(query.mask)
+    scores = score_subset(golden_detector, FeatureStore(golden_detector, None), subset, (1,), (0,))
+    assert scores.patch_maps is None and scores.truth == ()
+    metrics = measure(scores, golden_detector.config.preprocess.image_size)[0].metrics
+    assert set(metrics) == set(SIGNALS)
 
 
 def test_a_mask_of_another_size_is_named(golden_detector: Detector, subset: Subset) -> None:
@@ -440,10 +446,30 @@ def test_command_skips_unreadable_only_when_told(
     assert json.loads(output.out)["results"][0]["normal"] == 3
 
 
+def test_a_file_that_cannot_be_written_takes_no_table_along(
+    golden_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_dataset(tmp_path / "parts", ("nut",), masks=False)
+    command = ("--data", root, "--model", golden_model, "--shots", 2, "--seeds", 1, "--no-cache")
+    assert evaluate(*command, "--csv", root / "nut" / "test" / "good" / "0.png" / "r.csv") == 1
+    output = capsys.readouterr()
+    assert "| parts | nut | 2 |" in output.out
+    assert "cannot be written" in output.err and output.err.rstrip().endswith("name another.")
+
+
+def test_two_folders_of_one_name_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roots = [make_dataset(tmp_path / place / "parts", ("nut",)) for place in "ab"]
+    assert evaluate("--data", *roots, "--shots", 2) == 1
+    assert "2 of the folders are called 'nut' in 'parts'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "Name what to evaluate on"),
+        (("--dataset", "elpv", "--precision", "half"), "There is no precision 'half'"),
         (("--data", "nowhere-at-all"), "not a folder"),
         (("--dataset", "elpv", "--seeds", 0), "--seeds must be at least 1"),
     ],

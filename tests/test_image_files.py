@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from inctrl_core import ImageError, image_files
-from inctrl_core.image_files import open_image
+from inctrl_core.image_files import images_in, open_image
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -134,3 +134,9 @@ def test_a_bomb_is_refused() -> None:
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     with pytest.raises(ImageError, match="megapixels"):
         open_image(bytes(data))
+
+
+def test_images_in_a_folder_are_those_that_people_see(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "._a.jpg", ".b.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in images_in(tmp_path)] == ["a.jpg", "b.PNG"]

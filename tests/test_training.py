@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from inctrl_core.experiments.episodes import (
     source_pool,
     stack_evidence,
 )
+from inctrl_core.experiments.features import image_tower_digest
 from inctrl_core.experiments.objectives import focal_loss, fusion_loss, ranking_loss
 from inctrl_core.experiments.training import (
     TrainingOptions,
@@ -256,6 +259,53 @@ def test_command_says_what_is_missing(tiny_model, capsys, tmp_path):
     arguments = ["train", "--backbone", str(tiny_model), "--out", str(tmp_path / "o")]
     assert main(arguments) == 1
     assert "--procedural" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--seed", "-1"], "must not be negative"),
+        (["--source-seed", "-1"], "must not be negative"),
+        (["--out", "FILE"], "is a file; name a directory"),
+    ],
+)
+def test_command_refuses_what_would_fail_after_the_encoding(
+    tiny_model, capsys, tmp_path, options, words
+):
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    options = [str(file) if part == "FILE" else part for part in options]
+    arguments = ["train", "--backbone", str(tiny_model), "--out", str(tmp_path / "o")]
+    assert main([*arguments, "--procedural", "9", *options]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_command_skips_unreadable_images_only_when_told(tiny_model, folders, capsys, tmp_path):
+    own = Path(shutil.copytree(folders, tmp_path / "data"))
+    (own / "nut" / "train" / "good" / "0.png").write_bytes(b"x")
+    arguments = ["train", "--backbone", str(tiny_model), "--data", str(own), "--shots", "1"]
+    arguments += ["--epochs", "1", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 1
+    assert "--skip-unreadable" in capsys.readouterr().err
+    assert main([*arguments, "--skip-unreadable"]) == 0
+    assert "nut: skipped 1 unreadable images: 0.png" in capsys.readouterr().err
+
+
+def test_a_cached_pool_has_the_text_signal_of_the_model_that_asks(tiny_model, tmp_path):
+    detector = load_detector(tiny_model, device="cpu")
+    first = source_pool(detector, "procedural", 0, 5, tmp_path)
+    assert torch.equal(
+        first.text_anomaly, source_pool(detector, "procedural", 0, 5, None).text_anomaly
+    )
+    other = load_detector(tiny_model, device="cpu")
+    with torch.no_grad():
+        other.backbone.clip.token_embedding.weight.mul_(-1)
+    assert image_tower_digest(other) == image_tower_digest(detector)
+    again = source_pool(other, "procedural", 0, 5, tmp_path)
+    assert torch.equal(
+        again.text_anomaly, source_pool(other, "procedural", 0, 5, None).text_anomaly
+    )
+    assert not torch.allclose(again.text_anomaly, first.text_anomaly)
 
 
 def test_procedural_pools_come_from_the_cache_and_damage_is_mended(tiny_model, tmp_path):

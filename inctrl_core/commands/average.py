@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="part of the way from no adapter to the mean, 0 to 1 (default: 0.7)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the model is written"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ..devices import PRECISIONS
+from ..devices import pick_precision
 from ..experiments.benchmark import (
     BenchmarkReport,
     compare_precision,
@@ -18,18 +20,27 @@ from ..experiments.benchmark import (
 )
 from ..loading import DEFAULT_MODEL
 from ..prompt_bank import check_shots
+from .options import add_device_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name, directory, or USER/REPO")
-    parser.add_argument("--shots", type=int, default=4, metavar="K", help="normals in the bank")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--precision", help=f"auto, {', '.join(PRECISIONS)}")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="name, directory, or USER/REPO; random weights where its own are not on this "
+        f"computer (default: {DEFAULT_MODEL})",
+    )
+    parser.add_argument(
+        "--shots", type=int, default=4, metavar="K", help="normals in the bank (default: 4)"
+    )
+    add_device_options(parser)
     parser.add_argument(
         "--compare", metavar="PRECISION", help="measure this precision against the other as well"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="how often each row is timed")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="how often each row is timed (default: 7)"
+    )
     parser.add_argument(
         "--curve", type=Path, metavar="FILE.png", help="also draw queries against K and batch"
     )
@@ -41,6 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_shots(arguments.shots)
     model, device, rounds = arguments.model, arguments.device, max(1, arguments.rounds)
     detector, real = load_for_benchmark(model, device, arguments.precision)
+    if arguments.compare:
+        pick_precision(arguments.compare, detector.backbone.device)  # Before minutes of measuring.
     report = run_benchmark(detector, arguments.shots, real_weights=real, rounds=rounds)
     document = report.to_dict()
     if arguments.compare:
@@ -49,20 +62,14 @@ def run(arguments: argparse.Namespace) -> None:
         del other
     if arguments.curve:
         document["curve"] = measure_curve(detector, rounds)
+    sys.stdout.write(json.dumps(document) + "\n" if arguments.json else _table(report, document))
+    sys.stdout.flush()
+    if arguments.curve:
         title = f"{report.model}, {report.device}, {report.precision}, {report.threads} threads"
         save_curve(document["curve"], title, arguments.curve)
-    if arguments.json:
-        sys.stdout.write(json.dumps(document) + "\n")
-        return
-    sys.stdout.write(_table(report))
-    if comparison := document.get("comparison"):
-        sys.stdout.write(
-            f"{comparison['precision']}: bare forward {comparison['ratio']:.2f} x, "
-            f"fused within {comparison['fused_difference']:.4f}\n"
-        )
 
 
-def _table(report: BenchmarkReport) -> str:
+def _table(report: BenchmarkReport, document: Mapping[str, Any]) -> str:
     lines = [
         f"{report.model} ({report.weights} weights), {report.device}, {report.precision}, "
         f"{report.threads} threads, median of {report.rounds}",
@@ -78,4 +85,9 @@ def _table(report: BenchmarkReport) -> str:
     lines.append(f"{report.photos_per_second:.1f} megapixel JPEG files a second, drawn")
     if report.peak_bytes is not None:
         lines.append(f"{report.peak_bytes / 1e9:.2f} GB of memory at most")
+    if comparison := document.get("comparison"):
+        lines.append(
+            f"{comparison['precision']}: bare forward {comparison['ratio']:.2f} x, "
+            f"fused within {comparison['fused_difference']:.4f}"
+        )
     return "\n".join(lines) + "\n"

@@ -19,14 +19,16 @@ from ..weights import fetch_backbone
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("checkpoint", type=Path, metavar="REFERENCE.pyth")
-    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="REFERENCE.pyth", help="one of the authors' checkpoints"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="where the model is written")
     parser.add_argument(
         "--backbone",
         default="ViT-B-16-plus-240",
         metavar="NAME_OR_JSON",
         help="embedded model, open_clip model name, or a JSON file with embed_dim, vision_cfg and "
-        "text_cfg",
+        "text_cfg (default: ViT-B-16-plus-240)",
     )
 
 

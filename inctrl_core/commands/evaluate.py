@@ -17,16 +17,18 @@ from ..experiments.datasets import (
     SETTINGS,
     DataError,
     Subset,
+    check_names,
     check_subset,
     load_classes,
     load_folders,
     without_files,
 )
-from ..experiments.evaluation import ShotResult, SubsetScores, measure, score_subset
+from ..experiments.evaluation import SubsetScores, score_subset
 from ..experiments.features import FeatureStore, default_cache
 from ..experiments.plots import save_plots
 from ..experiments.report import to_csv, to_document, to_draws, to_markdown
-from ..loading import DEFAULT_MODEL, load_detector
+from ..experiments.results import ShotResult, measure
+from .options import add_model_options, load_model_option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,27 +41,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR[,DIR]",
         help="folders in the MVTec layout, or of one folder per class with --setting",
     )
-    data.add_argument("--dataset", nargs="+", default=[], choices=sorted(DATASETS))
+    data.add_argument(
+        "--dataset",
+        nargs="+",
+        default=[],
+        choices=sorted(DATASETS),
+        help="images that a Python package brings",
+    )
     data.add_argument("--setting", choices=SETTINGS, help="semantic anomaly detection on --data")
     data.add_argument("--object", metavar="NAME", help="what the images show, for all subsets")
     data.add_argument(
         "--skip-unreadable", action="store_true", help="leave out images that cannot be read"
     )
-    parser.add_argument("--shots", nargs="+", type=int, default=[2, 4, 8], metavar="K")
-    parser.add_argument("--seeds", type=int, default=5, help="number of draws of normals")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or directory")
+    parser.add_argument(
+        "--shots",
+        nargs="+",
+        type=int,
+        default=[2, 4, 8],
+        metavar="K",
+        help="numbers of normal images (default: 2 4 8)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="number of draws of normals (default: 5)"
+    )
+    add_model_options(parser)
     parser.add_argument(
         "--training-free", action="store_true", help="do without all that is trained"
     )
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where features are kept (default: the user's cache)",
+    )
     parser.add_argument("--no-cache", action="store_true", help="keep no features")
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    output.add_argument("--csv", type=Path, metavar="FILE")
-    output.add_argument("--markdown", type=Path, metavar="FILE")
+    output.add_argument("--csv", type=Path, metavar="FILE", help="every figure, a line each")
+    output.add_argument("--markdown", type=Path, metavar="FILE", help="the table, also to a file")
     output.add_argument("--plot", type=Path, metavar="DIR", help="ROC curves and score histograms")
-    output.add_argument("--draws", type=Path, metavar="FILE", help="which normals were drawn, JSON")
+    output.add_argument("--draws", type=Path, metavar="FILE", help="write which normals were drawn")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -69,12 +90,12 @@ def run(arguments: argparse.Namespace) -> None:
     subsets = find_subsets(arguments)
     for subset in subsets:
         check_subset(subset, max(arguments.shots))
-    detector = load_detector(arguments.model, device=arguments.device)
+    detector = load_model_option(arguments)
     if arguments.training_free:
         detector = detector.training_free()
     store = FeatureStore(detector, _cache_folder(arguments))
     if arguments.skip_unreadable:
-        subsets = [_readable(subset, store) for subset in subsets]
+        subsets = [readable(subset, store) for subset in subsets]
     scored = _score_all(detector, store, subsets, arguments)
     size = detector.config.preprocess.image_size
     results = [result for scores in scored for result in measure(scores, size)]
@@ -97,6 +118,7 @@ def find_subsets(arguments: argparse.Namespace) -> list[Subset]:
         subsets += DATASETS[name](arguments.object)
     if not subsets:
         raise DataError("Name what to evaluate on with --data DIR or --dataset NAME.")
+    check_names(subsets)
     return subsets
 
 
@@ -115,7 +137,8 @@ def _cache_folder(arguments: argparse.Namespace) -> Path | None:
     return arguments.cache or default_cache()
 
 
-def _readable(subset: Subset, store: FeatureStore) -> Subset:
+def readable(subset: Subset, store: FeatureStore) -> Subset:
+    """The subset without the images that cannot be read, which are named on standard error."""
     paths = [*subset.train_normals, *(query.path for query in subset.queries)]
     with tqdm(paths, desc=f"{subset.name}: checking", unit="image") as progress:
         skipped = [path for path in progress if store.unreadable([path])]
@@ -155,6 +178,13 @@ def _write_outputs(
     results: Sequence[ShotResult],
 ) -> None:
     table = to_markdown(detector.name, detector.fusion, results)
+    # First of all, so that a file that cannot be written takes nothing along.
+    if arguments.json:
+        document = to_document(detector.name, detector.fusion, arguments.seeds, results)
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        sys.stdout.write(table)
+    sys.stdout.flush()
     if arguments.csv:
         write_text(arguments.csv, to_csv(results))
     if arguments.markdown:
@@ -163,11 +193,6 @@ def _write_outputs(
         write_text(arguments.draws, json.dumps(to_draws(scored), indent=1) + "\n")
     for scores in scored if arguments.plot else ():
         save_plots(scores, detector.name, arguments.plot)
-    if arguments.json:
-        document = to_document(detector.name, detector.fusion, arguments.seeds, results)
-        sys.stdout.write(json.dumps(document) + "\n")
-    else:
-        sys.stdout.write(table)
 
 
 def write_text(path: Path, text: str) -> None:

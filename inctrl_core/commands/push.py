@@ -15,8 +15,8 @@ from ..weights import WEIGHTS_FILE, load_model
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("directory", type=Path, metavar="DIR")
-    parser.add_argument("repo", metavar="USER/REPO")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a model's")
+    parser.add_argument("repo", metavar="USER/REPO", help="made where it does not exist yet")
     parser.add_argument("--private", action="store_true", help="make the repository private")
 
 

@@ -8,39 +8,28 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..devices import PRECISION_VARIABLE, PRECISIONS
 from ..errors import ImageError, name_some
-from ..image_files import IMAGE_SUFFIXES
-from ..loading import DEFAULT_MODEL, load_detector
+from ..image_files import images_in
 from ..preprocessing import other_proportions
+from .options import add_model_options, load_model_option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("--normal", nargs="+", type=Path, required=True, metavar="DIR_OR_FILE")
-    parser.add_argument("--query", nargs="+", type=Path, required=True, metavar="DIR_OR_FILE")
-    parser.add_argument("--object", default="object", metavar="NAME", help="what the images show")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name, directory, or USER/REPO")
-    parser.add_argument("--revision", help="branch, tag or commit of USER/REPO")
-    parser.add_argument("--heads", metavar="DIR_OR_REPO", help="use the heads of another model")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    many = {"nargs": "+", "type": Path, "required": True, "metavar": "DIR_OR_FILE"}
+    parser.add_argument("--normal", help="1 to 16 images without defects, or their folder", **many)
+    parser.add_argument("--query", help="images to score, or their folder", **many)
     parser.add_argument(
-        "--precision",
-        help=f"auto, {', '.join(PRECISIONS)}; float32 unless {PRECISION_VARIABLE} is set",
+        "--object", default="object", metavar="NAME", help="what they show, such as 'metal nut'"
     )
+    add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Scores every query and prints one line, or one JSON entry, for each."""
     normals, queries = list_images(arguments.normal), list_images(arguments.query)
-    detector = load_detector(
-        arguments.model,
-        arguments.device,
-        precision=arguments.precision,
-        revision=arguments.revision,
-        heads=arguments.heads,
-    )
+    detector = load_model_option(arguments)
     bank = detector.build_bank(normals, arguments.object)
     scores = detector.score(queries, bank)
     apart = [
@@ -84,7 +73,7 @@ def list_images(paths: Iterable[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        inside = images_in(path)
         if not inside:
             raise ImageError(f"'{path.name}' holds no images; name a folder that does.")
         found += inside

@@ -19,7 +19,7 @@ from ..detector import Detector
 from ..errors import InctrlError
 from ..experiments.adapter_training import AdapterOptions, train_adapter
 from ..experiments.curves import save_curves
-from ..experiments.datasets import DataError, Subset, load_folders, load_textile
+from ..experiments.datasets import DataError, Subset, check_names, load_folders, load_textile
 from ..experiments.episodes import SOURCES, source_pool, subset_pools
 from ..experiments.features import FeatureStore, default_cache, image_tower_digest
 from ..experiments.patch_pools import source_patches, subset_patches
@@ -28,7 +28,7 @@ from ..experiments.training_run import CHECKPOINT_FILE
 from ..loading import DEFAULT_MODEL, find_model, load_detector
 from ..tensor_files import read_tensors
 from ..weights import ADAPTER, ADAPTER_PREFIX, HEADS_PREFIX, WEIGHTS_FILE, add_prefix, save_model
-from .evaluate import split_paths
+from .evaluate import readable, split_paths
 
 CURVES_FILE = "training.png"
 
@@ -38,7 +38,50 @@ Options = TypeVar("Options", TrainingOptions, AdapterOptions)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     defaults, adapter = TrainingOptions(), AdapterOptions()
-    data = parser.add_argument_group("data")
+    _add_data_options(parser.add_argument_group("data"))
+    parser.add_argument(
+        "--backbone",
+        default=DEFAULT_MODEL,
+        metavar="MODEL",
+        help=f"whose backbone is used: name, directory, or USER/REPO (default: {DEFAULT_MODEL})",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the model is written"
+    )
+    parser.add_argument(
+        "--form",
+        choices=("calibrated", "reference", ADAPTER),
+        default=defaults.form,
+        help="heads of this form, or the patch adapter that comes before them",
+    )
+    parser.add_argument(
+        "--shots",
+        nargs="+",
+        type=int,
+        metavar="K",
+        help=f"normal images in an episode (heads: {_spoken(defaults.shots)}; adapter: "
+        f"{_spoken(adapter.shots)})",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        help=f"of {defaults.steps} batches for heads (default: {defaults.epochs}), of "
+        f"{adapter.steps} for the adapter (default: {adapter.epochs})",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=defaults.seed, help="of the training (default: 0)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where a run into --out ended")
+    parser.add_argument("--device", default="auto", help="where the backbone computes")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where features are kept (default: the user's cache)",
+    )
+
+
+def _add_data_options(data: argparse._ArgumentGroup) -> None:
     data.add_argument(
         "--data",
         nargs="+",
@@ -62,35 +105,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--textile", action="store_true", help="the textile images of conformal-clip-data"
     )
-    parser.add_argument("--backbone", default=DEFAULT_MODEL, help="model whose backbone is used")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument(
-        "--form",
-        choices=("calibrated", "reference", ADAPTER),
-        default=defaults.form,
-        help="heads of this form, or the patch adapter that comes before them",
+    data.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out images that cannot be read"
     )
-    parser.add_argument(
-        "--shots",
-        nargs="+",
-        type=int,
-        metavar="K",
-        help=f"prompts in an episode (heads: {_spoken(defaults.shots)}; adapter: "
-        f"{_spoken(adapter.shots)})",
-    )
-    parser.add_argument(
-        "--epochs", type=int, help=f"(heads: {defaults.epochs}; adapter: {adapter.epochs})"
-    )
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the training")
-    parser.add_argument("--resume", action="store_true", help="go on where a run into --out ended")
-    parser.add_argument("--device", default="auto", help="where the backbone computes")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains, and writes the model directory with its record and curves."""
     subsets = _find_subsets(arguments)
     detector = load_detector(arguments.backbone, device=arguments.device)
+    if arguments.skip_unreadable:
+        store = FeatureStore(detector, None)
+        subsets = [readable(subset, store) for subset in subsets]
     train = _train_adapter if arguments.form == ADAPTER else _train_heads
     config, tensors, prefixes = train(detector, subsets, arguments)
     write_model(arguments, config, tensors, prefixes)
@@ -222,6 +248,11 @@ def _find_subsets(arguments: argparse.Namespace) -> list[Subset]:
     subsets = [s for folder in split_paths(arguments.data) for s in load_folders(folder)]
     if arguments.textile:
         subsets += load_textile()
+    check_names(subsets)
+    if min(arguments.seed, arguments.source_seed) < 0:
+        raise InctrlError("--seed and --source-seed must not be negative.")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise InctrlError(f"{arguments.out} is a file; name a directory with --out.")
     made = [getattr(arguments, source) for source in SOURCES]
     if min(made) < 0 or (arguments.epochs is not None and arguments.epochs < 1):
         raise InctrlError("Numbers of classes must not be negative, and --epochs at least 1.")

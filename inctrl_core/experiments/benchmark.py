@@ -26,6 +26,7 @@ from ..patch_adapter import PatchAdapter
 from ..preprocessing import preprocess
 from ..prompt_bank import PromptBank
 from ..text_prompts import build_prompts
+from .figure_files import save_figure
 from .timing import Row, Task, peak_memory, time_tasks
 
 MANY = 32
@@ -76,7 +77,7 @@ def load_for_benchmark(
 ) -> tuple[Detector, bool]:
     """A detector with its weights where they are on this computer, else with random ones.
 
-    Nothing is downloaded: what a pass costs does not depend on the weights.
+    No weights of a Hub backbone are downloaded: what a pass costs does not depend on them.
 
     Returns:
         The detector, and whether its weights are the real ones.
@@ -203,7 +204,11 @@ def measure_curve(detector: Detector, rounds: int = 5) -> dict[str, dict[int, fl
 
 
 def save_curve(curve: dict[str, dict[int, float]], title: str, path: Path) -> None:
-    """Draws the result of :func:`measure_curve` as a PNG file."""
+    """Draws the result of :func:`measure_curve` as a PNG file.
+
+    Raises:
+        InctrlError: It cannot be written.
+    """
     from matplotlib.figure import Figure  # Slow to import, and only this needs it.
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -217,7 +222,7 @@ def save_curve(curve: dict[str, dict[int, float]], title: str, path: Path) -> No
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("ms per query")
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _tasks(

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..errors import InctrlError
+from .figure_files import save_figure
 
 
 def save_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -37,7 +37,4 @@ def save_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     for axes in (left, right):
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise InctrlError(f"{path} cannot be written ({error.strerror}).") from error
+    save_figure(figure, path)

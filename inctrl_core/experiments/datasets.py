@@ -7,6 +7,7 @@ dataset means the same on every machine.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,7 +16,7 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 from ..errors import InctrlError
-from ..image_files import IMAGE_SUFFIXES
+from ..image_files import images_in
 
 ONE_VS_ALL = "one-vs-all"
 MULTI_CLASS = "multi-class"
@@ -205,6 +206,20 @@ def split_normals(paths: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, 
     return tuple(train), tuple(test)
 
 
+def check_names(subsets: Sequence[Subset]) -> None:
+    """Refuses two subsets of one name, which no table or picture could tell apart.
+
+    Raises:
+        DataError: Names them.
+    """
+    for (dataset, name), count in Counter((s.dataset, s.name) for s in subsets).items():
+        if count > 1:
+            raise DataError(
+                f"{count} of the folders are called '{name}' in '{dataset}'; rename one, or give "
+                "each only once."
+            )
+
+
 def check_subset(subset: Subset, shots: int) -> None:
     """Makes sure that ``subset`` can be evaluated with ``shots`` normals.
 
@@ -243,11 +258,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist; a dataset needs this folder of images.")
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    found = images_in(folder)
     if not found:
         raise DataError(f"{folder} holds no images; add some or remove the folder.")
     return tuple(found)

@@ -211,13 +211,15 @@ def source_pool(
     place = None if folder is None else folder / pool_file(source, seed, index)
     tensors = None if place is None else read_cached(place)
     if tensors is not None:
-        return Pool(source, str(index), **tensors)
+        text = _text_signal(detector, tensors["embeddings"], "object")
+        return Pool(source, str(index), text_anomaly=text, **tensors)
     images, labels = class_images(source, seed, index)
     features = detector.encode(images).features
-    text = _text_signal(detector, features, "object")
+    text = _text_signal(detector, features.embeddings, "object")
     pool = build_pool((source, str(index)), features, labels, REFERENCES, text)
     if place is not None:
-        names = ("table", "embeddings", "text_anomaly", "anomalous")
+        # Not the text signal: the cache is the image tower's, and models share it.
+        names = ("table", "embeddings", "anomalous")
         write_cached(place, {name: getattr(pool, name) for name in names})
     return pool
 
@@ -231,7 +233,9 @@ def pool_file(source: str, seed: int, index: int) -> str:
 def subset_pools(
     detector: Detector, subset: Subset, store: FeatureStore, rng: np.random.Generator
 ) -> list[Pool]:
-    """Pools of one subset of a dataset on disk; together they use each anomalous image once.
+    """Pools of one subset of a dataset on disk; none of them shares an anomalous image.
+
+    Of more than ``MAX_POOLS * ANOMALIES`` anomalous images a random part is used.
 
     Raises:
         DataError: There are fewer than two normals or no anomalous image.
@@ -239,7 +243,7 @@ def subset_pools(
     pools = []
     for paths, labels, references in subset_images(subset, rng):
         features = store.load(paths).features
-        text = _text_signal(detector, features, subset.object_name)
+        text = _text_signal(detector, features.embeddings, subset.object_name)
         name = (subset.dataset, subset.name)
         pools.append(build_pool(name, features, labels, references, text))
     return pools
@@ -270,9 +274,10 @@ def subset_images(
         yield normals + chosen, [False] * len(normals) + [True] * len(chosen), references
 
 
-def _text_signal(detector: Detector, features: ImageFeatures, object_name: str) -> Tensor:
+def _text_signal(detector: Detector, embeddings: Tensor, object_name: str) -> Tensor:
     text = detector.encode_prompts(build_prompts(object_name))
-    return text_anomaly(features.embeddings, text.normal_prototype, text.anomaly_prototype)
+    prototypes = text.normal_prototype, text.anomaly_prototype
+    return text_anomaly(embeddings.to(detector.backbone.device), *prototypes).float().cpu()
 
 
 def read_cached(place: Path) -> dict[str, Tensor] | None:

@@ -1,4 +1,4 @@
-"""The few-shot protocol of the paper: draws of normals, scores of all queries, their metrics.
+"""The few-shot protocol of the paper: draws of normals, and scores of all queries against each.
 
 Every query is loaded once. Its distances to each drawn normal alone are computed once; every draw
 and every number of shots then follows by a minimum, which gives exactly the detector's own scores.
@@ -6,6 +6,7 @@ and every number of shots then follows by a minimum, which gives exactly the det
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,22 +26,12 @@ from ..residuals import nearest_per_normal
 from ..text_prompts import build_prompts, clean_object_name
 from .datasets import Query, Subset, check_subset
 from .features import FeatureStore, UnreadableImages
-from .metrics import (
-    NO_DEFECT,
-    DefectPixels,
-    crop_mask,
-    defect_pixels,
-    image_metrics,
-    pixel_metrics,
-)
+from .metrics import NO_DEFECT, DefectPixels, crop_mask, defect_pixels
 
 SIGNALS = ("fused", "patch_max", "image_residual", "text_anomaly", "holistic")
-MAP_SIGNAL = "patch_map"
 QUERY_BATCH = 32
 # Normals whose distances to a batch of queries are held at once.
 NORMAL_BATCH = 8
-
-Metrics = dict[str, dict[str, tuple[float, ...]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,28 +58,6 @@ class SubsetScores:
     signals: dict[str, np.ndarray]
     patch_maps: np.ndarray | None
     truth: tuple[DefectPixels, ...]
-
-
-@dataclass(frozen=True)
-class ShotResult:
-    """Metrics of one subset at one number of shots.
-
-    Attributes:
-        dataset: Name of the dataset.
-        subset: Name of the subset.
-        shots: K.
-        normal: Number of normal queries.
-        anomalous: Number of anomalous queries.
-        metrics: Signal -> metric -> one value per seed. Images have "auroc" and "ap" under each of
-            ``SIGNALS``, pixels "pixel_auroc" and "aupro" under ``MAP_SIGNAL``.
-    """
-
-    dataset: str
-    subset: str
-    shots: int
-    normal: int
-    anomalous: int
-    metrics: Metrics
 
 
 def draw_normals(count: int, shots: int, seed: int) -> tuple[int, ...]:
@@ -160,54 +129,6 @@ def score_subset(
     return SubsetScores(subset, shots, tuple(seeds), draws, anomalous, signals, maps, truth)
 
 
-def measure(scores: SubsetScores, image_size: int) -> list[ShotResult]:
-    """Metrics of every number of shots, one value per seed.
-
-    Args:
-        scores: Of :func:`score_subset`.
-        image_size: Side of the crop that the model saw, pixels.
-    """
-    results = []
-    for k, shots in enumerate(scores.shots):
-        metrics: Metrics = {
-            name: _per_seed([image_metrics(scores.anomalous, row) for row in values[k]])
-            for name, values in scores.signals.items()
-        }
-        if scores.patch_maps is not None:
-            metrics[MAP_SIGNAL] = _per_seed(
-                [pixel_metrics(maps, scores.truth, image_size) for maps in scores.patch_maps[k]]
-            )
-        count = int(scores.anomalous.sum())
-        subset = scores.subset
-        normal = len(scores.anomalous) - count
-        results.append(ShotResult(subset.dataset, subset.name, shots, normal, count, metrics))
-    return results
-
-
-def overall(results: Sequence[ShotResult]) -> dict[int, Metrics]:
-    """Mean over subsets, seed by seed, at every number of shots.
-
-    A metric that only some subsets have is the mean over those.
-    """
-    merged: dict[int, Metrics] = {}
-    for shots in sorted({result.shots for result in results}):
-        found: dict[str, dict[str, list[tuple[float, ...]]]] = {}
-        for result in results:
-            if result.shots != shots:
-                continue
-            for signal, metrics in result.metrics.items():
-                for metric, values in metrics.items():
-                    found.setdefault(signal, {}).setdefault(metric, []).append(values)
-        merged[shots] = {
-            signal: {
-                metric: tuple(float(v) for v in np.mean(rows, axis=0))
-                for metric, rows in metrics.items()
-            }
-            for signal, metrics in found.items()
-        }
-    return merged
-
-
 class _DrawnNormals:
     """The normals of all draws of a subset, each held once, and a bank for every draw."""
 
@@ -231,6 +152,9 @@ class _DrawnNormals:
         for draw in self._draws:
             boxes = [encoded.crop_boxes[i] for i in draw]
             largest = build_prompt_bank(name, self._features[draw], text, boxes)
+            # Its patches are read from the common table; a copy for each bank would add up.
+            embeddings = ImageFeatures(largest.features.embeddings, ())
+            largest = dataclasses.replace(largest, features=embeddings)
             self._banks.append([largest.subset(range(count)) for count in shots])
 
     @torch.inference_mode()
@@ -299,11 +223,16 @@ def _known_places(
     boxes: Sequence[CropBox],
     config: PreprocessConfig,
 ) -> tuple[tuple[DefectPixels, ...], np.ndarray | None]:
-    """Truth and maps of the normal queries and of those with a mask."""
+    """Truth and maps of the normal queries and of those with a mask.
+
+    None where no mask marks anything that the model sees: there is nothing to find.
+    """
     if maps is None:
         return (), None
     kept = [i for i, query in enumerate(subset.queries) if query.mask or not query.anomalous]
     truth = tuple(_truth(subset.queries[i], boxes[i], config) for i in kept)
+    if not any(len(pixels.index) for pixels in truth):
+        return (), None
     return truth, maps[:, :, kept]
 
 
@@ -314,7 +243,3 @@ def _truth(query: Query, crop_box: CropBox, config: PreprocessConfig) -> DefectP
         return defect_pixels(crop_mask(open_image(query.mask), config, crop_box))
     except ImageError as error:
         raise ImageError(f"{query.mask}: {error}") from error
-
-
-def _per_seed(rows: Sequence[dict[str, float]]) -> dict[str, tuple[float, ...]]:
-    return {metric: tuple(row[metric] for row in rows) for metric in rows[0]}

@@ -187,7 +187,7 @@ def _read(place: Path | None) -> dict[str, Tensor] | None:
 def _cache_error(directory: Path, error: OSError) -> InctrlError:
     return InctrlError(
         f"The feature cache {directory} cannot be written ({error.strerror}); "
-        "name another with --cache or use --no-cache."
+        "name another with --cache."
     )
 
 

@@ -197,7 +197,10 @@ def _material_rows(
     class_of: Mapping[str, int],
     rows: Tensor,
 ) -> Iterable[tuple[str, Tensor]]:
-    """Yields words such as "metal" and "leather" that occur in definitions but are no entry."""
+    """Yields words such as "metal" and "leather" that occur in definitions but name no class.
+
+    A few of them ("gas", "ivory") were yielded as inherited names before, with other rows.
+    """
     mentioned: dict[str, set[int]] = defaultdict(set)
     for label, index in class_of.items():
         for word in _WORD.findall(entries[label][1]):

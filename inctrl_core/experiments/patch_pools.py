@@ -94,7 +94,7 @@ def source_patches(
 def subset_patches(
     subset: Subset, store: FeatureStore, rng: np.random.Generator
 ) -> list[PatchPool]:
-    """Pools of one subset of a dataset on disk; together they use each anomalous image once.
+    """Pools of one subset of a dataset on disk, of the images of :func:`.episodes.subset_images`.
 
     Raises:
         DataError: There are fewer than two normals or no anomalous image.

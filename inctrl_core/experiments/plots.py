@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ..errors import InctrlError
 from .evaluation import SIGNALS, SubsetScores
+from .figure_files import save_figure
 
 # Colours told apart by colour-blind readers (Okabe and Ito's palette).
 COLOURS = dict(zip(SIGNALS, ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#7F7F7F"), strict=True))
@@ -20,7 +20,6 @@ NORMAL_COLOUR, ANOMALOUS_COLOUR = "#0072B2", "#D55E00"
 HISTOGRAM_SIGNALS = ("fused", "patch_max")
 FALSE_POSITIVES = np.linspace(0.0, 1.0, 201)
 PANEL = 3.6  # Inches.
-DPI = 150
 
 
 def save_plots(scores: SubsetScores, model: str, folder: Path) -> list[Path]:
@@ -48,11 +47,7 @@ def save_plots(scores: SubsetScores, model: str, folder: Path) -> list[Path]:
         ("scores", histogram_figure(scores, title)),
     ):
         path = folder / f"{stem}-{kind}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=DPI)
-        except OSError as error:
-            raise InctrlError(f"{path} cannot be written ({error.strerror}).") from error
+        save_figure(figure, path)
         written.append(path)
     return written
 

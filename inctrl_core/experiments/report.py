@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .evaluation import MAP_SIGNAL, SIGNALS, Metrics, ShotResult, SubsetScores, overall
+from .evaluation import SIGNALS, SubsetScores
+from .results import MAP_SIGNAL, Metrics, ShotResult, overall
 
 METRIC_TITLES = {
     "auroc": "AUROC",

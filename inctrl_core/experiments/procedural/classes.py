@@ -57,7 +57,11 @@ class ProceduralClass:
         return to_image(vary(self._recipe(rng).render(rng), self.variation, rng))
 
     def anomalous(self, number: int) -> tuple[Image.Image, str]:
-        """Bad image ``number`` and the name of its kind of anomaly."""
+        """Bad image ``number`` and the name of its kind of anomaly.
+
+        About one in 20 can hardly be seen: where every attempt at a defect failed, and where the
+        class's own mutation changes little. Training bears with them as with wrong labels.
+        """
         rng = self._generator(1, number)
         recipe = self._recipe(rng)
         kind = str(rng.choice(STRUCTURAL if rng.random() < STRUCTURAL_SHARE else self.kinds))
