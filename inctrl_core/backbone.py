@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -25,18 +24,14 @@ from .config import BackboneConfig
 from .devices import keep_float32_exact, run_in_batches, start_core_threads
 from .errors import ModelError
 from .patch_adapter import PatchAdapter
-from .prompt_tree import build_prompt_trees
 from .residuals import resample_to_grid
 from .same_padding import pad_in_convolutions
+from .text_tower import TextTower
 
 IMAGE_BATCH = 16  # Crops in one forward pass; more is no faster and only takes memory.
 # On a CPU a batch gains less than a tenth, and alone an image's result is the same bit for bit
 # whatever it is scored with.
 CPU_IMAGE_BATCH = 1
-TREE_CAPACITY = 192  # Tokens; larger trees share little more, and their attention grows faster.
-# One tree is a matrix; of more, torch's attention copies its weights for each position of them.
-TREE_BATCH = 1
-TEXT_BATCH = 16
 # What open_clip, timm and torch raise over an architecture that is none.
 _CANNOT_BUILD = (
     ArithmeticError,
@@ -159,7 +154,8 @@ class Backbone:
         if _is_convolutional(config):
             # Convolutions are faster with the channels of a pixel side by side.
             self._tower.to(memory_format=torch.channels_last)
-        self._tokenizer = SimpleTokenizer(context_length=clip.context_length)
+        heads = int(config.architecture["text_cfg"].get("heads", 8))
+        self._text = TextTower(self._clip, heads)
         self.patch_adapter = _frozen(patch_adapter, self.device)
         self._passes = start_core_threads(len(config.image_sizes)) if on_cpu else None
 
@@ -197,25 +193,9 @@ class Backbone:
             tuple(torch.cat(depth) for depth in depths),
         )
 
-    @torch.inference_mode()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeds N prompts.
-
-        The context is cut to what matters, and what prompts begin with in common is computed once
-        (:mod:`inctrl_core.prompt_tree`); both are exact for a causal text transformer that reads
-        its result at the end token. Any other has its full context.
-
-        Returns:
-            float32 [N, E], rows of unit length.
-        """
-        tokens = self._tokenizer(list(prompts))
-        clip = self._clip
-        if clip.attn_mask is None or clip.text_pool_type != "argmax":
-            parts = run_in_batches(clip.encode_text, tokens.to(self.device), TEXT_BATCH)
-            return F.normalize(torch.cat(parts).float(), dim=-1)
-        ends = tokens.argmax(dim=1).tolist()  # The end token has the highest id.
-        rows = [row[: end + 1] for row, end in zip(tokens.tolist(), ends, strict=True)]
-        return F.normalize(self._encode_trees(rows).float(), dim=-1)
+        """Embeds N prompts: float32 [N, E], rows of unit length."""
+        return self._text.encode(prompts)
 
     def views(self, crops: Tensor) -> list[Tensor]:
         """The crops [B, 3, S, S] at each of ``config.image_sizes``, or just as they are."""
@@ -282,28 +262,6 @@ class Backbone:
             for depth in output["image_intermediates"]
         )
         return patches if self.patch_adapter is None else self.patch_adapter(patches)
-
-    def _encode_trees(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        # open_clip's encode_text knows neither a shorter context nor a mask per prompt; these are
-        # its steps.
-        clip, device = self._clip, self.device
-        trees = build_prompt_trees(rows, TREE_CAPACITY)
-        heads = int(self.config.architecture["text_cfg"].get("heads", 8))
-
-        def encode(indices: Tensor) -> Tensor:
-            x = clip.token_embedding(trees.tokens[indices].to(device))
-            x = x + clip.positional_embedding[trees.positions[indices].to(device)]
-            hidden = ~trees.visible[indices].repeat_interleave(heads, dim=0).to(device)
-            mask = torch.zeros(hidden.shape, dtype=x.dtype, device=device)
-            return clip.transformer(x, attn_mask=mask.masked_fill_(hidden, float("-inf")))
-
-        x = torch.cat(run_in_batches(encode, torch.arange(len(trees.tokens)), TREE_BATCH))
-        tree, place = trees.ends.to(device).unbind(dim=1)
-        x = clip.ln_final(x[tree, place])
-        projection = clip.text_projection
-        if projection is None:
-            return x
-        return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
 def _frozen(adapter: PatchAdapter | None, device: torch.device) -> PatchAdapter | None:

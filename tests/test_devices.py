@@ -1,4 +1,4 @@
-"""Devices, precisions, memory that runs out, and trees of prompts."""
+"""Devices, precisions, and memory that runs out."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from inctrl_core import Detector, InctrlError, devices, load_detector
 from inctrl_core.backbone import Backbone, build_clip
-from inctrl_core.config import BackboneConfig
 from inctrl_core.devices import gpu_task, pick_device, pick_precision, run_in_batches
-from inctrl_core.prompt_tree import build_prompt_trees
-from inctrl_core.text_prompts import build_prompts
 
 GOLDEN = Path(__file__).parent / "golden"
 QUERIES = [GOLDEN / f"query_{i}.png" for i in range(3)]
@@ -183,44 +179,6 @@ def test_bfloat16_stays_close(golden_model: Path, golden_detector: Detector) -> 
     for one, other in zip(exact, close, strict=True):
         assert other.fused == pytest.approx(one.fused, abs=0.01)
     assert any(one.fused != other.fused for one, other in zip(exact, close, strict=True))
-
-
-@pytest.mark.parametrize("name", ["candle", "metal nut", "horse", "a b c d e f g h i j"])
-def test_trees_of_prompts_give_what_encode_text_gives(golden_detector: Detector, name: str) -> None:
-    backbone, prompts = golden_detector.backbone, build_prompts(name)
-    strings = list(prompts.normal + prompts.anomaly)[::9] + ["", "photo " * 100]
-    with torch.inference_mode():
-        whole = backbone.clip.encode_text(backbone._tokenizer(strings))
-    assert torch.allclose(
-        backbone.encode_text(strings), F.normalize(whole, dim=-1), rtol=0, atol=1e-6
-    )
-
-
-@pytest.mark.parametrize(
-    "special", [{"no_causal_mask": True}, {"pool_type": "last"}, {"pool_type": "first"}]
-)
-def test_other_text_transformers_have_their_full_context(special: dict) -> None:
-    text = {"context_length": 20, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-    vision = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
-    config = BackboneConfig(
-        {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text | special}, (0,)
-    )
-    torch.manual_seed(0)
-    backbone = Backbone(build_clip(config), config)
-    strings = ["a photo of a nut", "a nut"]
-    with torch.inference_mode():
-        whole = backbone.clip.encode_text(backbone._tokenizer(strings))
-    assert torch.allclose(backbone.encode_text(strings), F.normalize(whole, dim=-1), atol=1e-6)
-
-
-def test_tree_holds_every_prompt_as_a_path() -> None:
-    prompts = [[5, 1, 2], [5, 1, 3, 4], [5, 9], [5, 1, 2], [7, 7, 7, 7, 7, 7, 7]]
-    trees = build_prompt_trees(prompts, capacity=6)
-    for prompt, (tree, end) in zip(prompts, trees.ends.tolist(), strict=True):
-        places = trees.visible[tree, end].nonzero().flatten()
-        order = trees.positions[tree, places].argsort()
-        assert trees.tokens[tree, places[order]].tolist() == prompt
-    assert trees.tokens.shape == (2, 7)  # The shared beginnings fit in one tree of 6.
 
 
 def test_weights_left_out_are_all_filled(golden_detector: Detector, golden_model: Path) -> None:

@@ -18,6 +18,7 @@ FLOORS = {
     "inctrl_core.score": 0,
     "inctrl_core.text_prompts": 0,
     "inctrl_core.prompt_tree": 0,
+    "inctrl_core.text_tower": 0,
     "inctrl_core.perturbations": 0,
     "inctrl_core.residuals": 0,
     "inctrl_core.image_files": 0,
