@@ -86,26 +86,18 @@ def serve(arguments: argparse.Namespace) -> int:
     from inctrl_core.devices import keep_freed_memory
     from inctrl_core.errors import InctrlError
     from inctrl_core.ui.examples import load_examples
-    from inctrl_core.ui.guard import guard
     from inctrl_core.ui.models import ModelRegistry, find_sources
-    from inctrl_core.ui.page import build_page, launch_options
+    from inctrl_core.ui.page import build_page, launch_page
 
     keep_freed_memory()
     try:
         registry = ModelRegistry(find_sources(arguments.model), arguments.device)
+        page = build_page(registry, load_examples(), tools=arguments.mcp)
+        where = {"server_name": arguments.host, "server_port": arguments.port}
+        launch_page(page, share=arguments.share, mcp_server=arguments.mcp, **where)
     except InctrlError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    page = build_page(registry, load_examples(), tools=arguments.mcp)
-    page.launch(
-        server_name=arguments.host,
-        server_port=arguments.port,
-        share=arguments.share,
-        mcp_server=arguments.mcp,
-        prevent_thread_lock=True,
-        **launch_options(),
-        **guard(page, addresses=arguments.mcp),
-    )
     registry.warm_up()
     page.block_thread()
     return 0

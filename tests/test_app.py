@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -323,6 +325,36 @@ class TestSession:
         assert result.query.crop_box[3] == pytest.approx(height, abs=1)
 
 
+def gallery(paths) -> list[dict]:
+    return [{"image": {"path": str(path)}} for path in paths]
+
+
+class TestOneMoreNormal:
+    def test_the_form_follows_whatever_its_files_are_called(self, registry, scored, tmp_path):
+        handlers = InspectHandlers(registry, {})
+        copies = [shutil.copy(path, tmp_path / f"{i}.png") for i, path in enumerate(NORMALS)]
+        larger, notice, form = handlers.toggle_normal(scored, gallery(copies))
+        assert notice == "" and form == [*map(str, NORMALS), str(QUERY)]
+        copies.append(shutil.copy(QUERY, tmp_path / "query.jpg"))
+        back, notice, form = handlers.toggle_normal(larger, gallery(copies))
+        assert notice == "" and form == list(map(str, NORMALS))
+        assert back.score.fused == scored.score.fused
+
+    def test_other_normals_in_the_form_stay_and_the_result_too(self, registry, scored):
+        handlers = InspectHandlers(registry, {})
+        for others in (NORMALS[:3], NORMALS[::-1], [*NORMALS, QUERY], ["gone.png"] * 4):
+            kept, notice, form = handlers.toggle_normal(scored, gallery(others))
+            assert kept == form == gr.skip() and "press Score again" in notice
+
+    def test_after_an_error_the_last_result_stays(self, registry, scored):
+        handlers = InspectHandlers(registry, {})
+        answer = handlers.score_form(
+            gallery(NORMALS), {"path": "gone.png"}, "lawn", DEFAULT_MODEL, scored
+        )
+        assert "does not exist" in answer[1]
+        assert [answer[0], *answer[2:]] == [gr.skip()] * 5
+
+
 class TestExpiry:
     def test_controls_of_an_expired_result_say_so(self, registry):
         handlers = InspectHandlers(registry, load_examples())
@@ -331,6 +363,22 @@ class TestExpiry:
 
 
 class TestCommandLine:
+    def test_a_port_in_use_is_told_in_a_sentence(self, capsys):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            assert app.main(["--port", str(taken.getsockname()[1])]) == 1
+        said = capsys.readouterr().err
+        assert "error: The page cannot listen on port" in said and "Traceback" not in said
+
+    def test_models_of_one_name_are_refused(self, tmp_path, monkeypatch):
+        paths = [str(tmp_path / place / "best") for place in "ab"]
+        with pytest.raises(ModelError, match="would both be called 'best'"):
+            find_sources(paths)
+        monkeypatch.chdir(tmp_path)
+        assert list(find_sources(["."]))[0] == tmp_path.name
+        assert list(find_sources([paths[0]] * 2))[0] == "best"
+
     def test_the_entry_point_stays_small(self):
         assert len(Path(app.__file__).read_text().splitlines()) < 120
 

@@ -153,6 +153,8 @@ def test_a_frame_becomes_a_normal_until_there_is_no_room(handlers, washer, frame
 
 
 def test_the_example_shows_all_its_queries(handlers, washer):
-    normals, name, answer = handlers.open_example()
+    normals, query, name, shown, answer = handlers.open_example()
     assert len(normals) == len(washer.normals) and name == washer.object_name
+    # The tab Inspect finds one of the same images, and what is true of it.
+    assert query == str(washer.queries[washer.cover].path) and washer.title in shown
     assert len(json.loads(answer)["example"]) == len(washer.queries)

@@ -13,7 +13,8 @@ from .batch_table import ON_LOAD as TABLE_ON_LOAD
 from .downloads import DOWNLOAD
 from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared
-from .inspect import SHOWN, InspectTab
+from .inspect import InspectTab
+from .scripts import SHOWN
 
 WELCOME = (
     '<div class="ic-welcome"><h2>Which of these are unlike the others?</h2><p>Add normal images in '
@@ -85,7 +86,7 @@ class BatchTab:
         filled = self.gallery.click(
             self.handlers.fill_example,
             None,
-            [self.form.normals, self.form.object_name, self.files],
+            [*self.inspect.filled, self.files],
             show_progress="hidden",
             api_visibility="private",
         )

@@ -17,7 +17,7 @@ from ..errors import InctrlError
 from .batch_job import BatchJob, files_problem, match_example, start_job
 from .batch_table import histogram_html, progress_html, summary_html, table_html
 from .downloads import new_file
-from .examples import ExampleSet, pick_query, queries_html
+from .examples import ExampleSet, fill_form, pick_query, queries_html
 from .form import UploadedFiles, UploadedGallery, check_normals, file_path, gallery_paths
 from .handlers import download_progress
 from .markup import error_html
@@ -40,17 +40,13 @@ class BatchHandlers:
         self.run = ModelRunner(registry)
         self.examples = examples
 
-    def fill_example(self, event: gr.EventData) -> tuple[list[str], str, list[str]]:
-        """Fills in the normals, the name and all queries of the example that was chosen."""
+    def fill_example(self, event: gr.EventData) -> tuple[list[str], str, str, str, list[str]]:
+        """Fills in the chosen example: the form, the example's images, and all of its queries."""
         try:
             example, _ = pick_query(self.examples, event._data)
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        return (
-            [str(path) for path in example.normals],
-            example.object_name,
-            [str(query.path) for query in example.queries],
-        )
+        return *fill_form(example, example.cover), [str(query.path) for query in example.queries]
 
     def start(
         self,
@@ -81,7 +77,8 @@ class BatchHandlers:
                 on_progress=download_progress(progress),
             )
         except InctrlError as error:
-            return None, gr.skip(), *_view(None, error_html(str(error)))
+            # What an earlier batch found stays below the sentence.
+            return (gr.skip(), gr.skip(), error_html(str(error)), *[gr.skip()] * 7)
         fails = (self.examples[example].fails or "") if example else ""
         job = dataclasses.replace(job, example=example, fails=fails, started=time.monotonic())
         return job, secrets.token_hex(8), *_view(job)

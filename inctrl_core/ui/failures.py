@@ -11,6 +11,7 @@ from .cases import load_cases
 from .failures_handlers import FailuresHandlers
 from .form import MODEL_QUEUE, Shared
 from .inspect import InspectTab
+from .scripts import SHOWN
 from .session import SESSION_SECONDS
 
 INTRO = (
@@ -196,7 +197,7 @@ class FailuresTab:
             show_progress="hidden",
             api_visibility="private",
         )
-        self.inspect.open_after(looked)
+        self.inspect.open_after(looked).then(None, js=SHOWN, api_visibility="private")
 
     @property
     def _view(self) -> list[gr.components.Component]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import filecmp
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +109,21 @@ def gallery_paths(data: UploadedGallery) -> tuple[str, ...]:
 def file_path(data: UploadedFile) -> str:
     """Where an uploaded file lies; empty where there is none."""
     return (data or {}).get("path") or ""
+
+
+def same_files(paths: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two lists name files of the same content, in the same order.
+
+    Gradio copies what it is given, so a file that a result was made with may have another name in
+    the form.
+    """
+    try:
+        return len(paths) == len(others) and all(
+            one == other or filecmp.cmp(one, other, shallow=False)
+            for one, other in zip(paths, others, strict=True)
+        )
+    except OSError:
+        return False  # One has been deleted with its time.
 
 
 def check_normals(normals: UploadedGallery) -> dict[str, Any]:

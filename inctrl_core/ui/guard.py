@@ -40,6 +40,8 @@ MAX_REQUEST_BYTES = 16 * 2**20
 MAX_SESSIONS = 500
 
 _MISFIT = "The request does not fit this step of the page; /?view=api says what it takes."
+# On the page itself: a number taken out of its field, for one.
+_EMPTY = "A field is empty or holds what it does not take; fill it in and try again."
 _NOT_UPLOADED = "A file in the request was not uploaded here, or is gone; upload it again."
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 # What Python raises where a value is of another kind than Gradio expects.
@@ -162,7 +164,8 @@ def _guarded(preprocess: Preprocess, addresses: bool) -> Preprocess:
             raise  # A sentence already; and a ValueError.
         except _STUMBLES as error:
             logger.info("Refused values: %s", str(error)[:200])
-            raise gr.Error(_MISFIT, print_exception=False) from error
+            private = block_fn.api_visibility == "private"
+            raise gr.Error(_EMPTY if private else _MISFIT, print_exception=False) from error
 
     return preprocess_checked
 

@@ -12,8 +12,8 @@ from ..errors import InctrlError
 from ..hub import Progress
 from ..preprocessing import patch_at
 from .downloads import new_file
-from .examples import ExampleSet, pick_query, queries_html
-from .form import UploadedFile, UploadedGallery, file_path, gallery_paths
+from .examples import ExampleSet, fill_form, pick_query
+from .form import UploadedFile, UploadedGallery, file_path, gallery_paths, same_files
 from .markup import error_html
 from .models import ModelRegistry
 from .render import (
@@ -41,6 +41,9 @@ ADD = "False alarm? Add this image to the normals"
 TAKE_OUT = "Take this image out of the normals again"
 # Sessions end after an hour; the page goes on showing what it has.
 EXPIRED = "This result has expired; score the image again."
+OTHER_NORMALS = (
+    "The form holds other normals than this result was made with; press Score again first."
+)
 
 
 def download_progress(progress: gr.Progress) -> Progress:
@@ -72,12 +75,7 @@ class InspectHandlers:
             example, index = pick_query(self.examples, event._data)
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        return (
-            [str(path) for path in example.normals],
-            str(example.queries[index].path),
-            example.object_name,
-            queries_html(example, index),
-        )
+        return fill_form(example, index)
 
     def score_form(
         self,
@@ -91,8 +89,9 @@ class InspectHandlers:
         """Scores the form's query against its normals.
 
         Returns:
-            The new session (None after an error), what to say in the result's place, the row
-            and the column of the strongest patch, and the contents of the two fields for phrases.
+            The new session, what to say above the result, the row and the column of the strongest
+            patch, and the contents of the two fields for phrases. After an error what the visitor
+            had stays, under the sentence that says what is wrong.
         """
         previous = session
         try:
@@ -108,7 +107,7 @@ class InspectHandlers:
                 on_progress=download_progress(progress),
             )
         except InctrlError as error:
-            return None, error_html(str(error)), 1, 1, gr.skip(), gr.skip()
+            return (gr.skip(), error_html(str(error)), *[gr.skip()] * 4)
         # Written only where the phrases in use were dropped: the visitor may be typing there.
         dropped = previous is not None and previous.phrases != session.phrases
         fields = _phrase_fields(session) if dropped else (gr.skip(), gr.skip())
@@ -196,14 +195,14 @@ class InspectHandlers:
         try:
             if session is None:
                 raise InctrlError("Score an image first.")
-            query = session.query_file
-            added = query in session.normal_files
+            if not same_files(gallery_paths(normals), session.normal_files):
+                raise InctrlError(OTHER_NORMALS)
+            added = session.query_file in session.normal_files
             step = without_query_as_normal if added else with_query_as_normal
             changed = self.run(step, session.model, session)
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
-        others = [path for path in gallery_paths(normals) if path != query]
-        return changed, "", others if added else [*others, query]
+        return changed, "", list(changed.normal_files)
 
     def save(
         self,

@@ -13,6 +13,7 @@ from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared, check_form
 from .handlers import ADD, InspectHandlers
 from .render import MEAN, depth_names
+from .scripts import DESCRIBED, PRESS_SCORE, SHOWN
 
 DEPTHS = 3
 WELCOME = (
@@ -20,15 +21,6 @@ WELCOME = (
     "add a few normal images and one to check, and press <strong>Score</strong>.</p>"
     "</div>"
 )
-# The picture gets its alternative text, which gr.Image has no argument for; and on a narrow page,
-# where the result lies below the form, it is brought into view, or what stands in its place.
-SHOWN = """() => {
-  const picture = document.querySelector('#heatmap img');
-  if (picture) picture.alt = 'Heatmap over the image to check; its patches can be examined below';
-  if (window.innerWidth >= 800) return;
-  const places = document.querySelectorAll('#result, #notice .ic-error');
-  [...places].find(place => place.offsetHeight)?.scrollIntoView({behavior: 'smooth'});
-}"""
 
 
 class InspectTab:
@@ -124,6 +116,7 @@ class InspectTab:
                     label="Describe it when damaged, one phrase a line", lines=3, min_width=240
                 )
             self.apply = gr.Button("Use these phrases", size="sm", elem_id="apply-phrases")
+            self.phrase_notice = gr.HTML(elem_id="phrase-notice")
 
     def build_gallery(self) -> None:
         """Lays out the examples, from which one click fills the form and scores."""
@@ -137,25 +130,31 @@ class InspectTab:
         """Connects the events."""
         form = self.form
         self._score_after(form.button.click)
-        self._score_after(form.object_name.submit)
+        # Other tabs show the field too, and have buttons of their own for what they do.
+        form.object_name.submit(None, js=PRESS_SCORE, api_visibility="private")
         for source in (self.gallery, self.queries):
             filled = source.click(
                 self.handlers.open_example,
                 None,
-                [form.normals, form.query, form.object_name, self.queries],
+                self.filled,
                 show_progress="hidden",
                 api_visibility="private",
             )
             self._score_after(filled.success)
+        # What is said of an example's image is not true of the visitor's own.
+        for own in (form.query.upload, form.query.clear):
+            own(None, None, self.queries, js="() => ''", api_visibility="private")
         self._change_after(
             self.apply.click,
             self.handlers.use_phrases,
             [self.session, self.own_normal, self.own_anomaly],
+            self.phrase_notice,
         )
         self._change_after(
             self.toggle_normal.click,
             self.handlers.toggle_normal,
             [self.session, form.normals],
+            self.notice,
         )
         saved = self.save.click(
             self.handlers.save,
@@ -185,7 +184,7 @@ class InspectTab:
             show_progress="hidden",
             concurrency_limit=4,
             api_visibility="private",
-        )
+        ).then(None, js=DESCRIBED, api_visibility="private")
         self.image.select(
             self.handlers.pick_patch,
             self.session,
@@ -198,7 +197,13 @@ class InspectTab:
             self._pictures,
             show_progress="hidden",
             api_visibility="private",
-        )
+        ).then(None, js=DESCRIBED, api_visibility="private")
+
+    @property
+    def filled(self) -> list[gr.components.Component]:
+        """What an example fills in, see :func:`.examples.fill_form`."""
+        form = self.form
+        return [form.normals, form.query, form.object_name, self.queries]
 
     @property
     def _display(self) -> list[gr.components.Component]:
@@ -255,11 +260,11 @@ class InspectTab:
         )
         return self._show_after(placed)
 
-    def _change_after(self, trigger: Any, handler: Any, inputs: list) -> None:
+    def _change_after(self, trigger: Any, handler: Any, inputs: list, notice: gr.HTML) -> None:
         changed = trigger(
             handler,
             inputs,
-            [self.session, self.notice, self.form.normals],
+            [self.session, notice, self.form.normals],
             preprocess=False,
             **MODEL_QUEUE,
             show_progress_on=[self.verdict],

@@ -9,6 +9,7 @@ const shot = document.createElement('canvas'), heat = document.createElement('ca
 let source = null;      // 'camera', 'video' or 'example'; null when stopped.
 let clip = [];          // Images of the example.
 let pending = null;     // {id, at, frame} of the frame under way.
+let asked = 0;          // Raised by all that makes an earlier wish for the camera void.
 let frames = 0, seen = 0, scores = [], times = [], patience = PATIENCE;
 
 // What is said already is not said again: a screen reader would read it out with every frame.
@@ -133,6 +134,7 @@ function show(answer, frame) {
 watch('value', () => {
   const answer = JSON.parse(props.value || '{}');
   if (answer.example) return play(answer.example);
+  if (answer.taken || answer.refused) button('normal').disabled = !source;
   if (answer.taken) return say(`Frame taken as normal number ${answer.taken}.`);
   const mine = pending && pending.id === answer.id ? pending : null;
   if (mine) {
@@ -168,6 +170,7 @@ function begin(kind) {
 }
 
 function stop() {
+  asked += 1;
   source = null;
   pending = null;
   video.pause();
@@ -180,12 +183,17 @@ function stop() {
 
 async function camera() {
   stop();
+  // Permission may take its time, and the visitor may choose something else meanwhile.
+  const mine = ++asked;
   if (!navigator.mediaDevices) return say('The browser gives the camera only to pages over https, or on this computer.');
   try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({video: {width: {ideal: 640}}, audio: false});
+    const stream = await navigator.mediaDevices.getUserMedia({video: {width: {ideal: 640}}, audio: false});
+    if (mine !== asked) return stream.getTracks().forEach(track => track.stop());
+    video.srcObject = stream;
     await video.play();
     begin('camera');
   } catch (error) {
+    if (mine !== asked) return;
     say(error.name === 'NotAllowedError' ? 'The browser was not allowed to use the camera; allow it and try again.'
       : 'There is no camera that the browser can use; open a video or try the example.');
   }
@@ -219,7 +227,11 @@ button('camera').addEventListener('click', camera);
 button('example').addEventListener('click', () => trigger('example', {}));
 button('stop').addEventListener('click', () => { stop(); say('Stopped.'); });
 button('normal').addEventListener('click', () => {
-  if (grab()) trigger('normal', {id: 0, image: encode()});
+  if (!grab()) return;
+  // Until its answer: a second one on its way would be added to the normals of before the first.
+  button('normal').disabled = true;
+  setTimeout(() => { button('normal').disabled = !source; }, PATIENCE);
+  trigger('normal', {id: 0, image: encode()});
 });
 // Only now: a click before this script had run would have been lost.
 button('camera').disabled = button('example').disabled = false;

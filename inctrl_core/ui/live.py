@@ -18,8 +18,9 @@ from ..figures import COLOUR_MAPS, colour_table, resize_for_screen
 from ..image_files import open_image
 from ..prompt_bank import MAX_SHOTS
 from . import live_frames
-from .examples import ExampleSet, first_example
+from .examples import ExampleSet, fill_form, first_example
 from .form import MODEL_QUEUE, Shared, UploadedGallery, gallery_paths
+from .inspect import InspectTab
 from .live_frames import LiveBank, build_live_bank, open_frame
 from .markup import jpeg_uri
 from .models import ModelRegistry
@@ -107,16 +108,15 @@ class LiveHandlers:
                 raise InctrlError(f"There are {len(paths)} normals; remove one to add another.")
             frame = open_frame(event._data.get("image"))
         except InctrlError as error:
-            return gr.skip(), _answer(frame_id, error=str(error))
+            return gr.skip(), _answer(frame_id, error=str(error), refused=True)
         return [*paths, frame], _answer(frame_id, taken=len(paths) + 1)
 
-    def open_example(self) -> tuple[list[str], str, str]:
+    def open_example(self) -> tuple[list[str], str, str, str, str]:
         """Fills the form with an example, and gives the page its queries to show as a video."""
         example = first_example(self.examples)
         images = (open_image(query.path) for query in example.queries)
         frames = [jpeg_uri(resize_for_screen(image, FRAME_PIXELS), quality=82) for image in images]
-        normals = [str(path) for path in example.normals]
-        return normals, example.object_name, _answer(0, example=frames)
+        return *fill_form(example, example.cover), _answer(0, example=frames)
 
 
 class LiveTab:
@@ -124,12 +124,14 @@ class LiveTab:
 
     Args:
         shared: The form, and what all visitors share.
+        inspect: Its form is filled by the example here too.
     """
 
     id = "live"
     title = "Live"
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, inspect: InspectTab) -> None:
+        self.inspect = inspect
         self.handlers = LiveHandlers(shared.registry, shared.examples)
         self.form = shared.form
 
@@ -167,7 +169,7 @@ class LiveTab:
         self.stage.example(
             self.handlers.open_example,
             None,
-            [form.normals, form.object_name, self.stage],
+            [*self.inspect.filled, self.stage],
             **options,
         )
 

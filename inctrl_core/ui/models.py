@@ -158,10 +158,17 @@ def find_sources(given: Iterable[str] = (), assets: Path = ASSETS) -> dict[str, 
     Args:
         given: Directories or names; each is shown by its last part, without the path.
         assets: Folder of embedded models.
+
+    Raises:
+        ModelError: Two of them would be shown by the same name.
     """
     sources: dict[str, str | Path] = {}
     for source in given:
-        sources[Path(source).name] = source
+        name = Path(source).name or Path(source).resolve().name
+        if sources.setdefault(name, source) != source:
+            raise ModelError(
+                f"'{sources[name]}' and '{source}' would both be called '{name}'; rename one."
+            )
     embedded = sorted(path.parent.name for path in assets.glob(f"*/{CONFIG_FILE}"))
     # The default model leads where the operator names no other.
     for name in sorted(embedded, key=lambda name: name != DEFAULT_MODEL):

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..errors import InctrlError
 from ..image_files import MAX_BYTES
 from .api import ScoreApi
 from .api_analysis import AnalysisApi
@@ -16,6 +17,7 @@ from .batch import BatchTab
 from .examples import EXAMPLES, ExampleSet
 from .failures import FailuresTab
 from .form import Shared, build_form
+from .guard import guard
 from .inspect import InspectTab
 from .learn import LearnTab
 from .live import LiveTab
@@ -73,7 +75,7 @@ def build_page(
         contents = [
             inspect,
             BatchTab(shared, inspect),
-            LiveTab(shared),
+            LiveTab(shared, inspect),
             StressTab(shared, inspect),
             FailuresTab(shared, inspect),
             LearnTab(shared),
@@ -104,3 +106,30 @@ def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
         # Unforeseen errors keep their details in the log; foreseen ones are shown by the page.
         "show_error": False,
     }
+
+
+def launch_page(page: gr.Blocks, *, mcp_server: bool, **options: Any) -> None:
+    """Serves the page and comes back.
+
+    Args:
+        page: Of :func:`build_page`.
+        mcp_server: Whether it offers its tools to language models, which send addresses of images.
+        options: More for ``launch``.
+
+    Raises:
+        InctrlError: Nothing can listen on the port.
+    """
+    try:
+        page.launch(
+            mcp_server=mcp_server,
+            prevent_thread_lock=True,
+            **options,
+            **launch_options(),
+            **guard(page, addresses=mcp_server),
+        )
+    except OSError as error:
+        port = options.get("server_port") or os.environ.get("GRADIO_SERVER_PORT") or "7860"
+        raise InctrlError(
+            f"The page cannot listen on port {port}; end what else does, or name another with "
+            "--port."
+        ) from error

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from inctrl_core.ui.examples import EXAMPLES
 from tests.browser.conftest import NARROW
+from tests.browser.visit import open_example
 
 pytestmark = pytest.mark.browser
 
@@ -207,3 +208,13 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, address: str, theme:
     )
     page.wait_for_timeout(1000)  # It stays there.
     assert abs(heading.bounding_box()["y"]) < 100
+
+
+def test_an_example_fills_the_whole_form(page: Page):
+    open_example(page, "washer")
+    page.get_by_role("tab", name="Batch").click()
+    run_example(page, "lawn", 7)
+    page.get_by_role("tab", name="Inspect").click()
+    expect(page.locator("#queries")).to_contain_text("Lawn", timeout=TIMEOUT)
+    page.locator("#score").click()
+    expect(page.locator("#text")).to_contain_text("grass lawn", timeout=TIMEOUT)

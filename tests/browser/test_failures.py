@@ -88,6 +88,24 @@ def test_the_advice_can_be_tried_and_the_case_looked_at_closely(visit):
     expect(page).to_have_url(re.compile("^[^?]*/?$"))
 
 
+def test_a_case_looked_at_closely_goes_into_the_normals_and_out_again(visit):
+    page = visit("?tab=failures")
+    guess(page, "alarm", "The model raises a false alarm")
+    page.locator("#look-closely").click()
+    expect(page.locator("#heatmap img")).to_have_attribute(
+        "alt", re.compile("Heatmap over"), timeout=TIMEOUT
+    )
+    shown = page.locator("#normals .thumbnail-item")
+    count = shown.count()
+    score = page.locator("#verdict .ic-score").inner_text()
+    page.locator("#add-normal").click()
+    expect(shown).to_have_count(count + 1, timeout=TIMEOUT)
+    expect(page.locator("#add-normal")).to_contain_text("Take this image out", timeout=TIMEOUT)
+    page.locator("#add-normal").click()
+    expect(shown).to_have_count(count, timeout=TIMEOUT)
+    expect(page.locator("#verdict .ic-score")).to_have_text(score, timeout=TIMEOUT)
+
+
 def test_a_link_opens_its_case_and_choosing_changes_the_address(visit):
     page = visit("?__theme=light&case=fabric")
     opened(page, "fabric")

@@ -125,3 +125,32 @@ def test_another_tab_stops_the_asking(page: Page):
     page.on("request", lambda r: sent.append(r.url) if "queue/join" in r.url else None)
     page.wait_for_timeout(1200)
     assert not sent
+
+
+def test_two_wishes_for_the_camera_leave_none_on(live: Page):
+    live.evaluate("""() => {
+      window.tracks = [];
+      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      navigator.mediaDevices.getUserMedia = async wish => {
+        const stream = await ask(wish);
+        tracks.push(...stream.getTracks());
+        return stream;
+      };
+    }""")
+    live.get_by_role("button", name="Use the camera").dblclick()
+    expect(live.locator(".ic-live-says")).to_contain_text("Take this frame", timeout=TIMEOUT)
+    assert sorted(live.evaluate("tracks.map(track => track.readyState)")) == ["ended", "live"]
+    live.get_by_role("button", name="Stop").click()
+    assert live.evaluate("tracks.map(track => track.readyState)") == ["ended", "ended"]
+
+
+def test_two_quick_presses_take_no_frame_twice_over(live: Page):
+    live.get_by_role("button", name="Use the camera").click()
+    expect(live.locator(".ic-live-says")).to_contain_text("Take this frame", timeout=TIMEOUT)
+    take = live.locator(".ic-live [data-do=normal]")
+    live.evaluate("document.querySelector('.ic-live [data-do=normal]').click()")
+    expect(take).to_be_disabled()
+    expect(live.locator("#normals .thumbnail-item")).to_have_count(1, timeout=TIMEOUT)
+    expect(take).to_be_enabled(timeout=TIMEOUT)
+    take.click()
+    expect(live.locator("#normals .thumbnail-item")).to_have_count(2, timeout=TIMEOUT)

@@ -232,3 +232,60 @@ def test_on_a_narrow_page_an_error_comes_into_view(page: Page, tmp_path: Path):
     # Not by Playwright's own click, which would scroll to the button.
     page.evaluate("window.scrollTo(0, 0); document.querySelector('#score').click()")
     expect(page.locator("#notice [role=alert]")).to_be_in_viewport(ratio=1, timeout=TIMEOUT)
+
+
+def test_what_is_said_of_an_example_goes_when_an_own_image_comes(page: Page):
+    open_example(page, "washer")
+    expect(page.locator("#queries")).to_contain_text("In truth anomalous")
+    page.get_by_label("Remove Image").click()
+    expect(page.locator("#queries")).not_to_contain_text("In truth")
+    page.locator("#query input[type=file]").set_input_files(files("brick", "queries", 1)[0])
+    expect(page.locator("#query img")).to_have_count(1, timeout=TIMEOUT)
+    expect(page.locator("#queries")).not_to_contain_text("In truth")
+
+
+def test_a_phrase_that_cannot_be_used_is_told_beside_its_button(page: Page):
+    open_example(page, "washer")
+    page.get_by_role("button", name="Add phrases of your own").click()
+    page.get_by_label("Describe it when damaged").fill("x" * 400)
+    page.get_by_role("button", name="Use these phrases").click()
+    told = page.locator("#phrase-notice [role=alert]")
+    expect(told).to_contain_text("use at most 200", timeout=TIMEOUT)
+    expect(told).to_be_in_viewport()
+
+
+def test_an_error_leaves_the_last_result_in_place(page: Page, tmp_path: Path):
+    score = open_example(page, "washer")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    page.get_by_label("Remove Image").click()
+    page.locator("#query input[type=file]").set_input_files(broken)
+    expect(page.locator("#query img")).to_have_count(1, timeout=TIMEOUT)
+    page.locator("#score").click()
+    expect(page.locator("#notice [role=alert]")).to_contain_text("not an image", timeout=TIMEOUT)
+    expect(page.locator(SCORE)).to_have_text(f"{score:.3f}")
+
+
+def test_enter_in_the_name_scores_where_the_button_is_and_nowhere_else(page: Page):
+    open_example(page, "washer")
+    name = page.locator("#object-name").get_by_role("textbox")
+    page.get_by_role("tab", name="Batch").click()
+    sent: list[str] = []
+    page.on("request", lambda r: sent.append(r.url) if "queue/join" in r.url else None)
+    name.fill("ring")
+    name.press("Enter")
+    page.wait_for_timeout(700)
+    assert not sent
+    page.get_by_role("tab", name="Inspect").click()
+    name.press("Enter")
+    expect(page.locator("#text")).to_contain_text("ring", timeout=TIMEOUT)
+
+
+def test_the_heatmap_keeps_its_words_through_the_display_controls(page: Page):
+    open_example(page, "washer")
+    for _ in range(2):
+        page.get_by_label("Compare with original").click()
+        page.wait_for_timeout(500)
+    expect(page.locator("#heatmap img")).to_have_attribute(
+        "alt", re.compile("Heatmap over"), timeout=TIMEOUT
+    )

@@ -1,0 +1,20 @@
+"""What the browser does itself once the result of the tab Inspect has come, and before."""
+
+# The picture gets its alternative text, which gr.Image has no argument for; and on a narrow page,
+# where the result lies below the form, it is brought into view, or what stands in its place.
+_DESCRIBED = """
+  const picture = document.querySelector('#heatmap img');
+  if (picture) picture.alt = 'Heatmap over the image to check; its patches can be examined below';
+"""
+_IN_VIEW = """
+  if (window.innerWidth >= 800) return;
+  const places = document.querySelectorAll('#result, #notice .ic-error');
+  [...places].find(place => place.offsetHeight)?.scrollIntoView({behavior: 'smooth'});
+"""
+DESCRIBED = f"() => {{{_DESCRIBED}}}"
+SHOWN = f"() => {{{_DESCRIBED}{_IN_VIEW}}}"
+# Presses the button where it is on the screen.
+PRESS_SCORE = """() => {
+  const button = document.querySelector('#score');
+  if (button?.offsetParent) button.click();
+}"""
