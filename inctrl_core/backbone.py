@@ -109,10 +109,7 @@ def build_clip(config: BackboneConfig, *, random_weights: bool = True) -> CLIP:
                 quick_gelu=bool(architecture.get("quick_gelu", False)),
             )
     except _CANNOT_BUILD as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-        # A key of the file's may be in it, with characters that a terminal would obey.
-        reason = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in reason)
-        raise ModelError(f"open_clip cannot build this backbone: {reason}.") from error
+        raise ModelError(f"open_clip cannot build this backbone: {_first_line(error)}.") from error
     return clip.eval().requires_grad_(False)
 
 
@@ -130,6 +127,9 @@ class Backbone:
         device: Where it computes and where its results lie.
         dtype: Precision of the forward pass; results are float32 whatever it is.
         patch_adapter: Trained map of the patches; None for the backbone's own.
+
+    Raises:
+        ModelError: ``config`` names a depth that the tower lacks.
     """
 
     def __init__(
@@ -143,6 +143,7 @@ class Backbone:
         self.config = config
         self.device = torch.device(device)
         self.dtype = dtype
+        _check_depths(clip, config)
         keep_float32_exact(self.device)
         # Folded at full precision, before the weights are rounded to the given one.
         self._tower = fold_batch_norms(clip.visual, self._run_for_results, _image_size(clip))
@@ -238,13 +239,19 @@ class Backbone:
         return self.forward(view, patches_only=number > 0)
 
     def _run(self, tower: nn.Module, crops: Tensor, patches_only: bool = False) -> dict[str, Any]:
-        return tower.forward_intermediates(
-            crops,
-            indices=list(self.config.depths),
-            intermediates_only=patches_only,
-            stop_early=patches_only,
-            output_fmt="NCHW",
-        )
+        try:
+            return tower.forward_intermediates(
+                crops,
+                indices=list(self.config.depths),
+                intermediates_only=patches_only,
+                stop_early=patches_only,
+                output_fmt="NCHW",
+            )
+        except AssertionError as error:  # So timm says that a depth or a size does not fit.
+            raise ModelError(
+                "The backbone cannot read an image at these depths and sizes "
+                f"({_first_line(error)}); correct them in config.json."
+            ) from error
 
     def _run_for_results(self, tower: nn.Module, crops: Tensor) -> list[Tensor]:
         output = self._run(tower, crops)
@@ -262,6 +269,24 @@ class Backbone:
             for depth in output["image_intermediates"]
         )
         return patches if self.patch_adapter is None else self.patch_adapter(patches)
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    # A key of the file's may be in it, with characters that a terminal would obey.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
+def _check_depths(clip: CLIP, config: BackboneConfig) -> None:
+    """Raises ModelError where the tower lacks a depth, as far as it says how many it has."""
+    blocks = getattr(getattr(clip.visual, "transformer", None), "resblocks", None)
+    stages = getattr(getattr(clip.visual, "trunk", None), "feature_info", None)
+    known = blocks if blocks is not None else stages
+    if known is not None and config.depths[-1] >= len(known):
+        raise ModelError(
+            f"The backbone has the depths 0 to {len(known) - 1} and not {config.depths[-1]}; "
+            "correct config.json."
+        )
 
 
 def _frozen(adapter: PatchAdapter | None, device: torch.device) -> PatchAdapter | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,14 @@ MAX_IMAGE_SIZES = 4
 SHORTEST, SQUASH = "shortest", "squash"
 RESIZE_MODES = (SHORTEST, SQUASH)
 HEAD_FORMS = ("training-free", "reference", "calibrated")
+
+# What makes open_clip and timm fetch something of somebody's choice as they build a tower.
+_FETCHING = (
+    ("vision_cfg", "timm_model_pretrained"),
+    ("text_cfg", "hf_model_name"),
+    ("text_cfg", "hf_tokenizer_name"),
+    ("text_cfg", "hf_model_pretrained"),
+)
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ def read_config(directory: Path) -> ModelConfig:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise ModelError(f"{path} cannot be read; name a directory that holds a model.") from None
-    except ValueError:
+    except (ValueError, RecursionError):  # The latter from lists in lists without end.
         raise ModelError(f"{path} is not valid JSON; fetch or convert the model again.") from None
     return config_from_dict(data, str(path))
 
@@ -235,14 +243,16 @@ def _check_types(data: Mapping[str, Any]) -> None:
     backbone, preprocess, heads = parts.values()
     architecture = backbone["architecture"]
     _require(isinstance(architecture, dict), "architecture must be an object")
-    for name in ("vision_cfg", "text_cfg"):
-        _require(isinstance(architecture.get(name, {}), dict), f"{name} must be an object")
     for name in ("options", "training_free"):
         _require(isinstance(heads.get(name, {}), dict), f"heads.{name} must be an object")
     texts = {"name": data["name"], "heads.form": heads.get("form", "")}
-    texts |= {key: backbone.get(key) or "" for key in ("hub_repo", "hub_file", "hub_revision")}
     texts["preprocess.resize_mode"] = preprocess.get("resize_mode", SHORTEST)
-    texts["weights_sha256"] = data.get("weights_sha256") or ""
+    optional = {key: backbone.get(key) for key in ("hub_repo", "hub_revision")}
+    optional["weights_sha256"] = data.get("weights_sha256")
+    # Without a repository there is no file in it either.
+    named = texts if backbone.get("hub_repo") is not None else optional
+    named["hub_file"] = backbone.get("hub_file", "")
+    texts |= {key: value for key, value in optional.items() if value is not None}
     for name, value in texts.items():
         _require(isinstance(value, str), f"{name} must be text")
     whole = [*_listed(backbone["depths"]), backbone.get("grid", 1), preprocess.get("image_size", 1)]
@@ -252,8 +262,9 @@ def _check_types(data: Mapping[str, Any]) -> None:
         "depths, grid, image_size, image_sizes and patch_adapter must be whole numbers",
     )
     numbers = [n for key in ("mean", "std") for n in _listed(preprocess.get(key, []))]
-    numeric = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
-    _require(numeric, "mean and std must be lists of numbers")
+    _require(all(map(_is_number, numbers)), "mean and std must be lists of numbers")
+    weights = heads.get("training_free", {}).values()
+    _require(all(map(_is_number, weights)), "the values of heads.training_free must be numbers")
 
 
 def _require(holds: bool, message: str) -> None:
@@ -261,16 +272,32 @@ def _require(holds: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _is_number(value: Any) -> bool:
+    # Not math.isfinite, which raises on whole numbers that no float can hold.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
 def _listed(value: Any) -> list[Any]:
     # None is no number of any kind.
     return list(value) if isinstance(value, list | tuple) else [None]
 
 
-def _check_architecture(architecture: Mapping[str, Any]) -> None:
-    """Raises ValueError where open_clip would build for hours, or need all memory, before it fails.
+def check_architecture(architecture: Mapping[str, Any]) -> None:
+    """Checks a model configuration of open_clip's before anything is built from it.
 
     The bounds are far above every model that there is.
+
+    Args:
+        architecture: Perhaps somebody else's.
+
+    Raises:
+        ValueError: A part is missing or of another kind; or open_clip would build for hours, need
+            all memory before it fails, or fetch something else.
     """
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(architecture):
+        raise ValueError("architecture needs embed_dim, vision_cfg and text_cfg")
+    for name in ("vision_cfg", "text_cfg"):
+        _require(isinstance(architecture[name], dict), f"{name} must be an object")
     towers = architecture["vision_cfg"], architecture["text_cfg"]
     for part in (architecture, *towers):
         for key, value in part.items():
@@ -279,15 +306,22 @@ def _check_architecture(architecture: Mapping[str, Any]) -> None:
                 # A tower of several stages gives its layers as a list.
                 if not (key == "layers" and isinstance(value, list) and len(value) <= 16):
                     raise ValueError(f"{key} must be a whole number from 1 to {bound}")
+    for tower, key in _FETCHING:
+        if architecture[tower].get(key):
+            raise ValueError(f"{key} asks for another download, which is refused")
+    name = architecture["vision_cfg"].get("timm_model_name") or ""
+    # With a colon or a slash it is the address of a repository or a folder.
+    if not isinstance(name, str) or ":" in name or "/" in name:
+        raise ValueError("timm_model_name must be the plain name of a model of timm's")
 
 
 def _check_values(config: ModelConfig) -> None:
     backbone, preprocess = config.backbone, config.preprocess
-    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(backbone.architecture):
-        raise ValueError("architecture needs embed_dim, vision_cfg and text_cfg")
-    _check_architecture(backbone.architecture)
+    check_architecture(backbone.architecture)
     if not backbone.depths or list(backbone.depths) != sorted(set(backbone.depths)):
         raise ValueError("depths must be increasing and not empty")
+    if backbone.depths[0] < 0:
+        raise ValueError("depths must be 0 or more")
     if not 1 <= backbone.grid <= 64:
         raise ValueError("grid must lie between 1 and 64")
     if not 16 <= preprocess.image_size <= 1024:

@@ -17,7 +17,15 @@ from open_clip import get_model_config
 from torch import Tensor
 
 from .backbone import build_clip
-from .config import BackboneConfig, HeadsConfig, ModelConfig
+from .config import (
+    BackboneConfig,
+    HeadsConfig,
+    ModelConfig,
+    PreprocessConfig,
+    check_architecture,
+    config_from_dict,
+    config_to_json,
+)
 from .errors import ModelError
 from .heads import ReferenceHeads
 from .weights import (
@@ -100,16 +108,16 @@ def read_architecture(path: Path) -> dict:
     """Reads an open_clip model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``).
 
     Raises:
-        ModelError: The file cannot be read or lacks one of the three.
+        ModelError: The file cannot be read or holds none.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise ModelError(f"{path} cannot be read; check the path.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError(f"{path} is not valid JSON; give an open_clip model file.") from None
-    data = data.get("model_cfg", data) if isinstance(data, dict) else {}
-    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(data):
+    data = data.get("model_cfg", data) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(data):
         raise ModelError(f"{path} needs embed_dim, vision_cfg and text_cfg.")
     return data
 
@@ -161,9 +169,19 @@ def convert_checkpoint(
             ``backbone.hub_revision`` name them.
 
     Raises:
-        ModelError: The checkpoint does not fit the architecture, key by key.
+        ModelError: The architecture is none that this program reads, or the checkpoint does not
+            fit it, key by key.
     """
     backbone_config = _describe_backbone(architecture)
+    config = ModelConfig(
+        name=out.name or "converted",
+        backbone=backbone_config,
+        preprocess=PreprocessConfig(image_size=_image_size(architecture)),
+        heads=HeadsConfig(form="reference"),
+        provenance={"converted_from": checkpoint.name},
+    )
+    # What could not be read back is not worth writing.
+    config_from_dict(json.loads(config_to_json(config)), "The converted model")
     backbone, heads = split_checkpoint(read_checkpoint(checkpoint))
     check_finite(backbone | heads, str(checkpoint))
     # Loading once proves that every key and shape fits before anything is written.
@@ -173,17 +191,12 @@ def convert_checkpoint(
     )
     tensors = add_prefix(heads, HEADS_PREFIX)
     if hub is not None and is_same_backbone(backbone, hub.tensors):
-        backbone_config = replace(
+        elsewhere = replace(
             backbone_config, hub_repo=hub.repo, hub_file=hub.file, hub_revision=hub.revision
         )
+        config = replace(config, backbone=elsewhere)
     else:
         tensors |= add_prefix(backbone, BACKBONE_PREFIX)
-    config = ModelConfig(
-        name=out.name or "converted",
-        backbone=backbone_config,
-        heads=HeadsConfig(form="reference"),
-        provenance={"converted_from": checkpoint.name},
-    )
     save_model(out, config, tensors)
     return config
 
@@ -197,6 +210,10 @@ def is_same_backbone(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -
 
 
 def _describe_backbone(architecture: Mapping) -> BackboneConfig:
+    try:
+        check_architecture(architecture)
+    except ValueError as error:
+        raise ModelError(f"The backbone cannot be used: {error}; give another one.") from None
     vision = architecture["vision_cfg"]
     layers = vision.get("layers", 12)
     if not isinstance(layers, int) or layers <= max(REFERENCE_DEPTHS):
@@ -207,8 +224,12 @@ def _describe_backbone(architecture: Mapping) -> BackboneConfig:
     return BackboneConfig(
         architecture=dict(architecture),
         depths=REFERENCE_DEPTHS,
-        grid=int(vision.get("image_size", 224)) // int(vision.get("patch_size", 16)),
+        grid=_image_size(architecture) // int(vision.get("patch_size", 16)),
     )
+
+
+def _image_size(architecture: Mapping) -> int:
+    return int(architecture["vision_cfg"].get("image_size", 224))
 
 
 def _rename_head_key(key: str) -> str | None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from .backbone import Backbone, ImageFeatures
 from .config import ModelConfig
 from .devices import explain_memory
-from .errors import InctrlError
+from .errors import InctrlError, PromptError
 from .evidence import Evidence
 from .heads import build_heads
-from .image_files import ImageSource, open_image
+from .image_files import ImageSource, check_listed, open_image
 from .preprocessing import CropBox, preprocess
 from .prompt_bank import (
     PromptBank,
@@ -116,10 +116,12 @@ class Detector:
             prompts: Replaces the prompts made from ``object_name``.
 
         Raises:
-            PromptError: No normal or too many, or an unusable object name.
-            ImageError: An image cannot be used.
+            PromptError: No normal or too many, an unusable object name, or an empty group of
+                prompts.
+            ImageError: An image cannot be used, or is given alone.
             InctrlError: The device has too little memory.
         """
+        check_listed(normal_images)
         check_shots(len(normal_images))
         text = self.encode_prompts(prompts or build_prompts(object_name))
         encoded = self.encode(normal_images)
@@ -139,9 +141,10 @@ class Detector:
             One score per query, in order.
 
         Raises:
-            ImageError: An image cannot be used.
+            ImageError: An image cannot be used, or is given alone.
             InctrlError: The device has too little memory.
         """
+        check_listed(queries)
         scores: list[Score] = []
         for start in range(0, len(queries), SCORE_BATCH):
             scores += self.score_encoded(self.encode(queries[start : start + SCORE_BATCH]), bank)
@@ -151,8 +154,9 @@ class Detector:
         """Opens, crops and embeds images; of each only the crop is held.
 
         Raises:
-            ImageError: An image cannot be used.
+            ImageError: An image cannot be used, or is given alone.
         """
+        check_listed(images)
         inputs = [preprocess(open_image(image), self.config.preprocess) for image in images]
         if not inputs:
             raise InctrlError("Add at least one image.")
@@ -160,7 +164,13 @@ class Detector:
         return EncodedImages(features, tuple(box for _, box in inputs))
 
     def encode_prompts(self, prompts: PromptSet) -> TextFeatures:
-        """Embeds both groups of prompts; the last ``TEXT_CACHE_SIZE`` sets are remembered."""
+        """Embeds both groups of prompts; the last ``TEXT_CACHE_SIZE`` sets are remembered.
+
+        Raises:
+            PromptError: A group is empty.
+        """
+        if not (prompts.normal and prompts.anomaly):
+            raise PromptError("Add at least one phrase to each of the two groups of prompts.")
         return self._text_features(prompts)
 
     @torch.inference_mode()

@@ -44,12 +44,13 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    unknown = InctrlError(f"There is no device '{device}'; use auto, cpu, cuda, cuda:N or mps.")
     try:
         picked = torch.device(device)
     except RuntimeError:
-        raise InctrlError(
-            f"There is no device '{device}'; use auto, cpu, cuda, cuda:N or mps."
-        ) from None
+        raise unknown from None
+    if picked.type not in ("cpu", "cuda", "mps"):
+        raise unknown
     if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
         raise InctrlError(f"This computer has no device '{device}' that torch sees; use cpu.")
     if picked.type == "mps" and not torch.backends.mps.is_available():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -167,7 +168,7 @@ def _explained(what: str, repo: str, revision: str | None) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (HTTPError, OSError, RuntimeError, EntryNotFoundError, HFValidationError) as error:
+    except (HTTPError, OSError, RuntimeError, EntryNotFoundError, ValueError) as error:
         raise ModelError(_sentence(error, what, repo, revision)) from error
 
 
@@ -186,11 +187,13 @@ def _sentence(error: Exception, what: str, repo: str, revision: str | None) -> s
         return _sentence_on_answer(error, repo)
     if isinstance(error, OfflineModeIsEnabled):
         return f"{what} is not in the local cache, and HF_HUB_OFFLINE forbids a download; unset it."
-    if isinstance(error, FileMetadataError):
+    if isinstance(error, FileMetadataError | json.JSONDecodeError):
         return (
             f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does; "
             "check HF_ENDPOINT and any proxy."
         )
+    if isinstance(error, ValueError):  # A path out of the repository, or characters of no name.
+        return f"{what!r} is not a file that a repository can have; check its name and revision."
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return f"The disk is full, so {what} was not kept; free some space, or move HF_HOME."
     if isinstance(error, OSError) and error.errno in _NO_WRITING:

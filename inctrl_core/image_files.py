@@ -6,7 +6,6 @@ import io
 import math
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,6 +76,12 @@ def open_image(source: ImageSource) -> Image.Image:
         raise ImageError(f"{name} is damaged or incomplete; save it again and retry.") from None
 
 
+def check_listed(images: object) -> None:
+    """Raises ImageError where a single image stands for a list: a path is a row of letters too."""
+    if isinstance(images, str | bytes | os.PathLike | Image.Image | io.IOBase):
+        raise ImageError("Give a list of images, also where there is only one.")
+
+
 def images_in(folder: Path) -> list[Path]:
     """The image files directly inside a folder, by name; not what is hidden, as macOS's copies."""
     return sorted(
@@ -109,14 +114,16 @@ def _open_checked(source: str | os.PathLike | bytes | BinaryIO, name: str) -> Im
         raise ImageError(f"{name} is empty; choose another file.")
     if size > MAX_BYTES:
         raise ImageError(f"{name} has {size / 2**20:.0f} MB; use at most {MAX_BYTES >> 20} MB.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pixel counts are checked below, more strictly.
-        image = Image.open(stream, formats=FORMATS)
+    # Pillow may warn of many pixels, which are refused below. Its warnings are let through, because
+    # catch_warnings changes the whole process, and threads that do so undo each other's changes.
+    image = Image.open(stream, formats=FORMATS)
     _check_cost(image, name)
     return image
 
 
 def _check_pixels(width: int, height: int, name: str) -> None:
+    if min(width, height) < 1:
+        raise ImageError(f"{name} has no pixels; choose another one.")
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{name} has {width} x {height} pixels; use at most {MAX_PIXELS // 10**6} megapixels."
@@ -129,7 +136,7 @@ def _check_cost(image: ImageFile.ImageFile, name: str) -> None:
     if image.format == "TIFF":
         # A tile is decoded whole, even where the image ends inside it.
         tags = image.tag_v2
-        _check_pixels(int(tags.get(TILEWIDTH, 0)), int(tags.get(TILELENGTH, 0)), name)
+        _check_pixels(int(tags.get(TILEWIDTH, 1)), int(tags.get(TILELENGTH, 1)), name)
     slow = any(part.codec_name in Image.DECODERS for part in image.tile)
     if slow and image.width * image.height > MAX_SLOW_PIXELS:
         raise ImageError(f"{name} is stored in a way that is slow to read; save it as PNG.")
@@ -158,7 +165,8 @@ def _jpeg_scans(stream: BinaryIO) -> int:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     image.load()
-    if image.mode == "RGB":
+    # A PNG without an alpha channel may name one colour that is transparent.
+    if image.mode == "RGB" and not isinstance(image.info.get("transparency"), tuple):
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8_bit(image, name).convert("RGB")
@@ -179,8 +187,12 @@ def _scale_to_8_bit(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(
             f"{name} has values from {low:g} to {high:g}; save it as an 8-bit or 16-bit image."
         )
+    transparent = image.info.get("transparency") if image.mode != "F" else None
     scaled = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), _BAND):  # All rows at once would take 1 GB and more.
         band = values[start : start + _BAND]
-        scaled[start : start + _BAND] = np.rint(band.astype(np.float64) * (255.0 / limit))
+        grey = np.rint(band.astype(np.float64) * (255.0 / limit))
+        if isinstance(transparent, int):
+            grey[band == transparent] = 255.0
+        scaled[start : start + _BAND] = grey
     return Image.fromarray(scaled)

@@ -79,7 +79,7 @@ def find_model(
     """
     if str(name) in embedded_models():
         return ASSETS / str(name)
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # Path.is_dir raises on a name that is too long.
         return Path(name)
     if isinstance(name, str) and is_repo_id(name):
         return fetch_directory(name, revision, on_progress)

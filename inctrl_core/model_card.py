@@ -34,6 +34,7 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         if backbone.hub_repo
         else "in this repository"
     )
+    untold = "Not recorded." if heads.trained else "The heads were not trained."
     squashed = config.preprocess.resize_mode == SQUASH
     seen = "the whole image, made square" if squashed else "the central square of the image"
     sections = [
@@ -53,7 +54,7 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         'bank = detector.build_bank(["good1.png", "good2.png"], "metal nut")\n'
         'print(detector.score(["query.png"], bank)[0].fused)\n```',
         _record("Provenance", config.provenance, "Not recorded."),
-        _record("Training", config.training, "The heads were not trained."),
+        _record("Training", config.training, untold),
     ]
     return "\n\n".join(sections) + "\n"
 

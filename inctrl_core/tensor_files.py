@@ -28,7 +28,7 @@ class TensorFile(Mapping[str, Tensor]):
         path: The file; its header is read and checked at once.
 
     Raises:
-        ModelError: The file is missing, truncated, a pickle, or not safetensors.
+        ModelError: The file is missing, unreadable, truncated, a pickle, or not safetensors.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,9 @@ class TensorFile(Mapping[str, Tensor]):
         try:
             with safe_open(path, framework="pt") as file:
                 self._keys = tuple(file.keys())
-        except FileNotFoundError:
+        except FileNotFoundError:  # What safetensors says of every file that it cannot open.
+            if os.path.exists(path):
+                raise ModelError(f"{path} cannot be read; check its permissions.") from None
             raise _missing_error(path) from None
         except (SafetensorError, OSError):
             raise _damaged_error(path) from None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from open_clip.model import CLIP, CLIPVisionCfg
 from safetensors.torch import save_file
-from torch import Tensor, isfinite, nn
+from torch import Tensor, aminmax, isfinite, nn
 
 from .backbone import build_clip
 from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
@@ -57,7 +57,7 @@ class LoadedModel:
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """Copies ``tensors`` into ``module``, key by key, converting floats to the module's width.
 
-    Nothing is copied unless everything fits.
+    Nothing is copied unless all keys and shapes fit.
 
     Args:
         module: Receives the values.
@@ -65,7 +65,8 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
         what: Names the source in messages.
 
     Raises:
-        ModelError: A key is missing or unexpected, or a shape differs.
+        ModelError: A key is missing or unexpected, a shape differs, or a value is not finite; in
+            the last case the module is filled all the same.
     """
     own = module.state_dict()
     missing = sorted(set(own) - set(tensors) - UNUSED_BACKBONE_KEYS)
@@ -83,6 +84,7 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
             )
     for key in shared:
         own[key].detach().copy_(tensors[key])
+    check_finite({key: own[key] for key in shared}, what)
 
 
 def add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -237,7 +239,10 @@ def load_adapter(
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """Raises ModelError where a tensor holds a value that is not a number."""
     for key, value in tensors.items():
-        if value.is_floating_point() and not isfinite(value).all():
+        # Both ends are not a number where any value is none, and are found far sooner than each
+        # value is asked.
+        ends = aminmax(value) if value.is_floating_point() and value.numel() else ()
+        if not all(map(isfinite, ends)):
             raise ModelError(f"{what}: {key} holds values that are not finite; it is damaged.")
 
 

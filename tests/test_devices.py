@@ -40,6 +40,12 @@ def test_device_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) ->
         pick_device(name)
 
 
+@pytest.mark.parametrize("name", ["meta", "vulkan", "xla"])
+def test_device_that_torch_knows_and_this_program_does_not(name: str) -> None:
+    with pytest.raises(InctrlError, match=f"There is no device '{name}'"):
+        pick_device(name)
+
+
 def test_precision_is_float32_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     monkeypatch.delenv("INCTRL_PRECISION", raising=False)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save, save_file
 from inctrl_core import Detector, ModelError, load_detector, loading
 from inctrl_core.__main__ import main
 from inctrl_core.config import HeadsConfig, config_to_json, read_config
+from inctrl_core.hub import fetch_file
 from inctrl_core.tensor_files import PrefixedTensors
 from inctrl_core.weights import HEADS_PREFIX, WEIGHTS_FILE
 from tests.hub_server import Hub, Repo, running_hub, sha256
@@ -439,3 +440,9 @@ def test_environment_variables_work_as_everywhere(
     again = score(HF_HUB_OFFLINE="1")
     assert again.stdout == first.stdout
     assert len(hub.requests) == count
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/x.safetensors", "a/../../x.safetensors"])
+def test_a_file_outside_the_repository(published: Repo, name: str) -> None:
+    with pytest.raises(ModelError, match="not a file that a repository can have"):
+        fetch_file("someone/golden", name)

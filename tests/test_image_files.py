@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import warnings
 import zlib
 from pathlib import Path
 
@@ -63,6 +65,19 @@ def test_transparency_is_laid_over_white() -> None:
     assert colour_at(encoded(Image.new("LA", (4, 4), (0, 51)))) == (204, 204, 204)
     palette = Image.new("P", (4, 4), 0)
     assert colour_at(encoded(palette, transparency=0)) == (255, 255, 255)
+
+
+def test_a_transparent_colour_is_laid_over_white() -> None:
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    assert colour_at(encoded(red, transparency=(255, 0, 0))) == (255, 255, 255)
+    assert colour_at(encoded(red, transparency=(0, 255, 0))) == (255, 0, 0)
+    deep = Image.fromarray(np.array([[257, 514]], np.uint16))
+    data = encoded(deep, transparency=257)
+    assert colour_at(data) == (255, 255, 255)
+    assert colour_at(data, (1, 0)) == (2, 2, 2)
+    odd = Image.new("RGB", (4, 4), (255, 0, 0))
+    odd.info["transparency"] = 0  # Of no colour, as other formats leave it.
+    assert colour_at(odd) == (255, 0, 0)
 
 
 def test_cmyk_animation_and_orientation() -> None:
@@ -127,13 +142,58 @@ def test_limits_hold_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyP
         open_image(data)
 
 
-def test_a_bomb_is_refused() -> None:
-    # A PNG header that announces 65000 x 65000 pixels, with hardly any data behind it.
+def bomb(side: int) -> bytes:
+    """A PNG header that announces so many pixels squared, with hardly any data behind it."""
     data = bytearray(encoded(Image.new("L", (1, 1))))
-    data[16:24] = (65000).to_bytes(4, "big") * 2
+    data[16:24] = side.to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+def test_a_bomb_is_refused() -> None:
     with pytest.raises(ImageError, match="megapixels"):
-        open_image(bytes(data))
+        open_image(bomb(65000))
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_what_pillow_only_warns_of_is_refused(action: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        with pytest.raises(ImageError, match="megapixels"):
+            open_image(bomb(10_000))
+
+
+def test_threads_leave_the_process_its_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, opened = encoded(noise(4, 4)), Image.open
+    inside = [threading.Event(), threading.Event()]
+    let_out = [threading.Event(), threading.Event()]
+
+    def open_when_told(*args, **kwargs) -> Image.Image:
+        number = int(threading.current_thread().name)
+        inside[number].set()
+        assert let_out[number].wait(10)
+        return opened(*args, **kwargs)
+
+    monkeypatch.setattr(Image, "open", open_when_told)
+    threads = [
+        threading.Thread(target=open_image, args=(data,), name=str(number)) for number in (0, 1)
+    ]
+    before = list(warnings.filters)
+    for number, thread in enumerate(threads):
+        thread.start()
+        assert inside[number].wait(10)
+    for number, thread in enumerate(threads):  # The first in is the first out.
+        let_out[number].set()
+        thread.join(10)
+    after = list(warnings.filters)
+    warnings.filters[:] = before
+    assert after == before
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_an_image_without_pixels(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match="has no pixels"):
+        open_image(Image.new("RGB", size))
 
 
 def test_images_in_a_folder_are_those_that_people_see(tmp_path: Path) -> None:

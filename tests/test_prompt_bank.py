@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from inctrl_core import Detector, PromptBank, PromptError
-from inctrl_core.text_prompts import build_prompts
+from inctrl_core import Detector, ImageError, PromptBank, PromptError
+from inctrl_core.text_prompts import PromptSet, build_prompts
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -81,3 +83,31 @@ def test_text_is_encoded_once(golden_detector: Detector, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(golden_detector.backbone, "encode_text", fail)
     golden_detector.build_bank([GOLDEN / "prompt_0.png"], "some_new thing")
+
+
+@pytest.mark.parametrize(
+    "prompts", [PromptSet((), ("a scratch",)), PromptSet(("a nut",), ()), PromptSet((), ())]
+)
+def test_both_groups_need_a_phrase(golden_detector: Detector, prompts: PromptSet) -> None:
+    with pytest.raises(PromptError, match="at least one phrase"):
+        golden_detector.encode_prompts(prompts)
+    with pytest.raises(PromptError, match="at least one phrase"):
+        golden_detector.build_bank([GOLDEN / "prompt_0.png"], "nut", prompts)
+
+
+@pytest.mark.parametrize("kind", ["text", "path", "bytes", "file", "image"])
+def test_an_image_alone_is_no_list(golden_detector: Detector, bank: PromptBank, kind: str) -> None:
+    path = GOLDEN / "prompt_0.png"
+    alone = {
+        "text": str(path),
+        "path": path,
+        "bytes": path.read_bytes(),
+        "file": io.BytesIO(path.read_bytes()),
+        "image": Image.open(path),
+    }[kind]
+    with pytest.raises(ImageError, match="Give a list of images"):
+        golden_detector.build_bank(alone, "cat")
+    with pytest.raises(ImageError, match="Give a list of images"):
+        golden_detector.score(alone, bank)
+    with pytest.raises(ImageError, match="Give a list of images"):
+        golden_detector.encode(alone)
