@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .architecture import BOUNDS, check_architecture
 from .errors import ModelError
 
 FORMAT_VERSION = 1
@@ -22,29 +23,10 @@ CONFIG_FILE = "config.json"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_BOUNDS = {
-    "embed_dim": 8192,
-    "width": 8192,
-    "layers": 256,
-    "heads": 1024,
-    "head_width": 1024,
-    "patch_size": 1024,
-    "image_size": 2048,
-    "context_length": 4096,
-    "vocab_size": 2**20,
-}
 MAX_IMAGE_SIZES = 4
 SHORTEST, SQUASH = "shortest", "squash"
 RESIZE_MODES = (SHORTEST, SQUASH)
 HEAD_FORMS = ("training-free", "reference", "calibrated")
-
-# What makes open_clip and timm fetch something of somebody's choice as they build a tower.
-_FETCHING = (
-    ("vision_cfg", "timm_model_pretrained"),
-    ("text_cfg", "hf_model_name"),
-    ("text_cfg", "hf_tokenizer_name"),
-    ("text_cfg", "hf_model_pretrained"),
-)
 
 
 @dataclass(frozen=True)
@@ -282,39 +264,6 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [None]
 
 
-def check_architecture(architecture: Mapping[str, Any]) -> None:
-    """Checks a model configuration of open_clip's before anything is built from it.
-
-    The bounds are far above every model that there is.
-
-    Args:
-        architecture: Perhaps somebody else's.
-
-    Raises:
-        ValueError: A part is missing or of another kind; or open_clip would build for hours, need
-            all memory before it fails, or fetch something else.
-    """
-    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(architecture):
-        raise ValueError("architecture needs embed_dim, vision_cfg and text_cfg")
-    for name in ("vision_cfg", "text_cfg"):
-        _require(isinstance(architecture[name], dict), f"{name} must be an object")
-    towers = architecture["vision_cfg"], architecture["text_cfg"]
-    for part in (architecture, *towers):
-        for key, value in part.items():
-            bound = _BOUNDS.get(key)
-            if bound and not (type(value) is int and 1 <= value <= bound):
-                # A tower of several stages gives its layers as a list.
-                if not (key == "layers" and isinstance(value, list) and len(value) <= 16):
-                    raise ValueError(f"{key} must be a whole number from 1 to {bound}")
-    for tower, key in _FETCHING:
-        if architecture[tower].get(key):
-            raise ValueError(f"{key} asks for another download, which is refused")
-    name = architecture["vision_cfg"].get("timm_model_name") or ""
-    # With a colon or a slash it is the address of a repository or a folder.
-    if not isinstance(name, str) or ":" in name or "/" in name:
-        raise ValueError("timm_model_name must be the plain name of a model of timm's")
-
-
 def _check_values(config: ModelConfig) -> None:
     backbone, preprocess = config.backbone, config.preprocess
     check_architecture(backbone.architecture)
@@ -338,7 +287,7 @@ def _check_values(config: ModelConfig) -> None:
     widths = config.heads.patch_adapter
     if widths and len(widths) != len(backbone.depths):
         raise ValueError("patch_adapter must have a width for each depth")
-    if not all(1 <= width <= _BOUNDS["width"] for width in widths):
-        raise ValueError(f"widths of patch_adapter must lie between 1 and {_BOUNDS['width']}")
+    if not all(1 <= width <= BOUNDS["width"] for width in widths):
+        raise ValueError(f"widths of patch_adapter must lie between 1 and {BOUNDS['width']}")
     if config.heads.form not in HEAD_FORMS:
         raise ValueError(f"heads.form must be one of {', '.join(HEAD_FORMS)}")

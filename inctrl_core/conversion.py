@@ -16,13 +16,13 @@ import torch
 from open_clip import get_model_config
 from torch import Tensor
 
+from .architecture import check_architecture
 from .backbone import build_clip
 from .config import (
     BackboneConfig,
     HeadsConfig,
     ModelConfig,
     PreprocessConfig,
-    check_architecture,
     config_from_dict,
     config_to_json,
 )

@@ -351,7 +351,9 @@ class TestOneMoreNormal:
         answer = handlers.score_form(
             gallery(NORMALS), {"path": "gone.png"}, "lawn", DEFAULT_MODEL, scored
         )
-        assert "does not exist" in answer[1]
+        assert "does not exist" in answer[1] and "still the last result" in answer[1]
+        first = handlers.score_form(gallery(NORMALS), None, "lawn", DEFAULT_MODEL, None)
+        assert "last result" not in first[1]
         assert [answer[0], *answer[2:]] == [gr.skip()] * 5
 
 

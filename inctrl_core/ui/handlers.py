@@ -41,6 +41,7 @@ ADD = "False alarm? Add this image to the normals"
 TAKE_OUT = "Take this image out of the normals again"
 # Sessions end after an hour; the page goes on showing what it has.
 EXPIRED = "This result has expired; score the image again."
+STAYS = "Below is still the last result."
 OTHER_NORMALS = (
     "The form holds other normals than this result was made with; press Score again first."
 )
@@ -107,7 +108,8 @@ class InspectHandlers:
                 on_progress=download_progress(progress),
             )
         except InctrlError as error:
-            return (gr.skip(), error_html(str(error)), *[gr.skip()] * 4)
+            says = str(error) if previous is None else f"{error} {STAYS}"
+            return (gr.skip(), error_html(says), *[gr.skip()] * 4)
         # Written only where the phrases in use were dropped: the visitor may be typing there.
         dropped = previous is not None and previous.phrases != session.phrases
         fields = _phrase_fields(session) if dropped else (gr.skip(), gr.skip())
