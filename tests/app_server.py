@@ -10,9 +10,8 @@ from typing import Any
 
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui.examples import load_examples
-from inctrl_core.ui.guard import guard
 from inctrl_core.ui.models import ModelRegistry
-from inctrl_core.ui.page import build_page, launch_options
+from inctrl_core.ui.page import build_page, launch_page
 
 
 def free_port() -> int:
@@ -37,18 +36,10 @@ def running_app(
     """
     registry = ModelRegistry(sources or {DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
     page = build_page(registry, load_examples(), tools)
-    _, url, _ = page.launch(
-        server_name="127.0.0.1",
-        server_port=free_port(),
-        prevent_thread_lock=True,
-        quiet=True,
-        mcp_server=tools,
-        **launch_options(),
-        **options,
-        **guard(page),
-    )
+    where = {"server_name": "127.0.0.1", "server_port": free_port()}
+    launch_page(page, mcp_server=tools, quiet=True, **where, **options)
     registry.warm_up()
     try:
-        yield url
+        yield page.local_url
     finally:
         page.close()

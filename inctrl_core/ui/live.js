@@ -184,7 +184,7 @@ function stop() {
 async function camera() {
   stop();
   // Permission may take its time, and the visitor may choose something else meanwhile.
-  const mine = ++asked;
+  const mine = asked;
   if (!navigator.mediaDevices) return say('The browser gives the camera only to pages over https, or on this computer.');
   try {
     const stream = await navigator.mediaDevices.getUserMedia({video: {width: {ideal: 640}}, audio: false});
