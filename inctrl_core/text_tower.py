@@ -11,6 +11,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from .devices import run_in_batches
+from .errors import PromptError
 from .prompt_tree import build_prompt_trees
 
 TREE_CAPACITY = 192  # Tokens; larger trees share little more, and their attention grows faster.
@@ -41,8 +42,12 @@ class TextTower:
 
         Returns:
             float32 [N, E], rows of unit length.
+
+        Raises:
+            PromptError: A prompt is longer than the context.
         """
         tokens = self._tokenizer(list(prompts))
+        self._check_whole(prompts, tokens)
         clip = self._clip
         if clip.attn_mask is None or clip.text_pool_type != "argmax":
             parts = run_in_batches(clip.encode_text, tokens.to(self._device), TEXT_BATCH)
@@ -50,6 +55,17 @@ class TextTower:
         ends = tokens.argmax(dim=1).tolist()  # The end token has the highest id.
         rows = [row[: end + 1] for row, end in zip(tokens.tolist(), ends, strict=True)]
         return F.normalize(self._encode_trees(rows).float(), dim=-1)
+
+    def _check_whole(self, prompts: Sequence[str], tokens: Tensor) -> None:
+        # The tokenizer cuts what is too long without a word, and with it what tells the groups
+        # apart: of a long name only its beginning would be left in all prompts.
+        longest = tokens.shape[1]
+        for prompt, last in zip(prompts, tokens[:, -1].tolist(), strict=True):
+            if last and len(self._tokenizer.encode(prompt)) + 2 > longest:  # Start and end.
+                raise PromptError(
+                    f"The object name or a phrase is longer than the {longest - 2} tokens that "
+                    "this model's text tower reads; use a shorter one."
+                )
 
     @property
     def _device(self) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 
-from inctrl_core import Detector
+from inctrl_core import Detector, PromptError
 from inctrl_core.backbone import Backbone, build_clip
 from inctrl_core.config import BackboneConfig
 from inctrl_core.prompt_tree import build_prompt_trees
@@ -18,7 +18,7 @@ from inctrl_core.text_prompts import build_prompts
 def test_trees_of_prompts_give_what_encode_text_gives(golden_detector: Detector, name: str) -> None:
     backbone, prompts = golden_detector.backbone, build_prompts(name)
     clip = backbone.clip
-    strings = list(prompts.normal + prompts.anomaly)[::9] + ["", "photo " * 100]
+    strings = list(prompts.normal + prompts.anomaly)[::9] + ["", "photo " * 75]
     with torch.inference_mode():
         whole = clip.encode_text(SimpleTokenizer(context_length=clip.context_length)(strings))
     assert torch.allclose(
@@ -42,6 +42,13 @@ def test_other_text_transformers_have_their_full_context(special: dict) -> None:
     with torch.inference_mode():
         whole = clip.encode_text(SimpleTokenizer(context_length=clip.context_length)(strings))
     assert torch.allclose(backbone.encode_text(strings), F.normalize(whole, dim=-1), atol=1e-6)
+
+
+def test_a_prompt_that_would_be_cut_is_refused(golden_detector: Detector) -> None:
+    encode = golden_detector.backbone.encode_text
+    assert encode(["photo " * 75]).isfinite().all()  # With start and end it is 77 tokens long.
+    with pytest.raises(PromptError, match=r"than the 75 tokens.*use a shorter one"):
+        encode(["a photo of a nut.", "photo " * 76])
 
 
 def test_tree_holds_every_prompt_as_a_path() -> None:

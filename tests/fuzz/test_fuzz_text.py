@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from open_clip.tokenizer import SimpleTokenizer
 
 from inctrl_core import Detector, PromptError
 from inctrl_core.text_prompts import (
@@ -85,6 +86,20 @@ def test_any_phrases(one_sentence: Sentence, phrases: list) -> None:
     assert extend_prompts(base, cleaned, cleaned).normal == base.normal + cleaned
 
 
+def check_embedding(name: str, one_sentence: Sentence, detector: Detector) -> None:
+    """It is finite, or a sentence says that the name is too long; no other cause is allowed."""
+    prompt = f"a photo of a {name}."
+    length = detector.backbone.clip.context_length
+    tokens = SimpleTokenizer(context_length=length).encode(prompt)
+    try:
+        embeddings = detector.backbone.encode_text([prompt, name])
+    except PromptError as error:
+        one_sentence(error)
+        assert len(tokens) > length - 2
+        return
+    assert len(tokens) <= length - 2 and embeddings.isfinite().all()
+
+
 @pytest.mark.parametrize("name", CRAFTED, ids=range(len(CRAFTED)))
 def test_crafted_names_end_as_embeddings(
     name: str, one_sentence: Sentence, golden_detector: Detector
@@ -93,13 +108,12 @@ def test_crafted_names_end_as_embeddings(
     if cleaned is None:
         assert len(name) > MAX_OBJECT_NAME
         return
-    embeddings = golden_detector.backbone.encode_text([f"a photo of a {cleaned}.", cleaned])
-    assert embeddings.isfinite().all()
+    check_embedding(cleaned, one_sentence, golden_detector)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(TEXT.filter(lambda text: len(text) <= MAX_OBJECT_NAME))
-def test_any_name_can_be_embedded(golden_detector: Detector, name: str) -> None:
-    cleaned = clean_object_name(name)
-    embeddings = golden_detector.backbone.encode_text([f"a photo of a {cleaned}.", cleaned])
-    assert embeddings.isfinite().all()
+def test_any_name_can_be_embedded(
+    one_sentence: Sentence, golden_detector: Detector, name: str
+) -> None:
+    check_embedding(clean_object_name(name), one_sentence, golden_detector)
