@@ -62,6 +62,13 @@ def test_a_slight_excess_is_called_slight(scored, fused, says):
     assert says in render.verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
 
 
+def test_the_excess_is_the_difference_of_the_figures_shown(scored):
+    ranges = NormalRange((0.05, 0.0664), (0.0,) * 2)
+    score = dataclasses.replace(scored.score, fused=0.1027)
+    text = render.verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
+    assert "0.103" in text and "0.050 to 0.066" in text and "above them by 0.037" in text
+
+
 def test_a_trained_patch_adapter_is_not_called_training_free(scored):
     def verdict(patch_adapter):
         heads = dataclasses.replace(scored.config.heads, patch_adapter=patch_adapter)

@@ -208,8 +208,8 @@ def _compare(session: Session) -> str:
         "each is compared with the others"
     )
     if fused > ranges.highest:
-        beyond = fused - ranges.highest
-        excess = "by less than 0.001" if beyond < 0.001 else f"by {beyond:.3f}"
+        beyond = round(fused, 3) - round(ranges.highest, 3)  # Of the figures that are shown.
+        excess = f"by {beyond:.3f}" if beyond else "by less than 0.001"
         return f"{span}; this image lies above them {excess}. "
     if fused < ranges.lowest:
         return f"{span}; this image scores lower still. "
