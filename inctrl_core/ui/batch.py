@@ -53,7 +53,7 @@ class BatchTab:
         self.turn = gr.State("")
         self.stopped = gr.State("")
         self.files = gr.File(
-            label=f"2. Images to check, up to {MAX_FILES}",
+            label=f"3. Images to check, up to {MAX_FILES}",
             file_count="multiple",
             file_types=["image"],
             height=170,

@@ -73,21 +73,22 @@ def build_form(registry: ModelRegistry) -> Form:
         format="png",  # For frames of the tab Live: as they were scored.
         elem_id="normals",
     )
+    object_name = gr.Textbox(
+        label="2. What is it? (optional)",
+        placeholder="for example: metal nut",
+        info="A common noun works best: it goes into phrases like “a photo of a damaged …”.",
+        max_length=MAX_OBJECT_NAME,
+        elem_id="object-name",
+    )
+    # After the name: tabs without it then count their steps without a gap.
     query = gr.Image(
-        label="2. Image to check",
+        label="3. Image to check",
         type="filepath",
         image_mode=None,
         height=190,
         sources=["upload", "clipboard"],
         buttons=[],
         elem_id="query",
-    )
-    object_name = gr.Textbox(
-        label="3. What is it?",
-        placeholder="for example: metal nut",
-        info="A common noun works best: it goes into phrases like “a photo of a damaged …”.",
-        max_length=MAX_OBJECT_NAME,
-        elem_id="object-name",
     )
     model = gr.Dropdown(
         registry.choices,
