@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from .devices import keep_freed_memory
 from .errors import InctrlError
@@ -21,19 +22,39 @@ COMMANDS = {
 }
 
 
-def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """The parser of the given commands; each command's module adds its own arguments."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands, and of the arguments of one: only that one's module is imported.
+
+    Args:
+        command: Perhaps the name of a command; its module adds its own arguments.
+
+    Raises:
+        InctrlError: The command needs a library that is not installed.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m inctrl_core",
         description="Few-shot anomaly detection from a handful of normal images.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in commands:
-        module = importlib.import_module(f".commands.{name}", __package__)
-        subparser = subparsers.add_parser(name, help=COMMANDS[name], description=module.__doc__)
-        module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+    for name, summary in COMMANDS.items():
+        if name == command:
+            module = _import_command(name)
+            subparser = subparsers.add_parser(name, help=summary, description=module.__doc__)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+        else:
+            subparsers.add_parser(name, help=summary)
     return parser
+
+
+def _import_command(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f".commands.{name}", __package__)
+    except ModuleNotFoundError as error:
+        raise InctrlError(
+            f"'{name}' needs {error.name}, which is not installed; "
+            "run pip install -r requirements-dev.txt first."
+        ) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,11 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, or 1 after an error whose message is on standard error.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    # Only the command asked for is imported, so that none waits for another's libraries.
-    known = [argv[0]] if argv and argv[0] in COMMANDS else list(COMMANDS)
-    arguments = build_parser(known).parse_args(argv)
-    keep_freed_memory()
     try:
+        arguments = build_parser(argv[0] if argv else None).parse_args(argv)
+        keep_freed_memory()
         arguments.run(arguments)
     except InctrlError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -17,6 +17,8 @@ BOUNDS = {
     "context_length": 4096,
     "vocab_size": 2**20,
 }
+# Of the one tokenizer that there is here, open_clip's own.
+LEAST_VOCABULARY = 49408
 # What makes open_clip and timm fetch something of somebody's choice as they build a tower.
 _FETCHING = (
     ("vision_cfg", "timm_model_pretrained"),
@@ -49,6 +51,8 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
                 # A tower of several stages gives its layers as a list.
                 if not (key == "layers" and isinstance(value, list) and len(value) <= 16):
                     raise ValueError(f"{key} must be a whole number from 1 to {bound}")
+    if architecture["text_cfg"].get("vocab_size", LEAST_VOCABULARY) < LEAST_VOCABULARY:
+        raise ValueError(f"vocab_size must be at least {LEAST_VOCABULARY}, the tokenizer's")
     for tower, key in _FETCHING:
         if architecture[tower].get(key):
             raise ValueError(f"{key} asks for another download, which is refused")

@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .config import MAX_SHOTS
 from .errors import ModelError
 from .evidence import Evidence, Fusion
 from .residuals import global_distance
 
 # Patches averaged, largest first; the last is the whole map of the 15 x 15 grid.
 TOP_COUNTS = (1, 3, 6, 12, 25, 50, 112, 225)
-MAX_SHOTS = 16
 FLOOR = 1e-4  # Residuals below this are noise of the arithmetic.
 LIMIT = 8.0  # Deviations are clipped to this many standard deviations.
 GLOBAL_STATISTICS = 2  # Distance to the closest normal, and the mean distance.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,11 @@ class Detector:
         self.config = config
         self.backbone = backbone
         self.heads = heads.to(backbone.device)
-        self._text_features = lru_cache(maxsize=TEXT_CACHE_SIZE)(self._encode_prompts)
+        self._text_features = lru_cache(maxsize=TEXT_CACHE_SIZE)(
+            # Not a method: with itself in its own cache a detector would stay in memory, model and
+            # all, until Python happens to look for cycles.
+            partial(_encode_prompts, backbone)
+        )
 
     @property
     def name(self) -> str:
@@ -259,10 +263,11 @@ class Detector:
             for i, (fused, holistic, image_residual, text) in enumerate(columns)
         ]
 
-    def _encode_prompts(self, prompts: PromptSet) -> TextFeatures:
-        embeddings = self.backbone.encode_text(prompts.normal + prompts.anomaly)
-        count = len(prompts.normal)
-        return build_text_features(prompts, embeddings[:count], embeddings[count:])
+
+def _encode_prompts(backbone: Backbone, prompts: PromptSet) -> TextFeatures:
+    embeddings = backbone.encode_text(prompts.normal + prompts.anomaly)
+    count = len(prompts.normal)
+    return build_text_features(prompts, embeddings[:count], embeddings[count:])
 
 
 def _places(nearest: Tensor, grid: int) -> Tensor:

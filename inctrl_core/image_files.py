@@ -47,7 +47,7 @@ def open_image(source: ImageSource) -> Image.Image:
         source: Path, bytes, binary file object or PIL image.
 
     Returns:
-        PIL image of mode RGB; a new object unless ``source`` is an upright RGB image already.
+        PIL image of mode RGB, whose pixels are its own.
 
     Raises:
         ImageError: The file is missing, empty, damaged, of an unsupported format, larger than
@@ -55,9 +55,13 @@ def open_image(source: ImageSource) -> Image.Image:
     """
     name = _display_name(source)
     try:
-        image = source if isinstance(source, Image.Image) else _open_checked(source, name)
-        _check_pixels(*image.size, name)
-        return _to_rgb(ImageOps.exif_transpose(image), name)
+        if isinstance(source, Image.Image):
+            _check_pixels(*source.size, name)
+            upright = ImageOps.exif_transpose(source)  # A copy, whichever way up it was.
+        else:
+            upright = _open_checked(source, name)
+            ImageOps.exif_transpose(upright, in_place=True)
+        return _to_rgb(upright, name)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -167,7 +171,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     image.load()
     # A PNG without an alpha channel may name one colour that is transparent.
     if image.mode == "RGB" and not isinstance(image.info.get("transparency"), tuple):
-        return image
+        # Of several frames the file would stay open for the others.
+        return image.copy() if getattr(image, "is_animated", False) else image
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8_bit(image, name).convert("RGB")
     if image.has_transparency_data:

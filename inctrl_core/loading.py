@@ -27,6 +27,7 @@ def load_detector(
     precision: str | None = None,
     revision: str | None = None,
     heads: str | Path | None = None,
+    use_environment: bool = True,
     on_progress: Progress | None = None,
 ) -> Detector:
     """Loads a model, fetching from the Hugging Face Hub what is not on this computer yet.
@@ -40,6 +41,7 @@ def load_detector(
         heads: A model directory or Hub repository whose heads replace those of ``name``; None for
             the model's own, or those that ``INCTRL_HEADS`` names, for a model that has none and
             whose backbone comes from the Hub: the embedded model does not depend on a variable.
+        use_environment: Whether the two variables count.
         on_progress: Told of a download: bytes that arrived, bytes in all where known.
 
     Raises:
@@ -47,9 +49,11 @@ def load_detector(
         InctrlError: The device or precision cannot be used.
     """
     picked = pick_device(device)
+    if precision is None and not use_environment:
+        precision = "float32"
     dtype = pick_precision(precision, picked)
     directory = find_model(name, revision=revision, on_progress=on_progress)
-    if heads is None and _takes_heads(read_config(directory)):
+    if heads is None and use_environment and _takes_heads(read_config(directory)):
         heads = os.environ.get(HEADS_VARIABLE) or None
     heads_directory = None if heads is None else find_model(heads, on_progress=on_progress)
     model = load_model(directory, heads=heads_directory, on_progress=on_progress)

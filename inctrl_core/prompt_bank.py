@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from .backbone import ImageFeatures
+from .config import MAX_SHOTS
 from .errors import PromptError
 from .preprocessing import CropBox
 from .residuals import leave_one_out, pairwise_residuals, text_prototype
 from .text_prompts import PromptSet
-
-MAX_SHOTS = 16
 
 
 @dataclass(frozen=True, eq=False)

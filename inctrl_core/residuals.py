@@ -31,10 +31,39 @@ def resample_to_grid(features: Tensor, grid: int) -> Tensor:
         [B, G * G, C], row by row.
     """
     if features.shape[-1] > grid or features.shape[-2] > grid:
-        features = F.adaptive_avg_pool2d(features, grid)
+        # Metal's kernel takes only sizes that the grid divides.
+        on_metal = features.device.type == "mps"
+        average = average_by_products if on_metal else F.adaptive_avg_pool2d
+        features = average(features, grid)
     elif features.shape[-2:] != (grid, grid):
         features = F.interpolate(features, (grid, grid), mode="bilinear", align_corners=False)
     return features.flatten(2).transpose(1, 2).contiguous()
+
+
+def average_by_products(features: Tensor, grid: int) -> Tensor:
+    """``F.adaptive_avg_pool2d`` but for rounding, as two matrix products, which any device has.
+
+    >>> average_by_products(torch.tensor([[[[1.0, 2.0, 6.0]]]]), 2).tolist()
+    [[[[1.5, 4.0], [1.5, 4.0]]]]
+
+    Args:
+        features: [B, C, H, W].
+        grid: G.
+
+    Returns:
+        [B, C, G, G].
+    """
+    rows, columns = (_cell_weights(length, grid, features) for length in features.shape[-2:])
+    return rows @ features @ columns.T
+
+
+def _cell_weights(length: int, grid: int, like: Tensor) -> Tensor:
+    """[G, length]: what each of ``length`` positions counts in the mean of each cell."""
+    at = torch.arange(length, device=like.device)
+    cell = torch.arange(grid, device=like.device)[:, None]
+    # From the cell's start rounded down to its end rounded up: neighbours share what lies between.
+    inside = (at >= cell * length // grid) & (at * grid < (cell + 1) * length)
+    return inside.to(like.dtype) / inside.sum(dim=1, keepdim=True)
 
 
 def nearest_patches(query: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:

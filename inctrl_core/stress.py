@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from .config import MAX_SHOTS
 from .detector import Detector, EncodedImages
 from .diagnostics import NormalRange, ShotsPoint, normal_range
 from .perturbations import find_perturbation, perturb
-from .prompt_bank import MAX_SHOTS, PromptBank
+from .prompt_bank import PromptBank
 from .score import Score
 
 # A score has settled where no draw of normals takes it further than this share of itself from what

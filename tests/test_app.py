@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import re
 import shutil
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ import app
 from inctrl_core import load_detector
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.loading import DEFAULT_MODEL
+from inctrl_core.text_prompts import build_prompts
 from inctrl_core.ui import models, render, session
 from inctrl_core.ui.downloads import new_file
 from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
@@ -162,6 +165,19 @@ class TestRegistry:
         assert registry.get("a") is first
         registry.get("b")
         assert loads == ["a", "b", "c", "b"]
+
+    def test_what_is_let_go_leaves_the_memory(self):
+        registry = ModelRegistry({"a": DEFAULT_MODEL, "b": DEFAULT_MODEL}, "cpu", capacity=1)
+        first = registry.get("a")
+        first.encode_prompts(build_prompts("nut"))
+        kept = weakref.ref(first)
+        del first
+        gc.disable()  # It goes at once, and not only when cycles are looked for.
+        try:
+            registry.get("b")
+            assert kept() is None
+        finally:
+            gc.enable()
 
     def test_no_model_at_all_says_what_to_do(self):
         with pytest.raises(ModelError, match="--model"):

@@ -67,6 +67,13 @@ def test_bare_pass_is_what_the_features_come_from(golden_detector: Detector) -> 
     assert len(output["image_intermediates"]) == len(golden_detector.config.backbone.depths)
 
 
+def test_bare_pass_of_several_sizes_at_another_precision() -> None:
+    detector = load_detector("inctrl-lite", "cpu", precision="bfloat16")
+    outputs = benchmark._bare_pass(detector, make_photo(0, (300, 260)))()
+    assert [output["image_intermediates"][0].shape[-1] for output in outputs] == [30, 36]
+    assert outputs[0]["image_features"].dtype == torch.bfloat16
+
+
 def test_every_text_measurement_encodes_anew(
     golden_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -288,6 +288,9 @@ def test_heads_of_another_repository(
     assert fused(named) == fused(golden_detector)
     monkeypatch.setenv("INCTRL_HEADS", "someone/golden")
     assert fused(load_detector(bare, "cpu")) == fused(golden_detector)
+    monkeypatch.setenv("INCTRL_PRECISION", "bfloat16")
+    alone = load_detector(bare, "cpu", use_environment=False)
+    assert alone.fusion == "training-free" and alone.backbone.dtype == torch.float32
 
 
 def test_heads_in_the_environment_leave_the_embedded_model_alone(

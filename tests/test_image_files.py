@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
 import warnings
@@ -92,6 +93,31 @@ def test_cmyk_animation_and_orientation() -> None:
     upright = open_image(encoded(turned, "PNG", exif=exif))
     assert upright.size == (10, 20)
     assert upright.getpixel((5, 2)) == (255, 255, 255) and upright.getpixel((5, 17)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
+def test_a_file_is_not_copied_and_an_object_stays_the_callers(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(noise(9, 5), kind)
+    copied = []
+    copy = Image.Image.copy
+    monkeypatch.setattr(Image.Image, "copy", lambda self: (copied.append(1), copy(self))[1])
+    image = open_image(data)
+    assert not copied  # It would take as long again as resizing, and as much memory.
+    open_image(image).putpixel((0, 0), (1, 2, 3))
+    assert copied and image.getpixel((0, 0)) != (1, 2, 3)
+
+
+def test_a_file_of_several_frames_is_closed(tmp_path: Path) -> None:
+    frames = [noise(9, 5, seed) for seed in range(2)]
+    frames[0].save(tmp_path / "frames.tif", save_all=True, append_images=frames[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        image = open_image(tmp_path / "frames.tif")
+        gc.collect()
+    np.testing.assert_array_equal(np.array(image), np.array(frames[0]))
+    assert getattr(image, "fp", None) is None
 
 
 def test_an_image_object_keeps_its_pixels_and_gets_its_orientation() -> None:

@@ -79,6 +79,7 @@ def test_an_architecture_that_fetches_something_else_is_refused(
         (backbone(depths=[-2, 1]), "depths must be 0 or more"),
         (backbone(hub_repo="someone/model", hub_file=None), "hub_file must be text"),
         (backbone(hub_repo=0), "hub_repo must be text"),
+        (text(vocab_size=1000), "vocab_size must be at least 49408"),
         (backbone(architecture={"embed_dim": 1, "vision_cfg": None, "text_cfg": {}}), "vision_cfg"),
         (lambda data: data["heads"].update(training_free={"text": "1"}), "training_free"),
         (lambda data: data["heads"].update(training_free={"text": None}), "training_free"),

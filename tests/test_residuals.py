@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from inctrl_core import residuals
 from inctrl_core.residuals import (
+    average_by_products,
     global_distance,
     layer_residuals,
     leave_one_out,
@@ -99,6 +100,14 @@ def test_resampling_averages_down_and_interpolates_up() -> None:
     assert resample_to_grid(coarse, 4)[0, :4, 0].tolist() == [0.0, 1.0, 3.0, 4.0]
     same = torch.randn(2, 3, 5, 5)
     assert torch.equal(resample_to_grid(same, 5), same.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize("sides", [(36, 36), (18, 30), (9, 17), (15, 16)])
+def test_averages_by_products_are_those_of_adaptive_pooling(sides: tuple[int, int]) -> None:
+    features = unit(2, 4, *sides)
+    for grid in (1, 2, 15):
+        expected = F.adaptive_avg_pool2d(features, grid)
+        assert torch.allclose(average_by_products(features, grid), expected, rtol=0, atol=1e-6)
 
 
 def test_prototype_is_the_mean_direction() -> None:

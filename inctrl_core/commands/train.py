@@ -113,7 +113,8 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Trains, and writes the model directory with its record and curves."""
     subsets = _find_subsets(arguments)
-    detector = load_detector(arguments.backbone, device=arguments.device)
+    # What the environment says is for those who run a model; here it would get into the result.
+    detector = load_detector(arguments.backbone, arguments.device, use_environment=False)
     if arguments.skip_unreadable:
         store = FeatureStore(detector, None)
         subsets = [readable(subset, store) for subset in subsets]

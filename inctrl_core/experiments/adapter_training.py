@@ -16,6 +16,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from ..calibrated import FLOOR
 from ..patch_adapter import PatchAdapter
 from ..residuals import layer_residuals
 from .objectives import ranking_loss
@@ -26,7 +27,6 @@ from .training_run import Figures, TrainingRun
 LEARNING_RATE = 1e-3
 WARM_UP = 50  # Steps.
 VALIDATION_POOLS = 80  # Of the held-out ones; more take longer than the training.
-FLOOR = 1e-4  # Residuals below this are noise of the arithmetic.
 
 
 @dataclass(frozen=True)

@@ -269,9 +269,10 @@ def _tasks(
 def _bare_pass(detector: Detector, photo: Image.Image) -> Callable[[], object]:
     """The backbone's own forward pass with its intermediates, and nothing else."""
     pixels, _ = preprocess(photo, detector.config.preprocess)
-    crops = pixels[None].to(detector.backbone.device, detector.backbone.dtype)
-    views = detector.backbone.views(crops)
-    return lambda: detector.backbone.forward_views(views)
+    backbone = detector.backbone
+    # Moved once they are resized, which a device cannot always do at its precision.
+    views = [view.to(backbone.device, backbone.dtype) for view in backbone.views(pixels[None])]
+    return lambda: backbone.forward_views(views)
 
 
 def _new_names() -> Iterator[str]:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import skimage.data
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 from tqdm import tqdm
 
 from ..backbone import Backbone
 from ..config import ModelConfig
 from ..image_files import open_image
-from ..preprocessing import preprocess
 from ..residuals import text_prototype
 from ..text_prompts import build_prompts
 from ..weights import load_model
+from .damage_direction import embed_unit
 from .datasets import DataError, Subset, load_elpv, load_folders, load_textile
 from .image_tower import read_image_tower
 from .noun_targets import build_noun_targets
@@ -87,7 +84,8 @@ def photographs(backbone: Backbone, config: ModelConfig) -> dict[str, object]:
     chosen = {}
     for name in PHOTOS:
         image = open_image(Image.fromarray(np.asarray(getattr(skimage.data, name)())))
-        chosen[name] = NOUNS[int((nouns @ embed([image], backbone, config)[0]).argmax())]
+        (embedding,) = embed_unit([image], backbone, config.preprocess)
+        chosen[name] = NOUNS[int((nouns @ embedding).argmax())]
     right = sum(noun in PHOTOS[name] for name, noun in chosen.items())
     return {"right": right, "of": len(PHOTOS), "chosen": chosen}
 
@@ -119,7 +117,9 @@ def text_only(subset: Subset, backbone: Backbone, config: ModelConfig) -> dict[s
     anomaly = text_prototype(backbone.encode_text(prompts.anomaly))
     paths = [query.path for query in subset.queries]
     parts = [
-        embed([open_image(path) for path in paths[start : start + BATCH]], backbone, config)
+        embed_unit(
+            [open_image(path) for path in paths[start : start + BATCH]], backbone, config.preprocess
+        )
         for start in tqdm(range(0, len(paths), BATCH), f"{subset.dataset} {subset.name}")
     ]
     odds = (100.0 * torch.cat(parts) @ (anomaly - normal)).double().numpy()
@@ -131,9 +131,3 @@ def text_only(subset: Subset, backbone: Backbone, config: ModelConfig) -> dict[s
         "log_odds_mean": round(float(odds.mean()), 2),
         "log_odds_sd": round(float(odds.std()), 2),
     }
-
-
-def embed(images: Sequence[Image.Image], backbone: Backbone, config: ModelConfig) -> Tensor:
-    """Unit image embeddings, float32 [len(images), E]."""
-    crops = torch.stack([preprocess(image, config.preprocess)[0] for image in images])
-    return F.normalize(backbone.encode_images(crops).embeddings, dim=-1)

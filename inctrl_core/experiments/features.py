@@ -24,6 +24,7 @@ from ..detector import Detector, EncodedImages
 from ..errors import ImageError, InctrlError
 from ..image_files import open_image
 from ..preprocessing import CropBox
+from ..tensor_files import write_whole
 from ..weights import ADAPTER_PREFIX, add_prefix
 
 # Part of every key: raise it when the meaning of the files changes.
@@ -155,20 +156,9 @@ class FeatureStore:
         return self._folder / key[:2] / f"{key}.safetensors"
 
     def _write(self, place: Path | None, tensors: Mapping[str, Tensor]) -> None:
-        if place is None:
-            return
-        # The process's own name, so that two that write the same image do not meet.
-        partial = place.with_suffix(f".{os.getpid()}.partial")
-        try:
-            # With its parents: somebody may clear the cache away while this runs.
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_bytes(save(dict(tensors), {"checksum": _checksum(tensors)}))
-                os.replace(partial, place)
-            finally:
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            raise _cache_error(place.parent, error) from error
+        if place is not None:
+            entry = save(dict(tensors), {"checksum": _checksum(tensors)})
+            write_whole(place, lambda partial: partial.write_bytes(entry))
 
 
 def _read(place: Path | None) -> dict[str, Tensor] | None:

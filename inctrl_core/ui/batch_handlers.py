@@ -17,6 +17,7 @@ from ..errors import InctrlError
 from .batch_job import BatchJob, files_problem, match_example, start_job
 from .batch_table import histogram_html, progress_html, summary_html, table_html
 from .downloads import new_file
+from .events import sent
 from .examples import ExampleSet, fill_form, pick_query, queries_html
 from .form import UploadedFiles, UploadedGallery, check_normals, file_path, gallery_paths
 from .handlers import download_progress
@@ -43,7 +44,7 @@ class BatchHandlers:
     def fill_example(self, event: gr.EventData) -> tuple[list[str], str, str, str, list[str]]:
         """Fills in the chosen example: the form, the example's images, and all of its queries."""
         try:
-            example, _ = pick_query(self.examples, event._data)
+            example, _ = pick_query(self.examples, sent(event))
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return *fill_form(example, example.cover), [str(query.path) for query in example.queries]
@@ -126,7 +127,7 @@ class BatchHandlers:
             The session, then the form: normals, query, name, model, and the example's queries.
         """
         try:
-            row = _row(job, event._data)
+            row = _row(job, sent(event))
             files = job.normal_files, row.file.path
             opened = self.run(
                 start_session, job.model, job.model, files, job.batch.object_name, session
@@ -256,6 +257,6 @@ def _row(job: BatchJob | None, data: Mapping[str, Any]) -> BatchRow:
         place = int(data["row"])
         if data["job"] != job.key or not 0 <= place < len(rows) or rows[place].score is None:
             raise InctrlError(GONE)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise InctrlError(GONE) from None
     return rows[place]

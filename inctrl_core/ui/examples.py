@@ -104,7 +104,7 @@ def pick_query(
     try:
         example = examples[str(data["set"])]
         index = int(data["query"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise InctrlError("This example does not exist; choose one from the gallery.") from None
     if not 0 <= index < len(example.queries):
         raise InctrlError("This example does not exist; choose one from the gallery.")

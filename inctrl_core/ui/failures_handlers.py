@@ -22,6 +22,7 @@ from .case_views import (
     revealed_html,
 )
 from .cases import GUESSES, Case, find_case, outcome
+from .events import sent_text
 from .examples import thumbnail
 from .handlers import download_progress
 from .markup import error_html
@@ -92,7 +93,7 @@ class FailuresHandlers:
 
     def choose(self, guessed: Guessed, event: gr.EventData) -> tuple[Any, ...]:
         """Opens the case whose button was pressed."""
-        return self._open(_sent(event, "case"), guessed)
+        return self._open(sent_text(event, "case"), guessed)
 
     def open_link(self, guessed: Guessed, request: gr.Request) -> Any:
         """Opens the case that the address names, where it names one."""
@@ -108,7 +109,7 @@ class FailuresHandlers:
     ) -> Played:
         """Runs the model on the open case, for :meth:`show_answer` to show."""
         try:
-            case, guess = find_case(self.cases, name), _sent(event, "guess")
+            case, guess = find_case(self.cases, name), sent_text(event, "guess")
             if guess not in GUESSES:
                 raise InctrlError("Choose one of the three answers.")
             progress(0.2, desc="Comparing with the normals")
@@ -197,10 +198,3 @@ class FailuresHandlers:
         return self.run(
             start_session, model, model, files, case.object_name, on_progress=on_progress
         )
-
-
-def _sent(event: gr.EventData, key: str) -> str | None:
-    """What a button of the page sent along; None where something else was sent."""
-    data = event._data
-    value = data.get(key) if isinstance(data, Mapping) else None
-    return value if isinstance(value, str) else None

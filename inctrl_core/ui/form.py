@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..prompt_bank import MAX_SHOTS
+from ..config import MAX_SHOTS
 from ..text_prompts import MAX_OBJECT_NAME
 from .examples import ExampleSet
 from .models import ModelRegistry
@@ -20,9 +20,10 @@ from .session import Session
 # same cores would both be late.
 MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 16}
 
-# What Gradio hands over with preprocess=False, after it has made sure that every path is that of a
-# file this visitor uploaded. Its own preprocessing would decode the images, before our limits and
-# without our care for 16 bits, CMYK and transparency.
+# What Gradio hands over with preprocess=False, after it has made sure that every path is that of an
+# uploaded file: of any visitor's, but nobody can guess the name of another's folder. Gradio's own
+# preprocessing would decode the images, before our limits and without our care for 16 bits, CMYK
+# and transparency.
 UploadedFile = dict[str, Any] | None
 UploadedFiles = list[dict[str, Any]] | None
 UploadedGallery = list[dict[str, Any]] | None

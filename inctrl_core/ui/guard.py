@@ -24,9 +24,9 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..config import MAX_SHOTS
 from ..errors import InctrlError
 from ..image_files import MAX_BYTES
-from ..prompt_bank import MAX_SHOTS
 from .downloads import NOT_KEPT
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from ..errors import InctrlError
 from ..hub import Progress
 from ..preprocessing import patch_at
 from .downloads import new_file
+from .events import sent
 from .examples import ExampleSet, fill_form, pick_query
 from .form import UploadedFile, UploadedGallery, file_path, gallery_paths, same_files
 from .markup import error_html
@@ -73,7 +74,7 @@ class InspectHandlers:
     def open_example(self, event: gr.EventData) -> tuple[list[str], str, str, str]:
         """Fills the form with the example whose button was pressed."""
         try:
-            example, index = pick_query(self.examples, event._data)
+            example, index = pick_query(self.examples, sent(event))
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return fill_form(example, index)

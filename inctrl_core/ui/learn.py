@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import InctrlError
+from .events import sent
 from .examples import ExampleSet, first_example, pick_query
 from .form import MODEL_QUEUE, Shared
 from .handlers import download_progress
@@ -196,7 +197,8 @@ class LearnHandlers:
     def pick(self, event: gr.EventData) -> tuple[Any, Any]:
         """The row and the column of the patch that was clicked."""
         try:
-            return int(event._data["row"]), int(event._data["column"])
+            place = sent(event)
+            return int(place["row"]), int(place["column"])
         except (KeyError, TypeError, ValueError, OverflowError):
             return gr.skip(), gr.skip()  # No click of this page.
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import gradio as gr
 
+from ..config import MAX_SHOTS
 from ..errors import InctrlError
 from ..figures import COLOUR_MAPS, colour_table, resize_for_screen
 from ..image_files import open_image
-from ..prompt_bank import MAX_SHOTS
 from . import live_frames
+from .events import sent
 from .examples import ExampleSet, fill_form, first_example
 from .form import MODEL_QUEUE, Shared, UploadedGallery, gallery_paths
 from .inspect import InspectTab
@@ -90,7 +91,7 @@ class LiveHandlers:
             files = gallery_paths(normals)
             if not files:
                 return None, _answer(frame_id, waiting=True)
-            frame = open_frame(event._data.get("image"))
+            frame = open_frame(sent(event).get("image"))
             kept: Any = gr.skip()
             if live is None or live.source != (model, files, object_name or ""):
                 live = self.run(build_live_bank, model, model, files, object_name or "")
@@ -106,7 +107,7 @@ class LiveHandlers:
         try:
             if len(paths) >= MAX_SHOTS:
                 raise InctrlError(f"There are {len(paths)} normals; remove one to add another.")
-            frame = open_frame(event._data.get("image"))
+            frame = open_frame(sent(event).get("image"))
         except InctrlError as error:
             return gr.skip(), _answer(frame_id, error=str(error), refused=True)
         return [*paths, frame], _answer(frame_id, taken=len(paths) + 1)
@@ -176,7 +177,7 @@ class LiveTab:
 
 def _number(event: gr.EventData) -> int:
     """The number that the page gave the frame."""
-    number = event._data.get("id")
+    number = sent(event).get("id")
     return number if isinstance(number, int) else 0
 
 

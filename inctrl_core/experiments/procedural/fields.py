@@ -11,7 +11,7 @@ from PIL import Image
 
 Generator = np.random.Generator
 
-SIZE = 240  # Side of every rendered image, pixels: the crop that the backbones here see.
+SIZE = 240  # Side of every rendered image, pixels: the first of inctrl-lite's.
 
 
 def log_uniform(rng: Generator, low: float, high: float) -> float:
