@@ -146,6 +146,7 @@ class Detector:
 
         Raises:
             ImageError: An image cannot be used, or is given alone.
+            PromptError: The bank is another model's.
             InctrlError: The device has too little memory.
         """
         check_listed(queries)
@@ -182,8 +183,17 @@ class Detector:
         """Scores images that are encoded already, without a pass through the backbone.
 
         A bank that lies on another device, as after a call that crossed processes, is brought over.
+
+        Raises:
+            PromptError: The bank is another model's, as far as the widths of its features tell.
         """
         bank = bank.to(self.backbone.device)
+        widths = [
+            [patches.shape[-1] for patches in (features.embeddings, *features.patches)]
+            for features in (encoded.features, bank.features)
+        ]
+        if widths[0] != widths[1]:
+            raise PromptError("The bank was made by another model; build one with this detector.")
         layer_maps, nearest = layer_residuals(encoded.features.patches, bank.features.patches)
         evidence = self.evidence(layer_maps, encoded.features.embeddings, bank)
         return self.fuse(evidence, nearest, encoded.crop_boxes)

@@ -72,18 +72,8 @@ def fusion_ledger(
         encoded: One query.
         score: Its score against the bank.
     """
-    embeddings = encoded.features.embeddings
-    with torch.inference_mode():
-        layer_maps = torch.from_numpy(score.layer_maps).to(embeddings.device).flatten(-2)[None]
-        nowhere = torch.full_like(layer_maps, -1, dtype=torch.long)
-        closest = int(global_distance(embeddings, bank.features.embeddings)[0].argmin())
-        normal = bank.features.embeddings[closest : closest + 1]
-        normal_maps = bank.normal_layer_maps
-        maps = torch.zeros_like(layer_maps) if normal_maps is None else normal_maps[closest][None]
-        query = detector.evidence(layer_maps, embeddings, bank)
-        # Against itself its embedding would be at no distance, which no other image reaches.
-        others = bank.without(closest) if bank.shots > 1 else bank
-        neutral = detector.evidence(maps, normal, others)
+    query, neutral, closest = _query_and_neutral(detector, bank, encoded, score)
+    nowhere = torch.full_like(query.layer_maps, -1, dtype=torch.long)
 
     def fuse(evidence: Evidence) -> Score:
         return detector.fuse(evidence, nowhere, encoded.crop_boxes)[0]
@@ -112,6 +102,23 @@ def fusion_ledger(
             )
         )
     return Ledger(score.fused, closest, tuple(entries))
+
+
+@torch.inference_mode()
+def _query_and_neutral(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, score: Score
+) -> tuple[Evidence, Evidence, int]:
+    """What speaks for and against the query, what would if it were neutral, and its normal."""
+    embeddings = encoded.features.embeddings
+    layer_maps = torch.from_numpy(score.layer_maps).to(embeddings.device).flatten(-2)[None]
+    closest = int(global_distance(embeddings, bank.features.embeddings)[0].argmin())
+    normal = bank.features.embeddings[closest : closest + 1]
+    normal_maps = bank.normal_layer_maps
+    maps = torch.zeros_like(layer_maps) if normal_maps is None else normal_maps[closest][None]
+    query = detector.evidence(layer_maps, embeddings, bank)
+    # Against itself its embedding would be at no distance, which no other image reaches.
+    others = bank.without(closest) if bank.shots > 1 else bank
+    return query, detector.evidence(maps, normal, others), closest
 
 
 @dataclass(frozen=True)

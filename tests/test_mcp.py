@@ -6,8 +6,10 @@ import asyncio
 import base64
 import io
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mcp.types import CallToolResult, Tool
 from PIL import Image
 
 from inctrl_core.loading import DEFAULT_MODEL, load_detector
+from inctrl_core.ui import addresses
 from inctrl_core.ui.examples import ExampleSet, load_examples
 from tests.app_server import running_app
 
@@ -92,3 +95,66 @@ def test_what_cannot_be_used_is_told(address, arguments):
     result = ask(address, "score_image", arguments | {"object_name": "a" * 500})
     assert result.isError
     assert "use at most 80" in result.content[0].text
+
+
+class Pictures(BaseHTTPRequestHandler):
+    """Serves one picture, one without end, and ways to the first."""
+
+    picture = b""
+
+    def do_GET(self) -> None:
+        if self.path in ("/moved", "/round"):
+            self.send_response(302)
+            self.send_header("Location", "/picture.jpg" if self.path == "/moved" else "/round")
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/missing" else 200)
+        self.end_headers()
+        try:
+            while self.path != "/missing":
+                self.wfile.write(self.picture)
+                if self.path != "/endless":
+                    break
+        except OSError:
+            pass  # The other side has had enough.
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def pictures(example: ExampleSet, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that counts as a public host."""
+
+    async def allow(host: str) -> str:
+        return host
+
+    monkeypatch.setattr(addresses, "async_validate_url", allow)
+    monkeypatch.setattr(Pictures, "picture", example.queries[example.cover].path.read_bytes())
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_image_may_be_named_by_its_address(address, arguments, pictures):
+    sent = ask(address, "score_image", arguments).content[0].text
+    for place in ("/picture.jpg", "/moved"):
+        named = ask(address, "score_image", arguments | {"query": pictures + place})
+        assert not named.isError and named.content[0].text == sent
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("/endless", "use at most 40 MB"), ("/missing", "cannot be"), ("/round", "cannot be fetched")],
+)
+def test_what_lies_at_an_address_has_the_limits_of_an_upload(
+    address, arguments, pictures, place, words
+):
+    result = ask(address, "score_image", arguments | {"query": pictures + place})
+    assert result.isError and words in result.content[0].text
+
+
+def test_an_address_inside_the_host_s_network_is_refused(address, arguments):
+    result = ask(address, "score_image", arguments | {"query": "http://127.0.0.1:9/x.png"})
+    assert result.isError and "cannot be fetched" in result.content[0].text

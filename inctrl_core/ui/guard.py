@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..config import MAX_SHOTS
 from ..errors import InctrlError
 from ..image_files import MAX_BYTES
+from .addresses import fetch_image, is_address
 from .downloads import NOT_KEPT
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ MAX_UPLOAD_BYTES = (MAX_SHOTS + 1) * MAX_BYTES + 2**20
 # Values without files: names, phrases, settings.
 MAX_REQUEST_BYTES = 16 * 2**20
 
-# Gradio keeps 240 kB and more for each, and every call of a program without a session opens one.
-MAX_SESSIONS = 500
+# Every call of a program without a session opens one, of 240 kB; a visitor's with 16 normals takes
+# 26 MB with the small model and 50 MB with the ViT. All full, these are 6 or 13 GB.
+MAX_SESSIONS = 256
 
 _MISFIT = "The request does not fit this step of the page; /?view=api says what it takes."
 # On the page itself: a number taken out of its field, for one.
@@ -56,8 +58,7 @@ def guard(page: gr.Blocks, addresses: bool = False) -> dict[str, Any]:
     Args:
         page: All events must run in the queue; it is changed so that none passes it by, and so
             that values that fit no event are refused with a sentence.
-        addresses: Whether a file may be named by its address, as language models do; Gradio then
-            fetches it, from public hosts only, however large it is.
+        addresses: Whether a file may be named by its address, as language models do.
 
     Returns:
         Options for ``launch``: the limits of a request, and answers to those that fit nothing.
@@ -113,7 +114,23 @@ class BodyLimit:
         await self.app(scope, receive_counted, send)
 
 
-def check_files(values: Any, addresses: bool = False) -> None:
+async def fetch_addresses(values: Any) -> None:
+    """Fetches every file that is named by its address, and names the copy in its place.
+
+    Args:
+        values: Lists and dicts as JSON has them; changed.
+
+    Raises:
+        InctrlError: One of them cannot be had, or there are more than a form takes.
+    """
+    named = [file for file in _named_files(values) if is_address(file["path"])]
+    if len(named) > MAX_SHOTS + 1:
+        raise InctrlError(f"There are {len(named)} addresses; use at most {MAX_SHOTS + 1}.")
+    for file in named:
+        file["path"] = str(await fetch_image(file["path"]))
+
+
+def check_files(values: Any) -> None:
     """Makes sure that every file that some values name lies in the folder of uploads.
 
     Gradio takes folders too, and stumbles over them when it clears the uploads away; and it would
@@ -121,17 +138,14 @@ def check_files(values: Any, addresses: bool = False) -> None:
 
     Args:
         values: Lists and dicts as JSON has them; a dict with "path" names a file.
-        addresses: Whether an address will do.
 
     Raises:
         InctrlError: One of them does not; the sentence does not say what lies where it points.
     """
     folder = Path(get_upload_folder()).resolve()
-    for path in _named_paths(values):
-        if addresses and isinstance(path, str) and path.startswith(("http://", "https://")):
-            continue
+    for file in _named_files(values):
         try:
-            place = Path(path).resolve()
+            place = Path(file["path"]).resolve()
             uploaded = place.is_relative_to(folder) and place.is_file()
         except (OSError, ValueError, TypeError, RuntimeError):
             uploaded = False  # No path at all: too long, with a null character, or not text.
@@ -139,13 +153,13 @@ def check_files(values: Any, addresses: bool = False) -> None:
             raise InctrlError(_NOT_UPLOADED)
 
 
-def _named_paths(values: Any) -> Iterator[Any]:
+def _named_files(values: Any) -> Iterator[dict[str, Any]]:
     open_ends = [values]
     while open_ends:
         value = open_ends.pop()
         if isinstance(value, dict):
             if value.get("path") is not None:
-                yield value["path"]
+                yield value
             open_ends += value.values()
         elif isinstance(value, list | tuple):
             open_ends += value
@@ -156,7 +170,9 @@ def _guarded(preprocess: Preprocess, addresses: bool) -> Preprocess:
         block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
         try:
-            check_files(inputs, addresses)
+            if addresses:
+                await fetch_addresses(inputs)
+            check_files(inputs)
             return await preprocess(block_fn, inputs, state, explicit_call)
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None

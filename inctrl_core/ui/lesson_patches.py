@@ -112,11 +112,11 @@ def _squash_words(lesson: Lesson) -> tuple[str, str, str]:
 
 def patches_step(lesson: Lesson, mark: Mark) -> str:
     """Step 2: the grid, and what a network makes of one patch."""
-    session, grid, side = lesson.session, lesson.grid, lesson.input_side
+    session, grid = lesson.session, lesson.grid
     features = compare_patch(session.bank, session.encoded, *mark).features
     names = depth_names(len(features))
     ruled = crop_html(
-        crop_of(session.query, side),
+        crop_of(session.query, lesson.input_side),
         f"The square under a grid; the patch in {at(*mark)} is framed. A click chooses another.",
         grid,
         mark,
@@ -130,39 +130,10 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
         for name, values in zip(names, features, strict=True)
     )
     close = figure(_close_up(session.query, grid, mark), "The framed patch", at(*mark))
-    adapted = (
-        " A linear map, trained on other objects, then turns each list into one that tells less of "
-        "light, focus and noise."
-        if session.config.heads.patch_adapter
-        else ""
-    )
-    sizes = session.config.image_sizes
-    joined = (
-        f" The square is read at {spoken([str(size) for size in sizes])} pixels, since a small "
-        "thing may show at one size and not at another; each list holds the numbers of every size."
-        if len(sizes) > 1
-        else ""
-    )
-    words = (
-        "<p>A <dfn>network</dfn>, trained beforehand on ordinary pictures, reads the square. It "
-        f"stays as it is: nothing is trained on your images. It is read out at {len(names)} "
-        "<dfn>depths</dfn>: shallow ones know edges, colours and texture, deep ones shapes and "
-        "things. At each depth every patch becomes a list of numbers, its <dfn>features</dfn>; "
-        "the strips show one number as one stripe, dark for negative and bright for positive. "
-        "Where the network’s own grid is finer than this one it is averaged, where coarser, "
-        f"interpolated.{adapted}{joined}"
-        f'</p><p class="ic-small">The model here: {html.escape(session.config.title)}.</p>'
-        + formula(
-            "f = features ÷ ‖features‖",
-            "Each list is brought to length 1 (‖f‖ = 1), so that only its direction counts.",
-        )
-        + sum_line("Patches", f"{grid} × {grid}", str(grid * grid))
-        + sum_line("Pixels of the square along a patch", f"{side} ÷ {grid}", f"{side / grid:g}")
-    )
     body = columns(
         f'<div class="ic-two">{figure(ruled, f"{grid} × {grid} patches", "click one")}'
         f"<div>{close}{bars}</div></div>",
-        words,
+        _patch_words(lesson, len(names)),
     )
     step = Step(
         2,
@@ -228,6 +199,39 @@ def seen_share(picture: Picture) -> float:
     """Share of a picture's area that the model sees, in [0, 1]."""
     left, top, right, bottom = picture.crop_box
     return (right - left) * (bottom - top) / (picture.image.width * picture.image.height)
+
+
+def _patch_words(lesson: Lesson, depths: int) -> str:
+    config, grid, side = lesson.session.config, lesson.grid, lesson.input_side
+    adapted = (
+        " A linear map, trained on other objects, then turns each list into one that tells less of "
+        "light, focus and noise."
+        if config.heads.patch_adapter
+        else ""
+    )
+    sizes = config.image_sizes
+    joined = (
+        f" The square is read at {spoken([str(size) for size in sizes])} pixels, since a small "
+        "thing may show at one size and not at another; each list holds the numbers of every size."
+        if len(sizes) > 1
+        else ""
+    )
+    return (
+        "<p>A <dfn>network</dfn>, trained beforehand on ordinary pictures, reads the square. It "
+        f"stays as it is: nothing is trained on your images. It is read out at {depths} "
+        "<dfn>depths</dfn>: shallow ones know edges, colours and texture, deep ones shapes and "
+        "things. At each depth every patch becomes a list of numbers, its <dfn>features</dfn>; "
+        "the strips show one number as one stripe, dark for negative and bright for positive. "
+        "Where the network’s own grid is finer than this one it is averaged, where coarser, "
+        f"interpolated.{adapted}{joined}"
+        f'</p><p class="ic-small">The model here: {html.escape(config.title)}.</p>'
+        + formula(
+            "f = features ÷ ‖features‖",
+            "Each list is brought to length 1 (‖f‖ = 1), so that only its direction counts.",
+        )
+        + sum_line("Patches", f"{grid} × {grid}", str(grid * grid))
+        + sum_line("Pixels of the square along a patch", f"{side} ÷ {grid}", f"{side / grid:g}")
+    )
 
 
 def _map_words(
