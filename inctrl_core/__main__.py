@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -64,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, or 1 after an error whose message is on standard error.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need be no text, nor text that a terminal can show.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         arguments = build_parser(argv[0] if argv else None).parse_args(argv)
         keep_freed_memory()

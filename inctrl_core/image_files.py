@@ -6,11 +6,13 @@ import io
 import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from .errors import ImageError
@@ -27,7 +29,9 @@ _BAND = 256  # Rows that are scaled at once.
 # Raster formats only: Pillow hands some of the others (EPS, for one) to external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
 # How their files are named, for those who look for images in a folder.
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split())
+IMAGE_SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jfif .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split()
+)
 
 # Of a JPEG: a marker (not what is stuffed into or restarts coded data), and three kinds of it.
 _JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
@@ -54,7 +58,7 @@ def open_image(source: ImageSource) -> Image.Image:
             ``MAX_BYTES``, or has more than ``MAX_PIXELS`` pixels.
     """
     name = _display_name(source)
-    try:
+    with _in_a_sentence(name):
         if isinstance(source, Image.Image):
             _check_pixels(*source.size, name)
             upright = ImageOps.exif_transpose(source)  # A copy, whichever way up it was.
@@ -62,6 +66,49 @@ def open_image(source: ImageSource) -> Image.Image:
             upright = _open_checked(source, name)
             ImageOps.exif_transpose(upright, in_place=True)
         return _to_rgb(upright, name)
+
+
+def open_values(source: str | os.PathLike | bytes) -> np.ndarray:
+    """The values of an image as they are stored, upright: what they mean is the caller's to know.
+
+    Of colours the largest channel is taken, of palettes the colours; what is wholly transparent is
+    0.
+
+    Returns:
+        [H, W], of the file's own type.
+
+    Raises:
+        ImageError: See :func:`open_image`.
+    """
+    name = _display_name(source)
+    with _in_a_sentence(name):
+        image = ImageOps.exif_transpose(_open_checked(source, name))
+        if image.has_transparency_data or image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        values = np.asarray(image)
+        if image.mode == "RGBA":
+            return values[..., :3].max(axis=2) * (values[..., 3] > 0)
+        return values.max(axis=2) if values.ndim == 3 else values
+
+
+def upright_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
+    """Width and height that :func:`open_image` would give, from the file's beginning alone.
+
+    Raises:
+        ImageError: See :func:`open_image`; damage further on is not seen.
+    """
+    name = _display_name(source)
+    with _in_a_sentence(name), _open_checked(source, name) as image:
+        width, height = image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _in_a_sentence(name: str) -> Iterator[None]:
+    """Turns what Pillow raises into an ImageError."""
+    try:
+        yield
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -76,6 +123,8 @@ def open_image(source: ImageSource) -> Image.Image:
         raise ImageError(f"{name} does not exist; check the path.") from None
     except IsADirectoryError:
         raise ImageError(f"{name} is a folder; name an image file.") from None
+    except PermissionError:
+        raise ImageError(f"{name} may not be read by this user; change its permissions.") from None
     except Exception:  # On damaged data Pillow's decoders raise many kinds, even SyntaxError.
         raise ImageError(f"{name} is damaged or incomplete; save it again and retry.") from None
 
@@ -87,10 +136,18 @@ def check_listed(images: object) -> None:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files directly inside a folder, by name; not what is hidden, as macOS's copies."""
+    """The image files directly inside a folder, by name; not what is hidden, as macOS's copies.
+
+    Raises:
+        ImageError: The folder cannot be read.
+    """
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise ImageError(f"{folder} cannot be read ({error.strerror}).") from None
     return sorted(
         path
-        for path in folder.iterdir()
+        for path in paths
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
 

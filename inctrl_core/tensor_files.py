@@ -103,7 +103,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            partial.touch()
+            mode = partial.stat().st_mode
             write(partial)
+            partial.chmod(mode)  # safetensors makes files for their owner's eyes alone.
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

@@ -8,18 +8,15 @@ import pytest
 from PIL import Image
 
 from inctrl_core.experiments.datasets import (
-    MULTI_CLASS,
-    ONE_VS_ALL,
     DataError,
     check_subset,
     list_images,
-    load_classes,
     load_elpv,
-    load_folders,
     load_textile,
     split_normals,
     without_files,
 )
+from inctrl_core.experiments.layouts import MULTI_CLASS, ONE_VS_ALL, load_classes, load_folders
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -56,6 +53,41 @@ def test_folder_of_subsets(tmp_path: Path) -> None:
     ]
     assert [q.mask and q.mask.name for q in nut.queries] == [None, None, None, "1_mask.png"]
     assert nut.has_masks
+
+
+def test_other_names_for_good_and_for_masks_and_folders_beside(tmp_path: Path) -> None:
+    root = tmp_path / "btad"
+    fill(root / "01" / "train" / "ok", "a.png")
+    fill(root / "01" / "test" / "OK", "0.png")
+    fill(root / "01" / "test" / "ko", "0.png", "1.png")
+    fill(root / "01" / "ground_truth" / "ko", "0.bmp", "1_mask.PNG")
+    fill(root / "split_csv", "sheet.png")
+    (subset,) = load_folders(root)
+    assert names(subset.train_normals) == ["a.png"]
+    assert [(q.anomalous, q.mask and q.mask.name) for q in subset.queries] == [
+        (False, None),
+        (True, "0.bmp"),
+        (True, "1_mask.PNG"),
+    ]
+
+
+def test_classes_without_a_setting_are_told_of_it(tmp_path: Path) -> None:
+    fill(tmp_path / "cat", "a.png")
+    fill(tmp_path / "dog", "a.png")
+    with pytest.raises(DataError, match="for one folder of images per class, give --setting"):
+        load_folders(tmp_path)
+
+
+def test_a_link_keeps_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(make_subset(tmp_path / "cable"))
+    (subset,) = load_folders(tmp_path / "link")
+    assert subset.name == "link"
+
+
+def test_names_that_do_not_fit_into_prompts_are_told_at_once(tmp_path: Path) -> None:
+    (subset,) = load_folders(make_subset(tmp_path / ("x" * 90)))
+    with pytest.raises(DataError, match="has 90 characters; use at most 80. Give another with"):
+        check_subset(subset, 1)
 
 
 def test_one_subset_by_itself(tmp_path: Path) -> None:

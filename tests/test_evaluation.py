@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import doctest
+import io
 import itertools
 import json
 import os
@@ -19,15 +21,22 @@ from inctrl_core.__main__ import main
 from inctrl_core.backbone import Backbone
 from inctrl_core.errors import InctrlError
 from inctrl_core.experiments import evaluation, report
-from inctrl_core.experiments.datasets import DataError, Subset, load_folders
+from inctrl_core.experiments.datasets import DataError, Subset
 from inctrl_core.experiments.evaluation import SIGNALS, draw_normals, score_subset
 from inctrl_core.experiments.features import (
     FeatureStore,
     UnreadableImages,
     image_tower_digest,
 )
+from inctrl_core.experiments.layouts import load_folders
 from inctrl_core.experiments.plots import save_plots
-from inctrl_core.experiments.report import mean_and_sd, to_csv, to_document, to_markdown
+from inctrl_core.experiments.report import (
+    mean_and_sd,
+    to_csv,
+    to_document,
+    to_markdown,
+    to_score_csv,
+)
 from inctrl_core.experiments.results import ShotResult, measure, overall
 from inctrl_core.patch_adapter import PatchAdapter
 from inctrl_core.weights import load_model
@@ -357,11 +366,34 @@ def test_csv_and_markdown() -> None:
     assert table.count("AUPRO") == 1
 
 
+def test_every_image_s_scores_are_listed(golden_detector: Detector, subset: Subset) -> None:
+    scores = score_subset(
+        golden_detector, FeatureStore(golden_detector, None), subset, (1, 2), (4,)
+    )
+    rows = list(csv.DictReader(io.StringIO(to_score_csv([scores]))))
+    assert len(rows) == 2 * len(subset.queries)
+    row = rows[-1]
+    assert (row["shots"], row["seed"], row["anomalous"]) == ("2", "4", "1")
+    assert subset.root / row["image"] == subset.queries[-1].path
+    assert float(row["fused"]) == pytest.approx(scores.signals["fused"][1, 0, -1], abs=1e-6)
+
+
 def test_plots_are_pictures(golden_detector: Detector, subset: Subset, tmp_path: Path) -> None:
     store = FeatureStore(golden_detector, None)
     scores = score_subset(golden_detector, store, subset, (1, 2), (0, 1))
-    files = save_plots(scores, "a/model", tmp_path / "plots")
-    assert [file.name for file in files] == ["parts-nut-roc.png", "parts-nut-scores.png"]
+    odd = [
+        dataclasses.replace(scores, subset=dataclasses.replace(subset, name=name))
+        for name in ("$a b$", "$a-b$")
+    ]
+    files = save_plots([scores, *odd], "a/model", tmp_path / "plots")
+    assert [file.name for file in files] == [
+        "parts-nut-roc.png",
+        "parts-nut-scores.png",
+        "parts--a-b-roc.png",
+        "parts--a-b-scores.png",
+        "parts--a-b-2-roc.png",
+        "parts--a-b-2-scores.png",
+    ]
     for file in files:
         image = Image.open(file).convert("L")
         assert image.width > 400 and np.asarray(image).std() > 5
@@ -454,7 +486,9 @@ def test_a_file_that_cannot_be_written_takes_no_table_along(
     assert evaluate(*command, "--csv", root / "nut" / "test" / "good" / "0.png" / "r.csv") == 1
     output = capsys.readouterr()
     assert "| parts | nut | 2 |" in output.out
-    assert "cannot be written" in output.err and output.err.rstrip().endswith("name another.")
+    assert "cannot be written" in output.err and output.err.rstrip().endswith(
+        "name another folder."
+    )
 
 
 def test_two_folders_of_one_name_are_refused(

@@ -6,22 +6,17 @@ import doctest
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from inctrl_core.config import SQUASH, PreprocessConfig
-from inctrl_core.errors import ImageError
 from inctrl_core.experiments import metrics
 from inctrl_core.experiments.metrics import (
     NO_DEFECT,
-    crop_mask,
     defect_pixels,
     image_metrics,
     pixel_metrics,
     upsample_maps,
 )
-from inctrl_core.preprocessing import crop_image
 
 
 def test_examples_in_the_documentation() -> None:
@@ -126,40 +121,3 @@ def test_upsampling_keeps_mean_and_place() -> None:
     row, column = np.unravel_index(found.argmax(), found.shape)
     assert (row // 16, column // 16) == (4, 10)
     assert found.sum() == pytest.approx(256, rel=1e-5)
-
-
-@pytest.mark.parametrize("size", [(50, 30), (30, 50), (17, 40), (24, 24)])
-def test_mask_follows_the_crop_of_its_image(size: tuple[int, int]) -> None:
-    box = crop_image(Image.new("RGB", size), 24)[1]
-    mask = Image.new("L", size)
-    left, top, right, bottom = (round(value) for value in box)
-    mask.paste(255, ((left + right) // 2, top, right, bottom))  # Right half of the crop.
-    found = crop_mask(mask, PreprocessConfig(24), box)
-    assert found.shape == (24, 24) and found.dtype == bool
-    assert not found[:, :11].any() and found[1:-1, 13:-1].all()
-
-
-def test_mask_is_cut_at_half_its_brightest() -> None:
-    mask = Image.fromarray(np.array([[0, 100], [140, 255]], np.uint8)).resize((16, 16), 0)
-    config = PreprocessConfig(16)
-    found = crop_mask(mask, config, (0.0, 0.0, 16.0, 16.0))
-    assert found[12, 4] and found[12, 12] and not found[4, 12] and not found[4, 4]
-    ones = Image.fromarray(np.eye(16, dtype=np.uint8))
-    assert crop_mask(ones, config, (0.0, 0.0, 16.0, 16.0)).sum() == 16
-    assert not crop_mask(Image.new("L", (16, 16)), config, (0.0, 0.0, 16.0, 16.0)).any()
-
-
-def test_mask_of_another_size() -> None:
-    box = crop_image(Image.new("RGB", (50, 30)), 24)[1]
-    with pytest.raises(ImageError, match="40 x 30 pixels is not the size of its image"):
-        crop_mask(Image.new("L", (40, 30)), PreprocessConfig(24), box)
-
-
-def test_mask_of_a_whole_image() -> None:
-    mask = Image.new("L", (50, 30))
-    mask.paste(255, (0, 0, 25, 30))  # The left half, which a cut square would have in part.
-    config = PreprocessConfig(24, resize_mode=SQUASH)
-    found = crop_mask(mask, config, (0.0, 0.0, 50.0, 30.0))
-    assert found[:, :12].all() and not found[:, 12:].any()
-    with pytest.raises(ImageError, match="40 x 30"):
-        crop_mask(Image.new("L", (40, 30)), config, (0.0, 0.0, 50.0, 30.0))

@@ -50,3 +50,18 @@ def test_images_of_other_proportions_are_told(
     assert told == {DEFECT: False, wide: True}
     assert "not in the proportions of any normal" in output.err
     assert wide in output.err and DEFECT not in output.err
+
+
+def test_what_cannot_be_read_is_named_and_takes_nothing_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one.png", "two.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    assert score(queries=[str(tmp_path), DEFECT]) == 0
+    output = capsys.readouterr()
+    assert DEFECT in output.out and len(output.out.splitlines()) == 2
+    assert all(
+        f"left out: '{name}' is not an image" in output.err for name in ("one.png", "two.png")
+    )
+    assert score(queries=[str(tmp_path)]) == 1
+    assert "error: 'one.png' is not an image" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inctrl_core import ModelError, load_detector
+from inctrl_core.tensor_files import write_whole
 
 WEIGHTS = "model.safetensors"
 KEY = "heads.map_head.layers.0.weight"
@@ -103,3 +104,9 @@ def test_wrong_fields_are_named(model: Path, change: Callable, words: str) -> No
 
 def test_a_name_that_is_nothing(tmp_path: Path) -> None:
     refused(tmp_path / "nothing", "nothing")
+
+
+def test_a_written_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_whole(tmp_path / "model", lambda path: save_file({"a": torch.zeros(1)}, path))
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode

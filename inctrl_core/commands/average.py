@@ -97,7 +97,8 @@ def write_average(
     strength, trainings = how
     training = {ADAPTER: {"strength": strength, "mean_of": trainings}}
     tensors = dict(backbone) | halve_large(add_prefix(adapter.state_dict(), ADAPTER_PREFIX))
-    save_model(out, dataclasses.replace(config, heads=heads, training=training), tensors)
+    config = dataclasses.replace(config, name=out.resolve().name, heads=heads, training=training)
+    save_model(out, config, tensors)
 
 
 def _without_trained(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,20 +14,20 @@ from ..detector import Detector
 from ..errors import InctrlError
 from ..experiments.datasets import (
     DATASETS,
-    SETTINGS,
     DataError,
     Subset,
     check_names,
     check_subset,
-    load_classes,
-    load_folders,
     without_files,
 )
 from ..experiments.evaluation import SubsetScores, score_subset
 from ..experiments.features import FeatureStore, default_cache
+from ..experiments.layouts import SETTINGS, load_classes, load_folders
+from ..experiments.masks import check_masks
 from ..experiments.plots import save_plots
-from ..experiments.report import to_csv, to_document, to_draws, to_markdown
+from ..experiments.report import to_csv, to_document, to_draws, to_markdown, to_score_csv
 from ..experiments.results import ShotResult, measure
+from ..tensor_files import write_whole
 from .options import add_model_options, load_model_option
 
 
@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--setting", choices=SETTINGS, help="semantic anomaly detection on --data")
     data.add_argument("--object", metavar="NAME", help="what the images show, for all subsets")
     data.add_argument(
-        "--skip-unreadable", action="store_true", help="leave out images that cannot be read"
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out images and masks that cannot be read",
     )
     parser.add_argument(
         "--shots",
@@ -79,6 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="one JSON document on standard output")
     output.add_argument("--csv", type=Path, metavar="FILE", help="every figure, a line each")
     output.add_argument("--markdown", type=Path, metavar="FILE", help="the table, also to a file")
+    output.add_argument(
+        "--scores", type=Path, metavar="FILE", help="CSV of every image's scores, for each draw"
+    )
     output.add_argument("--plot", type=Path, metavar="DIR", help="ROC curves and score histograms")
     output.add_argument("--draws", type=Path, metavar="FILE", help="write which normals were drawn")
 
@@ -90,6 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     subsets = find_subsets(arguments)
     for subset in subsets:
         check_subset(subset, max(arguments.shots))
+    subsets = [_with_usable_masks(subset, arguments.skip_unreadable) for subset in subsets]
     detector = load_model_option(arguments)
     if arguments.training_free:
         detector = detector.training_free()
@@ -98,7 +104,9 @@ def run(arguments: argparse.Namespace) -> None:
         subsets = [readable(subset, store) for subset in subsets]
     scored = _score_all(detector, store, subsets, arguments)
     size = detector.config.preprocess.image_size
-    results = [result for scores in scored for result in measure(scores, size)]
+    # By pixel it takes minutes for many draws of many images.
+    measured = tqdm(scored, desc="measuring", unit="subset")
+    results = [result for scores in measured for result in measure(scores, size)]
     _write_outputs(arguments, detector, scored, results)
 
 
@@ -120,6 +128,13 @@ def find_subsets(arguments: argparse.Namespace) -> list[Subset]:
         raise DataError("Name what to evaluate on with --data DIR or --dataset NAME.")
     check_names(subsets)
     return subsets
+
+
+def _with_usable_masks(subset: Subset, skip: bool) -> Subset:
+    subset, notes = check_masks(subset, skip)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+    return subset
 
 
 def split_paths(values: Sequence[str]) -> list[Path]:
@@ -181,6 +196,11 @@ def _write_outputs(
     # First of all, so that a file that cannot be written takes nothing along.
     if arguments.json:
         document = to_document(detector.name, detector.fusion, arguments.seeds, results)
+        document |= {
+            "weights_sha256": detector.config.weights_sha256,
+            "device": str(detector.backbone.device),
+            "precision": str(detector.backbone.dtype).removeprefix("torch."),
+        }
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         sys.stdout.write(table)
@@ -191,8 +211,10 @@ def _write_outputs(
         write_text(arguments.markdown, table)
     if arguments.draws:
         write_text(arguments.draws, json.dumps(to_draws(scored), indent=1) + "\n")
-    for scores in scored if arguments.plot else ():
-        save_plots(scores, detector.name, arguments.plot)
+    if arguments.scores:
+        write_text(arguments.scores, to_score_csv(scored))
+    if arguments.plot:
+        save_plots(scored, detector.name, arguments.plot)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -201,8 +223,6 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         InctrlError: It cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InctrlError(f"{path} cannot be written ({error.strerror}); name another.") from error
+    # File names that are no valid text, as old archives hold them, are written as their bytes.
+    data = text.encode("utf-8", errors="backslashreplace")
+    write_whole(path, lambda partial: partial.write_bytes(data))

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import CONFIG_FILE, read_config
 from ..errors import ModelError
 from ..hub import is_repo_id, upload_model
+from ..loading import ASSETS, embedded_models
 from ..model_card import render_model_card
 from ..weights import WEIGHTS_FILE, load_model
 
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Checks that the model loads, uploads it, and says where it is."""
     directory, repo = arguments.directory, arguments.repo
+    if str(directory) in embedded_models():
+        directory = ASSETS / directory
     if not is_repo_id(repo):
         raise ModelError(f"'{repo}' is not a repository id; it has the form USER/REPO.")
     config = read_config(directory)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
+from ..detector import Detector
 from ..errors import ImageError, name_some
 from ..image_files import images_in
 from ..preprocessing import other_proportions
+from ..prompt_bank import PromptBank
+from ..score import Score
 from .options import add_model_options, load_model_option
+
+QUICK = 8  # Images.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     normals, queries = list_images(arguments.normal), list_images(arguments.query)
     detector = load_model_option(arguments)
     bank = detector.build_bank(normals, arguments.object)
-    scores = detector.score(queries, bank)
+    queries, scores = _score_readable(detector, bank, queries)
     apart = [
         str(query)
         for query, score in zip(queries, scores, strict=True)
@@ -60,6 +67,29 @@ def run(arguments: argparse.Namespace) -> None:
             f"{score.fused:.4f}  patch {score.patch_max:.4f}  image {score.image_residual:.4f}  "
             f"text {score.text_anomaly:.4f}  {query}\n"
         )
+
+
+def _score_readable(
+    detector: Detector, bank: PromptBank, queries: Sequence[Path]
+) -> tuple[list[Path], list[Score]]:
+    """Scores what can be read, and names the rest on standard error.
+
+    Raises:
+        ImageError: None can be read.
+    """
+    readable, scores, problems = [], [], []
+    # A bar for what takes its time, which a few images do not.
+    for query in tqdm(queries, desc="scoring", unit="image", disable=len(queries) < QUICK):
+        try:
+            scores += detector.score([query], bank)
+            readable.append(query)
+        except ImageError as error:
+            problems.append(str(error))
+    if not readable:
+        raise ImageError(problems[0])
+    for problem in problems:
+        sys.stderr.write(f"left out: {problem}\n")
+    return readable, scores
 
 
 def list_images(paths: Iterable[Path]) -> list[Path]:

@@ -19,9 +19,10 @@ from ..detector import Detector
 from ..errors import InctrlError
 from ..experiments.adapter_training import AdapterOptions, train_adapter
 from ..experiments.curves import save_curves
-from ..experiments.datasets import DataError, Subset, check_names, load_folders, load_textile
+from ..experiments.datasets import DataError, Subset, check_names, load_textile
 from ..experiments.episodes import SOURCES, source_pool, subset_pools
 from ..experiments.features import FeatureStore, default_cache, image_tower_digest
+from ..experiments.layouts import load_folders
 from ..experiments.patch_pools import source_patches, subset_patches
 from ..experiments.training import AnyPool, TrainingOptions, check_pools, train_heads
 from ..experiments.training_run import CHECKPOINT_FILE
@@ -120,10 +121,18 @@ def run(arguments: argparse.Namespace) -> None:
         subsets = [readable(subset, store) for subset in subsets]
     train = _train_adapter if arguments.form == ADAPTER else _train_heads
     config, tensors, prefixes = train(detector, subsets, arguments)
+    # By what it lies in, so that reports tell it from the model that it was made of.
+    config = dataclasses.replace(config, name=arguments.out.resolve().name)
     write_model(arguments, config, tensors, prefixes)
     (arguments.out / CHECKPOINT_FILE).unlink()
+    record = config.training[ADAPTER] if arguments.form == ADAPTER else config.training
+    held_out = ", ".join(
+        f"{source} {data['held_out_classes']} of {data['classes']}"
+        for source, data in record["data"].items()
+    )
+    sys.stderr.write(f"classes held out, by which the best epoch was chosen: {held_out}\n")
     what = "a patch adapter" if arguments.form == ADAPTER else f"{arguments.form} heads"
-    sys.stdout.write(f"wrote {detector.name} with {what} to {arguments.out}\n")
+    sys.stdout.write(f"wrote {config.name}, {detector.name} with {what}, to {arguments.out}\n")
 
 
 def _train_heads(
@@ -209,17 +218,24 @@ def build_pools(
     store = FeatureStore(detector, cache)
     folder = cache / f"{image_tower_digest(detector)}-{kind}"
     pools: list[AnyPool] = []
-    for number, subset in enumerate(tqdm(subsets, desc="folders", unit="subset")):
+    folders = tqdm(subsets, desc="folders", unit="subset", disable=not subsets)
+    for number, subset in enumerate(folders):
         pools += of_subset(subset, store, np.random.default_rng((arguments.seed, number)))
     for source in SOURCES:
-        for index in tqdm(range(getattr(arguments, source)), desc=source, unit="class"):
+        count = getattr(arguments, source)
+        for index in tqdm(range(count), desc=source, unit="class", disable=not count):
             pools.append(of_class(detector, source, arguments.source_seed, index, folder))
     return pools
 
 
 def _drop_checkpoint(arguments: argparse.Namespace) -> None:
+    checkpoint = arguments.out / CHECKPOINT_FILE
     if not arguments.resume:
-        (arguments.out / CHECKPOINT_FILE).unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
+    elif not checkpoint.is_file():
+        sys.stderr.write(
+            f"note: {arguments.out} holds no run that was cut off; training begins anew\n"
+        )
 
 
 def write_model(

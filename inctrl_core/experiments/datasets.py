@@ -15,12 +15,10 @@ from pathlib import Path
 
 from sklearn.model_selection import train_test_split
 
-from ..errors import InctrlError
+from ..errors import InctrlError, PromptError
 from ..image_files import images_in
+from ..text_prompts import clean_object_name
 
-ONE_VS_ALL = "one-vs-all"
-MULTI_CLASS = "multi-class"
-SETTINGS = (ONE_VS_ALL, MULTI_CLASS)
 TEST_SHARE = 0.25
 SPLIT_SEED = 42
 
@@ -70,73 +68,6 @@ class Subset:
     def has_masks(self) -> bool:
         """Whether any defect's place is known."""
         return any(query.mask is not None for query in self.queries)
-
-
-def load_folders(root: Path, object_name: str | None = None) -> tuple[Subset, ...]:
-    """Reads the MVTec layout.
-
-    ``SUBSET/train/good``, ``SUBSET/test/good``, ``SUBSET/test/DEFECT`` and, where there are masks,
-    ``SUBSET/ground_truth/DEFECT/NAME_mask.png``. A folder with ``train`` directly inside is one
-    subset; otherwise each of its folders is one.
-
-    Args:
-        root: Folder of subsets, or one subset.
-        object_name: Replaces the names of the folders in the text prompts.
-
-    Raises:
-        DataError: The folder or one that the layout needs is missing or holds no images.
-    """
-    root = _existing(root)
-    single = (root / "train").is_dir()
-    folders = [root] if single else _folders(root)
-    if not folders:
-        raise DataError(f"{root} holds no folders; name a folder of the form SUBSET/train/good.")
-    return tuple(_load_subset(folder, root, object_name) for folder in folders)
-
-
-def load_classes(root: Path, setting: str, object_name: str | None = None) -> tuple[Subset, ...]:
-    """Reads a folder per class for semantic anomaly detection (the paper's section 4.1).
-
-    One subset per class. In "one-vs-all" that class is normal and all others are anomalous; in
-    "multi-class" that class is anomalous and all others are normal. The classes lie in
-    ``ROOT/train/CLASS`` and ``ROOT/test/CLASS``, or in ``ROOT/CLASS``; then each class is split as
-    :func:`split_normals` does.
-
-    Args:
-        root: Folder of classes.
-        setting: One of ``SETTINGS``.
-        object_name: Goes into the text prompts; by default the class in "one-vs-all", and "object"
-            in "multi-class", where the normals have no name in common.
-
-    Raises:
-        DataError: The folder is missing, a class holds no images, or there are fewer than two.
-    """
-    root = _existing(root)
-    if setting not in SETTINGS:
-        raise DataError(f"There is no setting '{setting}'; use {' or '.join(SETTINGS)}.")
-    train, test = _class_parts(root)
-    if len(train) < 2 or set(train) != set(test):
-        raise DataError(
-            f"{root} needs at least two classes, the same for training and test; "
-            "name a folder with one folder of images per class."
-        )
-    subsets = []
-    for name in train:
-        normal = [c for c in train if (c == name) == (setting == ONE_VS_ALL)]
-        default = name if setting == ONE_VS_ALL else "object"
-        subsets.append(
-            Subset(
-                dataset=f"{root.name} {setting}",
-                name=name,
-                object_name=object_name or default,
-                root=root,
-                train_normals=tuple(path for c in normal for path in train[c]),
-                queries=tuple(
-                    Query(path, c not in normal, c) for c, paths in test.items() for path in paths
-                ),
-            )
-        )
-    return tuple(subsets)
 
 
 def load_elpv(object_name: str | None = None) -> tuple[Subset, ...]:
@@ -224,8 +155,13 @@ def check_subset(subset: Subset, shots: int) -> None:
     """Makes sure that ``subset`` can be evaluated with ``shots`` normals.
 
     Raises:
-        DataError: Too few normals to draw from, or the test images are all of one label.
+        DataError: Too few normals to draw from, the test images are all of one label, or the name
+            does not fit into prompts.
     """
+    try:
+        clean_object_name(subset.object_name)
+    except PromptError as error:
+        raise DataError(f"'{subset.name[:80]}': {error} Give another with --object.") from None
     available = len(subset.train_normals)
     if available < shots:
         raise DataError(
@@ -255,6 +191,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
 
     Raises:
         DataError: The folder is missing or holds no images.
+        ImageError: It cannot be read.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist; a dataset needs this folder of images.")
@@ -264,51 +201,8 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _load_subset(folder: Path, root: Path, object_name: str | None) -> Subset:
-    kinds = _folders(_existing(folder / "test"))
-    queries: tuple[Query, ...] = ()
-    for kind in kinds:
-        anomalous = kind.name != "good"
-        for path in list_images(kind):
-            mask = folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
-            known = anomalous and mask.is_file()
-            queries += (Query(path, anomalous, kind.name, mask if known else None),)
-    return Subset(
-        dataset=root.name,
-        name=folder.name,
-        object_name=object_name or folder.name,
-        root=root,
-        train_normals=list_images(folder / "train" / "good"),
-        queries=queries,
-    )
-
-
-def _class_parts(
-    root: Path,
-) -> tuple[dict[str, tuple[Path, ...]], dict[str, tuple[Path, ...]]]:
-    """Training and test images of every class."""
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        train, test = (
-            {folder.name: list_images(folder) for folder in _folders(root / part)}
-            for part in ("train", "test")
-        )
-        return train, test
-    parts = {folder.name: split_normals(list_images(folder)) for folder in _folders(root)}
-    return {c: part[0] for c, part in parts.items()}, {c: part[1] for c, part in parts.items()}
-
-
 def _label(paths: Iterable[Path], kind: str, anomalous: bool) -> tuple[Query, ...]:
     return tuple(Query(path, anomalous, kind) for path in paths)
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; check the path of the dataset.")
-    return folder.resolve()
 
 
 def _package_folder(module: str, package: str) -> Path:

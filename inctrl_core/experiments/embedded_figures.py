@@ -18,8 +18,9 @@ from ..residuals import text_prototype
 from ..text_prompts import build_prompts
 from ..weights import load_model
 from .damage_direction import embed_unit
-from .datasets import DataError, Subset, load_elpv, load_folders, load_textile
+from .datasets import DataError, Subset, load_elpv, load_textile
 from .image_tower import read_image_tower
+from .layouts import load_folders
 from .noun_targets import build_noun_targets
 from .text_phrases import HELD_OUT_TEMPLATES
 

@@ -19,14 +19,14 @@ from ..backbone import ImageFeatures
 from ..config import PreprocessConfig
 from ..detector import Detector, EncodedImages
 from ..errors import ImageError, InctrlError
-from ..image_files import open_image
 from ..preprocessing import CropBox
 from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
 from ..residuals import nearest_per_normal
 from ..text_prompts import build_prompts, clean_object_name
 from .datasets import Query, Subset, check_subset
 from .features import FeatureStore, UnreadableImages
-from .metrics import NO_DEFECT, DefectPixels, crop_mask, defect_pixels
+from .masks import crop_mask, open_mask
+from .metrics import NO_DEFECT, DefectPixels, defect_pixels
 
 SIGNALS = ("fused", "patch_max", "image_residual", "text_anomaly", "holistic")
 QUERY_BATCH = 32
@@ -240,6 +240,6 @@ def _truth(query: Query, crop_box: CropBox, config: PreprocessConfig) -> DefectP
     if query.mask is None:
         return NO_DEFECT
     try:
-        return defect_pixels(crop_mask(open_image(query.mask), config, crop_box))
+        return defect_pixels(crop_mask(open_mask(query.mask), config, crop_box))
     except ImageError as error:
         raise ImageError(f"{query.mask}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DPI)
+        with warnings.catch_warnings():
+            # The font lacks some scripts; their letters are boxes then, and a warning for each.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            figure.savefig(path, dpi=DPI)
     except OSError as error:
         raise InctrlError(f"{path} cannot be written ({error.strerror}); name another.") from error
     except ValueError:

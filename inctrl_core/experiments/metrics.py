@@ -12,13 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
-
-from ..config import PreprocessConfig
-from ..errors import ImageError
-from ..preprocessing import CropBox, seen_box
 
 AUPRO_LIMIT = 0.3  # False-positive rate up to which AUPRO integrates, as in MVTec AD's evaluation.
 BINS = 2**16
@@ -60,34 +55,6 @@ def image_metrics(anomalous: np.ndarray, scores: np.ndarray) -> dict[str, float]
         "auroc": float(roc_auc_score(anomalous, scores)),
         "ap": float(average_precision_score(anomalous, scores)),
     }
-
-
-def crop_mask(mask: Image.Image, config: PreprocessConfig, crop_box: CropBox) -> np.ndarray:
-    """A mask through the same resize and crop as its image, by nearest neighbour.
-
-    A pixel is defective where the mask exceeds half of its brightest value.
-
-    Args:
-        mask: RGB or greyscale, the size of its image.
-        config: How the model's images become squares, of side S.
-        crop_box: Of the image.
-
-    Returns:
-        bool [S, S].
-
-    Raises:
-        ImageError: The mask is not the size of its image.
-    """
-    size = config.image_size
-    own_box = seen_box(mask.size, size, config.resize_mode)
-    if not np.allclose(own_box, crop_box, atol=1e-6):
-        raise ImageError(
-            f"A mask of {mask.width} x {mask.height} pixels is not the size of its image; "
-            "save it in the image's size."
-        )
-    values = np.asarray(mask.convert("L"))
-    binary = Image.fromarray(values > values.max() / 2)
-    return np.asarray(binary.resize((size, size), Image.Resampling.NEAREST, box=crop_box))
 
 
 def defect_pixels(mask: np.ndarray) -> DefectPixels:

@@ -22,11 +22,11 @@ FALSE_POSITIVES = np.linspace(0.0, 1.0, 201)
 PANEL = 3.6  # Inches.
 
 
-def save_plots(scores: SubsetScores, model: str, folder: Path) -> list[Path]:
-    """Writes ``DATASET-SUBSET-roc.png`` and ``-scores.png``.
+def save_plots(scored: Sequence[SubsetScores], model: str, folder: Path) -> list[Path]:
+    """Writes ``DATASET-SUBSET-roc.png`` and ``-scores.png`` for every subset.
 
     Args:
-        scores: Of one subset.
+        scored: The subsets.
         model: Its name, for the titles.
         folder: Made where it does not exist.
 
@@ -36,19 +36,20 @@ def save_plots(scores: SubsetScores, model: str, folder: Path) -> list[Path]:
     Raises:
         InctrlError: A file cannot be written.
     """
-    subset = scores.subset
-    names = dict.fromkeys((subset.dataset, subset.name))  # Not twice the same.
-    stem = re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-.") or "subset"
-    draws = "1 draw" if len(scores.seeds) == 1 else f"{len(scores.seeds)} draws"
-    title = f"{' / '.join(names)} · {model} · {draws} of normals"
-    written = []
-    for kind, figure in (
-        ("roc", roc_figure(scores, title)),
-        ("scores", histogram_figure(scores, title)),
-    ):
-        path = folder / f"{stem}-{kind}.png"
-        save_figure(figure, path)
-        written.append(path)
+    written: list[Path] = []
+    for scores in scored:
+        names = dict.fromkeys((scores.subset.dataset, scores.subset.name))  # Not twice the same.
+        stem = re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-.") or "subset"
+        draws = "1 draw" if len(scores.seeds) == 1 else f"{len(scores.seeds)} draws"
+        title = f"{' / '.join(names)} · {model} · {draws} of normals"
+        for kind, draw in (("roc", roc_figure), ("scores", histogram_figure)):
+            path = folder / f"{stem}-{kind}.png"
+            number = 2
+            while path in written:  # Names that differ only in what a file's name cannot hold.
+                path = folder / f"{stem}-{number}-{kind}.png"
+                number += 1
+            save_figure(draw(scores, title), path)
+            written.append(path)
     return written
 
 
@@ -142,7 +143,7 @@ def _panels(rows: int, columns: int, title: str) -> tuple[Figure, Sequence[Seque
     )
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # A $ in a name is one.
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)

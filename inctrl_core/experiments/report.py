@@ -32,6 +32,9 @@ CSV_COLUMNS = (
 )
 
 
+SCORE_COLUMNS = ("dataset", "subset", "shots", "seed", "image", "kind", "anomalous")
+
+
 def mean_and_sd(values: Sequence[float]) -> dict[str, float]:
     """Mean, and standard deviation over draws (of a sample; 0 for a single one).
 
@@ -92,13 +95,32 @@ def to_csv(results: Sequence[ShotResult]) -> str:
     return text.getvalue()
 
 
+def to_score_csv(scored: Iterable[SubsetScores]) -> str:
+    """One line per image, number of shots and draw, with every signal: which images fail, and how.
+
+    Images are relative to the dataset.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*SCORE_COLUMNS, *SIGNALS))
+    for scores in scored:
+        subset = scores.subset
+        for k, shots in enumerate(scores.shots):
+            for s, seed in enumerate(scores.seeds):
+                for i, query in enumerate(subset.queries):
+                    image = query.path.relative_to(subset.root).as_posix()
+                    head = subset.dataset, subset.name, shots, seed, image, query.kind
+                    values = (f"{scores.signals[name][k, s, i]:.6f}" for name in SIGNALS)
+                    writer.writerow((*head, int(query.anomalous), *values))
+    return text.getvalue()
+
+
 def to_markdown(model: str, fusion: str, results: Sequence[ShotResult]) -> str:
     """One table per metric: subsets and shots down, signals across, mean ± sd in per cent."""
     seeds = len(results[0].metrics["fused"]["auroc"])
-    parts = [
-        f"Model `{model}`, {fusion} fusion, {seeds} draws of normals: "
-        "mean ± standard deviation over draws, per cent."
-    ]
+    figures = "mean ± standard deviation over draws, per cent" if seeds > 1 else "per cent"
+    draws = f"{seeds} draws" if seeds > 1 else "1 draw"
+    parts = [f"Model `{model}`, {fusion} fusion, {draws} of normals: {figures}."]
     for metric in ("auroc", "ap"):
         parts.append(_table(METRIC_TITLES[metric], results, [(s, metric) for s in SIGNALS]))
     with_map = [result for result in results if MAP_SIGNAL in result.metrics]
@@ -158,4 +180,5 @@ def _table(title: str, results: Sequence[ShotResult], columns: Sequence[tuple[st
 
 def _cell(per_seed: Sequence[float]) -> str:
     summary = mean_and_sd(per_seed)
-    return f"{100 * summary['mean']:.1f} ± {100 * summary['sd']:.1f}"
+    spread = f" ± {100 * summary['sd']:.1f}" if len(per_seed) > 1 else ""
+    return f"{100 * summary['mean']:.1f}{spread}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..errors import InctrlError
 from ..tensor_files import write_whole
@@ -90,7 +91,8 @@ class TrainingRun:
         rng = np.random.default_rng((self._seed, 3, epoch))
         self.module.train()
         losses = []
-        for step in range(self._steps):
+        steps = tqdm(range(self._steps), f"epoch {epoch + 1}", unit="batch", leave=False)
+        for step in steps:
             if self._rate is not None:
                 for group in self._optimizer.param_groups:
                     group["lr"] = self._rate(epoch * self._steps + step)

@@ -1,0 +1,123 @@
+"""Masks of defects as data sets have them: what they mark, and what of it the model sees."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from ..config import PreprocessConfig
+from ..errors import ImageError, name_some
+from ..image_files import open_values, upright_size
+from ..preprocessing import CropBox, seen_box
+from .datasets import DataError, Query, Subset
+
+MOST_LABELS = 16  # Different values of a map of labels; a picture with soft edges has more.
+
+
+def open_mask(path: Path) -> np.ndarray:
+    """Reads which pixels a mask marks: bool [H, W].
+
+    In a map of labels (``MOST_LABELS`` values at most) all but 0 mark; in a picture, which may have
+    soft edges or traces of a lossy format, what exceeds half of its brightest value. What is
+    transparent marks nothing.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    values = open_values(path)
+    labels = len(np.unique(values)) <= MOST_LABELS
+    return values > (0 if labels else values.max() / 2)
+
+
+def crop_mask(mask: np.ndarray, config: PreprocessConfig, crop_box: CropBox) -> np.ndarray:
+    """What the model sees of a mask: a pixel of its crop is defective where any part of it is.
+
+    So no defect is lost, however small beside the pixels that it is reduced to.
+
+    Args:
+        mask: bool [H, W], of the size of its image.
+        config: How the model's images become squares, of side S.
+        crop_box: Of the image.
+
+    Returns:
+        bool [S, S].
+
+    Raises:
+        ImageError: The mask is not the size of its image.
+    """
+    height, width = mask.shape
+    size = config.image_size
+    if not np.allclose(seen_box((width, height), size, config.resize_mode), crop_box, atol=1e-6):
+        raise ImageError(
+            f"A mask of {width} x {height} pixels is not the size of its image; "
+            "save it in the image's size."
+        )
+    left, top, right, bottom = crop_box
+    rows, columns = _spans(top, bottom, size, height), _spans(left, right, size, width)
+    above = np.pad(mask.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    below, after = (spans[1][:, None] if spans is rows else spans[1] for spans in (rows, columns))
+    first, before = rows[0][:, None], columns[0]
+    marked = above[below, after] - above[first, after] - above[below, before] + above[first, before]
+    return marked > 0
+
+
+def check_masks(subset: Subset, skip: bool = False) -> tuple[Subset, list[str]]:
+    """Reads every mask once, before anything long begins.
+
+    Args:
+        subset: With or without masks.
+        skip: Whether those that cannot be used are left out, and only told.
+
+    Returns:
+        The subset with the masks that can be used, and sentences about the others and about
+        anomalous images that have none.
+
+    Raises:
+        DataError: Names those that cannot be used, unless they are to be left out.
+    """
+    if not subset.has_masks:
+        return subset, []
+    wrong = {query.mask: why for query in subset.queries if (why := _problem(query))}
+    if wrong and not skip:
+        listed = name_some([f"{path} ({why})" for path, why in wrong.items()])
+        raise DataError(f"These masks cannot be used: {listed}; mend or remove them.")
+    notes = [f"{subset.name}: left out {path} ({why})" for path, why in wrong.items()]
+    queries = tuple(
+        dataclasses.replace(query, mask=None) if query.mask in wrong else query
+        for query in subset.queries
+    )
+    anomalous = [query for query in queries if query.anomalous]
+    without = sum(query.mask is None for query in anomalous)
+    if without:
+        notes.append(
+            f"{subset.name}: {without} of {len(anomalous)} anomalous images have no mask; the "
+            "figures by pixel leave them out"
+        )
+    return dataclasses.replace(subset, queries=queries), notes
+
+
+def _problem(query: Query) -> str:
+    """Why a mask cannot be used; empty where it can, or where there is none."""
+    if query.mask is None:
+        return ""
+    try:
+        height, width = open_mask(query.mask).shape
+    except ImageError:
+        return "it cannot be read"
+    try:
+        sides = upright_size(query.path)
+    except ImageError:
+        return ""  # The image itself is at fault, and told where it is opened.
+    own = f"{width} x {height} pixels"
+    return "" if (width, height) == sides else f"{own}, its image {sides[0]} x {sides[1]}"
+
+
+def _spans(start: float, end: float, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and one past the last of the pixels that each of ``count`` equal parts touches."""
+    edges = start + (end - start) * np.arange(count + 1) / count
+    # A part that only touches a pixel by rounding does not see it.
+    first = np.floor(edges[:-1] + 1e-6).astype(int)
+    past = np.ceil(edges[1:] - 1e-6).astype(int)
+    return first.clip(0, length - 1), past.clip(1, length)
