@@ -69,6 +69,22 @@ def test_the_excess_is_the_difference_of_the_figures_shown(scored):
     assert "0.103" in text and "0.050 to 0.066" in text and "above them by 0.037" in text
 
 
+@pytest.mark.parametrize(
+    ("anomalous", "fused", "says"),
+    [
+        (True, 0.01, "here the model misses it"),
+        (False, 0.9, "raises a false alarm"),
+        (True, 0.9, ""),
+        (False, 0.01, ""),
+        (None, 0.9, ""),
+    ],
+)
+def test_a_verdict_that_is_wrong_says_so(scored, anomalous, fused, says):
+    score = dataclasses.replace(scored.score, fused=fused)
+    text = render.verdict_html(dataclasses.replace(scored, score=score, anomalous=anomalous))
+    assert ("In truth" in text) is bool(says) and says in text
+
+
 def test_a_trained_patch_adapter_is_not_called_training_free(scored):
     def verdict(patch_adapter):
         heads = dataclasses.replace(scored.config.heads, patch_adapter=patch_adapter)

@@ -282,7 +282,7 @@ class TestWords:
             ShotsPoint(4, (0.1,), (0.05,)),
         ]
         assert stress_words.say_curve(curve, True) == (
-            "With two normals the score swings between 0.120 and 0.310, depending on which they "
+            "With two normals the score varies between 0.120 and 0.310, depending on which they "
             "are; from three on it hardly moves (0.100 with all). With two normals, 1 of 2 draws "
             "comes to the verdict of all four; with three normals or more every draw does."
         )

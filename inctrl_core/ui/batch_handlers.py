@@ -140,6 +140,7 @@ class BatchHandlers:
             example = self.examples[job.example]
             _, places = match_example([row.file.path], {job.example: example})
             queries = queries_html(example, places[0]) if places else ""
+            opened = dataclasses.replace(opened, anomalous=row.file.anomalous)
         return (
             opened,
             list(job.normal_files),

@@ -184,6 +184,7 @@ def _table_row(batch: Batch, row: BatchRow, place: int, known: bool) -> str:
     peak, grid = int(score.patch_map.argmax()), score.patch_map.shape[1]
     distance = score.fused - (batch.ranges.highest if batch.ranges else 0.0)
     tone = " class=ic-row-above" if batch.above(row) else ""
+    same = score.patch_max == score.fused  # Where the score is just that, its place is news.
     return (
         f'<tr data-row="{place}" data-name="{name}" data-score="{score.fused:.9f}" '
         f'data-above="{distance:.9f}" data-patch="{score.patch_max:.9f}"{data}{tone}>'
@@ -191,7 +192,7 @@ def _table_row(batch: Batch, row: BatchRow, place: int, known: bool) -> str:
         f'<img alt="" src="{uri}"><span>{name}</span></button></th>'
         f"<td><strong>{score.fused:.3f}</strong></td>"
         f'<td><span class="ic-tag">{batch.standing(row) or "no range"}</span></td>'
-        f'<td class="ic-wide">{score.patch_max:.3f}'
+        f'<td class="ic-wide">{"" if same else f"{score.patch_max:.3f}"}'
         f'<span class="ic-place">row {peak // grid + 1}, column {peak % grid + 1}</span></td>'
         f"{truth}</tr>"
     )

@@ -148,9 +148,25 @@ def remedy_html(case: Case, session: Session) -> str:
     )
     return (
         f'<div class="ic-outcome" role="status"><p class="ic-label">With {session.bank.shots} '
-        f"normals, as advised</p><h3>{words}</h3><p>{_score_sentence(session)}</p>"
+        f"normals, as advised</p><h3>{words}</h3><p>{_score_sentence(session)}"
+        f"{_price(case, session)}</p>"
         f'{_strip(session)}</div>{changed}<p class="ic-label">The image against these normals</p>'
         f"{revealed_html(case, session)}"
+    )
+
+
+def _price(case: Case, session: Session) -> str:
+    """What an added normal costs that widens the range of the others."""
+    if session.ranges is None or not case.remedy_normals:
+        return ""
+    scored = list(zip(case.remedy_normals, session.ranges.fused, strict=True))
+    kept = [fused for path, fused in scored if path in case.normals]
+    highest = session.ranges.highest
+    if not kept or highest <= max(kept):
+        return ""
+    return (
+        " It has a price: an added normal is now the farthest from the others, at "
+        f"{highest:.3f}, and what differs less than it is no alarm any more."
     )
 
 

@@ -78,12 +78,16 @@ def text_bars(text: TextEvidence) -> str:
     """The share of the damage wording, with the normals' own; then the closest single prompts."""
     low, high = min(text.normal_shares), max(text.normal_shares)
     span = f"{100 * low:.0f}%" if low == high else f"{100 * low:.0f}% to {100 * high:.0f}%"
-    if text.share > high:
+    one = len(text.normal_shares) == 1
+    give = "Your normal gives" if one else "Your normals give"
+    if one:
+        says = "but one normal does not tell how much the words vary"
+    elif text.share > high + CLEAR_SHARE:
         says = "more than any normal: the words speak against this image"
-    elif text.share < low:
+    elif text.share < low - CLEAR_SHARE:
         says = "less than any normal: the words speak for this image"
     else:
-        says = "like the normals: the words say nothing against this image"
+        says = "about like the normals: the words do not tell it from them"
     columns = "".join(
         f'<div><p class="ic-label">{heading}</p>{_phrases(matches, fill)}</div>'
         for heading, matches, fill in (
@@ -94,7 +98,7 @@ def text_bars(text: TextEvidence) -> str:
     return (
         f'<div class="ic-text">{_bar("Normal wording", 1 - text.share, "ic-fill-quiet")}'
         f"{_bar('Damage wording', text.share, 'ic-fill', (low, high))}"
-        f'<p class="ic-small">Your normals give the damage wording {span} (the bracket under its '
+        f'<p class="ic-small">{give} the damage wording {span} (the bracket under its '
         f"bar); this image {100 * text.share:.0f}%, {says}.</p>"
         f'<div class="ic-columns">{columns}</div>'
         '<p class="ic-small">Numbers are similarities of image and phrase; bars are weights beside '
@@ -102,6 +106,7 @@ def text_bars(text: TextEvidence) -> str:
     )
 
 
+CLEAR_SHARE = 0.02  # Beyond the normals' own; less is no more than they vary.
 LEDGER_ROWS = {
     "patches": ("Patches", "largest difference of any patch"),
     "image": ("Whole image", "difference of the image as a whole"),
@@ -115,6 +120,11 @@ def ledger_table(ledger: Ledger) -> str:
     rows = []
     for entry in ledger.entries:
         name, what = LEDGER_ROWS[entry.signal]
+        # Of the figures that are shown, so that they can be checked.
+        change = round(ledger.fused, 3) - round(entry.fused_without, 3)
+        # A signal that differs and changes nothing has no part in this model's score.
+        counts = entry.change != 0 or entry.value == entry.neutral
+        told = f"{change + 0.0:+.3f}" if counts else "does not count"
         width = 50 * abs(entry.change) / widest
         side = f"left:50%;width:{width:.1f}%"
         if entry.change < 0:
@@ -124,7 +134,7 @@ def ledger_table(ledger: Ledger) -> str:
             f'<tr><th scope="row">{name}<span>{what}</span></th>'
             f"<td>{entry.value:.3f}</td><td>{entry.neutral:.3f}</td>"
             f"<td>{entry.fused_without:.3f}</td>"
-            f'<td class="ic-change"><div><span>{entry.change:+.3f}</span>'
+            f'<td class="ic-change"><div><span>{told}</span>'
             f'<b class="ic-diverge"><i class="{fill}" style="{side}"></i></b></div></td></tr>'
         )
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..batch_export import safe_names
 from ..errors import InctrlError
 from ..hub import Progress
 from ..preprocessing import patch_at
+from .batch_job import match_example
 from .downloads import new_file
 from .events import sent
 from .examples import ExampleSet, fill_form, pick_query
@@ -111,10 +113,16 @@ class InspectHandlers:
         except InctrlError as error:
             says = str(error) if previous is None else f"{error} {STAYS}"
             return (gr.skip(), error_html(says), *[gr.skip()] * 4)
+        session = dataclasses.replace(session, anomalous=self._truth(session.query_file))
         # Written only where the phrases in use were dropped: the visitor may be typing there.
         dropped = previous is not None and previous.phrases != session.phrases
         fields = _phrase_fields(session) if dropped else (gr.skip(), gr.skip())
         return session, "", *strongest_patch(session), *fields
+
+    def _truth(self, query: str) -> bool | None:
+        """Whether a file is anomalous; None where it is none of the examples'."""
+        name, places = match_example([query], self.examples)
+        return self.examples[name].queries[places[0]].anomalous if places else None
 
     def opened(self, session: Session | None) -> tuple[Any, ...]:
         """Of a session that another tab has put in place: what :meth:`score_form` adds to it."""

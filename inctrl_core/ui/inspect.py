@@ -13,7 +13,7 @@ from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared, check_form
 from .handlers import ADD, InspectHandlers
 from .render import MEAN, depth_names
-from .scripts import DESCRIBED, PRESS_SCORE, SHOWN
+from .scripts import CHANGED, DESCRIBED, PRESS_SCORE, SHOWN
 
 DEPTHS = 3
 WELCOME = (
@@ -141,9 +141,11 @@ class InspectTab:
                 api_visibility="private",
             )
             self._score_after(filled.success)
-        # What is said of an example's image is not true of the visitor's own.
+        # What is said of an example's image is not true of the visitor's own, nor what was wrong
+        # with the last one.
         for own in (form.query.upload, form.query.clear):
-            own(None, None, self.queries, js="() => ''", api_visibility="private")
+            said = [self.queries, self.notice]
+            own(None, None, said, js="() => ['', '']", api_visibility="private")
         self._change_after(
             self.apply.click,
             self.handlers.use_phrases,
@@ -155,7 +157,7 @@ class InspectTab:
             self.handlers.toggle_normal,
             [self.session, form.normals],
             self.notice,
-        )
+        ).then(None, js=CHANGED, api_visibility="private")
         saved = self.save.click(
             self.handlers.save,
             self._display[:-1],
@@ -260,7 +262,9 @@ class InspectTab:
         )
         return self._show_after(placed)
 
-    def _change_after(self, trigger: Any, handler: Any, inputs: list, notice: gr.HTML) -> None:
+    def _change_after(
+        self, trigger: Any, handler: Any, inputs: list, notice: gr.HTML
+    ) -> Dependency:
         changed = trigger(
             handler,
             inputs,
@@ -270,7 +274,7 @@ class InspectTab:
             show_progress_on=[self.verdict],
             api_visibility="private",
         )
-        self._show_after(changed)
+        return self._show_after(changed)
 
     def _show_after(self, event: Dependency) -> Dependency:
         shown = event.success(

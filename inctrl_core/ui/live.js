@@ -94,6 +94,11 @@ function chart(low, high) {
     context.fillStyle = colour('--ic-band');
     context.fillRect(0, y(high), width, Math.max(ratio, y(low) - y(high)));
   }
+  if (high !== null) {
+    context.fillStyle = colour('--body-text-color-subdued');
+    context.font = `${11 * ratio}px ${style.fontFamily}`;
+    context.fillText(high.toFixed(3), 2 * ratio, Math.max(y(high) - 4 * ratio, 11 * ratio));
+  }
   context.strokeStyle = colour('--ic-accent');
   context.lineWidth = 2 * ratio;
   context.beginPath();
@@ -166,6 +171,8 @@ function begin(kind) {
   button('normal').disabled = button('stop').disabled = false;
   if (video.requestVideoFrameCallback && kind !== 'example') video.requestVideoFrameCallback(count);
   say('Starting.');
+  // On a narrow page the picture lies below the form.
+  if (window.innerWidth < 800) stage.scrollIntoView({behavior: 'smooth', block: 'start'});
   send();
 }
 

@@ -32,9 +32,9 @@ TITLE = "InCTRL: find the odd one out from a few normal images"
 HEADER = """
 <header class="ic-header">
   <h1>InCTRL <span>Find what is wrong from a few images of what is right</span></h1>
-  <p>Give 1 to 16 normal images of one kind of object. Each patch of a new image is compared with
-  them, and words for damage are weighed against words for a sound object. You get one anomaly score
-  and a map of where the image departs. Nothing is trained on your images.</p>
+  <p>Give 1 to 16 normal images of one kind of object. A new image is compared with them,
+  piece by piece. You get one anomaly score, a map of where the image departs, and what words for
+  damage make of it. Nothing is trained on your images.</p>
 </header>
 """
 QUEUE_SIZE = 64

@@ -134,7 +134,7 @@ def verdict_html(session: Session) -> str:
         tone = "ic-above" if score.fused > ranges.highest else "ic-inside"
         text = _compare(session) + _patches_above(session)
         strip = range_strip(score.fused, ranges)
-    text += _proportions(session)
+    text += _proportions(session) + _mistake(session)
     return (
         f'<div class="ic-verdict {tone}"><div class="ic-headline">'
         f'<div><p class="ic-label">Anomaly score{_untrained(session.config.heads)}</p>'
@@ -199,6 +199,17 @@ def _map(session: Session, depth: str) -> tuple[PatchScale, object]:
     index = names.index(depth)
     maps = session.score.layer_maps
     return session.scales[index], session.score.patch_map if index == 0 else maps[index - 1]
+
+
+def _mistake(session: Session) -> str:
+    """Says so where the truth is known and the verdict another."""
+    if session.ranges is None or session.anomalous is None:
+        return ""
+    if session.anomalous == (session.score.fused > session.ranges.highest):
+        return ""
+    if session.anomalous:
+        return " <strong>In truth it is anomalous: here the model misses it.</strong>"
+    return " <strong>In truth it is normal: here the model raises a false alarm.</strong>"
 
 
 def _compare(session: Session) -> str:

@@ -11,6 +11,12 @@ _IN_VIEW = """
   const places = document.querySelectorAll('#result, #notice .ic-error');
   [...places].find(place => place.offsetHeight)?.scrollIntoView({behavior: 'smooth'});
 """
+# A change is asked for below the result that it changes.
+CHANGED = """() => {
+  const places = document.querySelectorAll('#notice .ic-error, #verdict');
+  const place = [...places].find(place => place.offsetHeight);
+  place?.scrollIntoView({behavior: 'smooth', block: 'nearest'});
+}"""
 DESCRIBED = f"() => {{{_DESCRIBED}}}"
 SHOWN = f"() => {{{_DESCRIBED}{_IN_VIEW}}}"
 # Presses the button where it is on the screen.

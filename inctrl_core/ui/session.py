@@ -70,6 +70,7 @@ class Session:
         phrases: The visitor's own normal and anomaly phrases.
         before: The score before the last change to the bank, None after a plain scoring.
         change: What that change was, as a sentence.
+        anomalous: Whether the query is, where that is known: of the page's own examples.
     """
 
     model: str
@@ -88,6 +89,7 @@ class Session:
     phrases: Phrases = ((), ())
     before: Score | None = None
     change: str = ""
+    anomalous: bool | None = None
 
     def to(self, device: torch.device | str) -> Session:
         """The same session with its tensors on another device."""

@@ -83,7 +83,7 @@ def say_curve(curve: Sequence[ShotsPoint], above: bool) -> str:
     if high - low < UNSEEN:
         swing = f"the score is {low:.3f} whichever {which}"
     else:
-        swing = f"the score swings between {low:.3f} and {high:.3f}, depending on which {which}"
+        swing = f"the score varies between {low:.3f} and {high:.3f}, depending on which {which}"
     settled = settled_from(curve)
     if settled is None:
         end = f"with all {shots} it is {final:.3f} and has not settled: more may still change it"
