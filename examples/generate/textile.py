@@ -16,7 +16,8 @@ SOURCE = (
     "Control', arXiv 2501.12596."
 )
 # Chosen by eye for variety, so that a visitor can see what is wrong in at least two of them.
-LOCAL = {"local_defect_1": 11, "local_defect_2": 237, "local_defect_3": 148}
+# The clearest first: it is the one that a click on the example shows.
+LOCAL = {"local_defect_2": 237, "local_defect_1": 11, "local_defect_3": 148}
 GLOBAL = {"global_defect_1": 154, "global_defect_2": 416}
 
 

@@ -124,7 +124,7 @@ def ledger_table(ledger: Ledger) -> str:
         change = round(ledger.fused, 3) - round(entry.fused_without, 3)
         # A signal that differs and changes nothing has no part in this model's score.
         counts = entry.change != 0 or entry.value == entry.neutral
-        told = f"{change + 0.0:+.3f}" if counts else "does not count"
+        told = f"{change + 0.0:+.3f}" if counts else "nothing"
         width = 50 * abs(entry.change) / widest
         side = f"left:50%;width:{width:.1f}%"
         if entry.change < 0:

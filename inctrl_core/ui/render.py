@@ -205,6 +205,8 @@ def _mistake(session: Session) -> str:
     """Says so where the truth is known and the verdict another."""
     if session.ranges is None or session.anomalous is None:
         return ""
+    if session.query_file in session.normal_files:
+        return ""  # Called normal by the visitor, it finds itself.
     if session.anomalous == (session.score.fused > session.ranges.highest):
         return ""
     if session.anomalous:
