@@ -10,15 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..detector import Detector
+from ..detector import SCORE_BATCH, Detector
 from ..errors import ImageError, name_some
-from ..image_files import images_in
+from ..image_files import images_in, open_image
 from ..preprocessing import other_proportions
 from ..prompt_bank import PromptBank
 from ..score import Score
 from .options import add_model_options, load_model_option
-
-QUICK = 8  # Images.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,19 +75,35 @@ def _score_readable(
     Raises:
         ImageError: None can be read.
     """
-    readable, scores, problems = [], [], []
+    readable: list[Path] = []
+    scores: list[Score] = []
+    problems: dict[Path, str] = {}
     # A bar for what takes its time, which a few images do not.
-    for query in tqdm(queries, desc="scoring", unit="image", disable=len(queries) < QUICK):
-        try:
-            scores += detector.score([query], bank)
-            readable.append(query)
-        except ImageError as error:
-            problems.append(str(error))
+    with tqdm(total=len(queries), desc="scoring", unit="image", disable=len(queries) < 8) as bar:
+        for start in range(0, len(queries), SCORE_BATCH):
+            part = list(queries[start : start + SCORE_BATCH])
+            try:
+                scores += detector.score(part, bank)
+            except ImageError:
+                problems |= {query: why for query in part if (why := _problem(query))}
+                part = [query for query in part if query not in problems]
+                scores += detector.score(part, bank) if part else []
+            readable += part
+            bar.update(min(SCORE_BATCH, len(queries) - start))
     if not readable:
-        raise ImageError(problems[0])
-    for problem in problems:
+        raise ImageError(next(iter(problems.values())))
+    for problem in problems.values():
         sys.stderr.write(f"left out: {problem}\n")
     return readable, scores
+
+
+def _problem(query: Path) -> str:
+    """Why an image cannot be opened; empty where it can."""
+    try:
+        open_image(query)
+    except ImageError as error:
+        return str(error)
+    return ""
 
 
 def list_images(paths: Iterable[Path]) -> list[Path]:
