@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 from inctrl_core import Detector, ImageError, PromptError
 from inctrl_core.__main__ import main
 from inctrl_core.backbone import Backbone
+from inctrl_core.commands.evaluate import write_text
 from inctrl_core.errors import InctrlError
 from inctrl_core.experiments import evaluation, report
 from inctrl_core.experiments.datasets import DataError, Subset
@@ -476,6 +478,17 @@ def test_command_skips_unreadable_only_when_told(
     output = capsys.readouterr()
     assert "nut: skipped 2 unreadable images: 0.png, 0.png" in output.err
     assert json.loads(output.out)["results"][0]["normal"] == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_text)
+        write_text(pipe, "a, b\n")
+        assert read.result(10) == "a, b\n"
+    assert pipe.is_fifo()
 
 
 def test_a_file_that_cannot_be_written_takes_no_table_along(

@@ -95,7 +95,9 @@ def run(arguments: argparse.Namespace) -> None:
     subsets = find_subsets(arguments)
     for subset in subsets:
         check_subset(subset, max(arguments.shots))
-    subsets = [_with_usable_masks(subset, arguments.skip_unreadable) for subset in subsets]
+    if any(subset.has_masks for subset in subsets):
+        checked = tqdm(subsets, desc="checking masks", unit="subset")
+        subsets = [_with_usable_masks(subset, arguments.skip_unreadable) for subset in checked]
     detector = load_model_option(arguments)
     if arguments.training_free:
         detector = detector.training_free()
@@ -225,4 +227,10 @@ def write_text(path: Path, text: str) -> None:
     """
     # File names that are no valid text, as old archives hold them, are written as their bytes.
     data = text.encode("utf-8", errors="backslashreplace")
-    write_whole(path, lambda partial: partial.write_bytes(data))
+    if path.is_file() or not path.exists():
+        write_whole(path, lambda partial: partial.write_bytes(data))
+        return
+    try:
+        path.write_bytes(data)  # A pipe or a terminal, whose place no file may take.
+    except OSError as error:
+        raise InctrlError(f"{path} cannot be written ({error.strerror}); name another.") from error

@@ -27,7 +27,7 @@ def open_mask(path: Path) -> np.ndarray:
         ImageError: It cannot be read.
     """
     values = open_values(path)
-    labels = len(np.unique(values)) <= MOST_LABELS
+    labels = _count_values(values) <= MOST_LABELS
     return values > (0 if labels else values.max() / 2)
 
 
@@ -96,6 +96,13 @@ def check_masks(subset: Subset, skip: bool = False) -> tuple[Subset, list[str]]:
             "figures by pixel leave them out"
         )
     return dataclasses.replace(subset, queries=queries), notes
+
+
+def _count_values(values: np.ndarray) -> int:
+    """How many different ones there are."""
+    if values.dtype.kind in "bu":  # Ten times as fast as sorting them.
+        return int(np.count_nonzero(np.bincount(values.ravel())))
+    return len(np.unique(values))
 
 
 def _problem(query: Query) -> str:
