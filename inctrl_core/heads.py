@@ -123,6 +123,11 @@ class ReferenceHeads(nn.Module):
         return Fusion((holistic + patch_map.amax(dim=1)) / 2, holistic, image_residual)
 
 
+def training_free_weights(config: HeadsConfig) -> Mapping[str, float]:
+    """What the training-free fusion weighs the signals with: the model's own, or the default."""
+    return config.training_free or TrainingFreeFusion.DEFAULT_WEIGHTS
+
+
 def build_heads(config: HeadsConfig, backbone: BackboneConfig) -> nn.Module:
     """The fusion that ``config`` names, with random weights where it has any.
 
@@ -130,7 +135,7 @@ def build_heads(config: HeadsConfig, backbone: BackboneConfig) -> nn.Module:
         ModelError: The form's options are wrong.
     """
     if config.form == "training-free":
-        return TrainingFreeFusion(config.training_free or TrainingFreeFusion.DEFAULT_WEIGHTS)
+        return TrainingFreeFusion(training_free_weights(config))
     if config.form == "reference":
         return ReferenceHeads(backbone.embed_dim, backbone.grid**2)
     if config.form == "calibrated":

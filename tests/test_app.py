@@ -24,7 +24,7 @@ from inctrl_core import load_detector
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.text_prompts import build_prompts
-from inctrl_core.ui import models, render, session
+from inctrl_core.ui import models, render, session, verdict
 from inctrl_core.ui.downloads import new_file
 from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
 from inctrl_core.ui.form import check_form, file_path, gallery_paths
@@ -235,7 +235,8 @@ class TestReport:
         assert f"<title>InCTRL: grass lawn, score {scored.score.fused:.3f}</title>" in page
         for part in ("verdict", "provenance", "text", "ledger"):
             arguments = (scored, Display(row=3, column=4))[: 2 if part == "provenance" else 1]
-            assert getattr(render, f"{part}_html")(*arguments) in page
+            place = verdict if part == "verdict" else render
+            assert getattr(place, f"{part}_html")(*arguments) in page
         # The query, its heatmap, four normals, three counterparts.
         assert re.findall(r'src="([^,"]*)', page) == ["data:image/jpeg;base64"] * 9
         assert not re.search(r"https?:|<script|url\(|@import", page)

@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -110,13 +111,11 @@ class Pictures(BaseHTTPRequestHandler):
             return
         self.send_response(404 if self.path == "/missing" else 200)
         self.end_headers()
-        try:
+        with suppress(OSError):  # The other side has had enough.
             while self.path != "/missing":
                 self.wfile.write(self.picture)
                 if self.path != "/endless":
                     break
-        except OSError:
-            pass  # The other side has had enough.
 
     def log_message(self, *arguments: object) -> None:
         pass

@@ -17,6 +17,7 @@ from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui import charts, render, session
 from inctrl_core.ui.examples import EXAMPLES
 from inctrl_core.ui.markup import error_html
+from inctrl_core.ui.verdict import verdict_html
 
 LAWN = EXAMPLES / "lawn"
 PLAIN = render.Display()
@@ -36,7 +37,7 @@ def scored(detector) -> session.Session:
 
 
 def test_the_verdict_follows_the_normals_range(scored):
-    text = render.verdict_html(scored)
+    text = verdict_html(scored)
     above = scored.score.fused > scored.ranges.highest
     assert ("Looks like the normals" in text) is not above
     assert f"{scored.score.fused:.3f}" in text
@@ -59,13 +60,13 @@ def test_the_verdict_follows_the_normals_range(scored):
 def test_a_slight_excess_is_called_slight(scored, fused, says):
     ranges = NormalRange((0.1, 0.12, 0.15, 0.16, 0.2), (0.0,) * 5)
     score = dataclasses.replace(scored.score, fused=fused)
-    assert says in render.verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
+    assert says in verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
 
 
 def test_the_excess_is_the_difference_of_the_figures_shown(scored):
     ranges = NormalRange((0.05, 0.0664), (0.0,) * 2)
     score = dataclasses.replace(scored.score, fused=0.1027)
-    text = render.verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
+    text = verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
     assert "0.103" in text and "0.050 to 0.066" in text and "above them by 0.037" in text
 
 
@@ -81,7 +82,7 @@ def test_the_excess_is_the_difference_of_the_figures_shown(scored):
 )
 def test_a_verdict_that_is_wrong_says_so(scored, anomalous, fused, says):
     score = dataclasses.replace(scored.score, fused=fused)
-    text = render.verdict_html(dataclasses.replace(scored, score=score, anomalous=anomalous))
+    text = verdict_html(dataclasses.replace(scored, score=score, anomalous=anomalous))
     assert ("In truth" in text) is bool(says) and says in text
 
 
@@ -89,7 +90,7 @@ def test_a_trained_patch_adapter_is_not_called_training_free(scored):
     def verdict(patch_adapter):
         heads = dataclasses.replace(scored.config.heads, patch_adapter=patch_adapter)
         config = dataclasses.replace(scored.config, heads=heads)
-        return render.verdict_html(dataclasses.replace(scored, config=config))
+        return verdict_html(dataclasses.replace(scored, config=config))
 
     bare, adapted = verdict(()), verdict((40, 112, 320))
     assert "training-free" in bare and "nothing learnt" in bare
@@ -140,10 +141,10 @@ def test_what_the_model_does_not_see_is_told(scored):
 
 
 def test_other_proportions_than_the_normals_are_told(scored):
-    assert "proportions" not in render.verdict_html(scored)
+    assert "proportions" not in verdict_html(scored)
     left, top, right, bottom = scored.score.crop_box
     tall = dataclasses.replace(scored.score, crop_box=(left, top, right, 2 * bottom))
-    text = render.verdict_html(dataclasses.replace(scored, score=tall))
+    text = verdict_html(dataclasses.replace(scored, score=tall))
     ratio = (right - left) / (bottom - top)
     assert f"width ÷ height {ratio / 2:.3g}, closest normal {ratio:.3g}" in text
 
@@ -153,14 +154,14 @@ def test_normals_of_several_proportions_are_told(scored):
     ratio = (first[2] - first[0]) / (first[3] - first[1])
     twice = (0, 0, 2 * first[2], first[3])
     bank = dataclasses.replace(scored.bank, crop_boxes=(first, *others[1:], twice))
-    text = render.verdict_html(dataclasses.replace(scored, bank=bank))
+    text = verdict_html(dataclasses.replace(scored, bank=bank))
     assert f"differ in their proportions</strong> (width ÷ height {ratio:.3g} to" in text
 
 
 def test_what_a_visitor_types_is_escaped(detector):
     files = [str(path) for path in NORMALS], str(QUERY)
     result = session.start_session(detector, DEFAULT_MODEL, files, "<img src=x onerror=alert(1)>")
-    for markup in (render.text_html(result), render.verdict_html(result)):
+    for markup in (render.text_html(result), verdict_html(result)):
         assert "<img" not in markup
     assert "<script>" not in error_html("<script>")
 
@@ -179,7 +180,7 @@ def test_what_a_visitor_types_is_escaped(detector):
 )
 def test_it_names_the_signals_that_count_and_no_others(scored, heads, says):
     config = dataclasses.replace(scored.config, heads=heads)
-    assert says in render.verdict_html(dataclasses.replace(scored, config=config))
+    assert says in verdict_html(dataclasses.replace(scored, config=config))
 
 
 @pytest.mark.parametrize(

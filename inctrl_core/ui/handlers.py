@@ -28,7 +28,6 @@ from .render import (
     provenance_html,
     strongest_patch,
     text_html,
-    verdict_html,
 )
 from .report import report_html
 from .runner import ModelRunner
@@ -39,6 +38,7 @@ from .session import (
     with_query_as_normal,
     without_query_as_normal,
 )
+from .verdict import verdict_html
 
 ADD = "False alarm? Add this image to the normals"
 TAKE_OUT = "Take this image out of the normals again"

@@ -12,10 +12,10 @@ from .render import (
     ledger_html,
     provenance_html,
     text_html,
-    verdict_html,
 )
 from .session import Session
 from .theme import read_css
+from .verdict import verdict_html
 
 # Nothing in the file runs, and nothing is fetched when it is opened.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
