@@ -55,11 +55,14 @@ def crop_mask(mask: np.ndarray, config: PreprocessConfig, crop_box: CropBox) -> 
             "save it in the image's size."
         )
     left, top, right, bottom = crop_box
-    rows, columns = _spans(top, bottom, size, height), _spans(left, right, size, width)
-    above = np.pad(mask.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    below, after = (spans[1][:, None] if spans is rows else spans[1] for spans in (rows, columns))
-    first, before = rows[0][:, None], columns[0]
-    marked = above[below, after] - above[first, after] - above[below, before] + above[first, before]
+    # The sum over any rectangle is a difference of four sums over what lies above and left of it.
+    sums = np.pad(mask.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    (above, below), (before, after) = (
+        _spans(top, bottom, size, height),
+        _spans(left, right, size, width),
+    )
+    marked = sums[np.ix_(below, after)] - sums[np.ix_(above, after)]
+    marked -= sums[np.ix_(below, before)] - sums[np.ix_(above, before)]
     return marked > 0
 
 
