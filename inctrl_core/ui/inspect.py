@@ -13,7 +13,7 @@ from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared, check_form
 from .handlers import ADD, InspectHandlers
 from .render import MEAN, depth_names
-from .scripts import CHANGED, DESCRIBED, PRESS_SCORE, SHOWN
+from .scripts import CHANGED, DESCRIBED, FORM_CHANGED, PRESS_SCORE, QUERY_CHANGED, SHOWN
 
 DEPTHS = 3
 WELCOME = (
@@ -141,11 +141,17 @@ class InspectTab:
                 api_visibility="private",
             )
             self._score_after(filled.success)
-        # What is said of an example's image is not true of the visitor's own, nor what was wrong
-        # with the last one.
         for own in (form.query.upload, form.query.clear):
             said = [self.queries, self.notice]
-            own(None, None, said, js="() => ['', '']", api_visibility="private")
+            own(None, self.notice, said, js=QUERY_CHANGED, api_visibility="private")
+        gr.on(
+            [form.normals.upload, form.normals.delete, form.object_name.input],
+            None,
+            self.notice,
+            self.notice,
+            js=FORM_CHANGED,
+            api_visibility="private",
+        )
         self._change_after(
             self.apply.click,
             self.handlers.use_phrases,

@@ -11,6 +11,16 @@ _IN_VIEW = """
   const places = document.querySelectorAll('#result, #notice .ic-error');
   [...places].find(place => place.offsetHeight)?.scrollIntoView({behavior: 'smooth'});
 """
+# What stands above the result once the form holds something else: that the result is not of it, or,
+# without a result, what stood there, but for what was wrong with the last form.
+_ABOVE = """
+  const shown = document.querySelector('#result')?.offsetHeight;
+  const old = '<div class="ic-old" role="status">The form has changed; press Score again.</div>';
+  const above = shown ? old : notice.includes('ic-error') ? '' : notice;
+"""
+FORM_CHANGED = f"notice => {{{_ABOVE} return above;}}"
+# What is said of an example's image is not true of the visitor's own.
+QUERY_CHANGED = f"notice => {{{_ABOVE} return ['', above];}}"
 # A change is asked for below the result that it changes.
 CHANGED = """() => {
   const places = document.querySelectorAll('#notice .ic-error, #verdict');

@@ -45,6 +45,25 @@ def test_another_image_of_the_example_replaces_the_first(page: Page):
     expect(page.locator(SCORE)).not_to_have_text(first, timeout=TIMEOUT)
 
 
+def test_a_result_of_another_form_is_marked(page: Page):
+    notice = page.locator("#notice")
+    page.locator("#query input[type=file]").set_input_files(files("brick", "queries", 1)[0])
+    expect(page.locator("#query img")).to_be_visible(timeout=TIMEOUT)
+    expect(notice).to_contain_text("Click an example")  # There is no result yet.
+    open_example(page, "washer")
+    expect(notice).to_be_hidden()
+    page.get_by_label("What is it?").press_sequentially(" ring")
+    expect(notice).to_have_text("The form has changed; press Score again.")
+    expect(notice).to_be_visible()
+    page.locator("#score").click()
+    expect(page.locator("#text")).to_contain_text("metal washer ring", timeout=TIMEOUT)
+    expect(notice).to_be_hidden()
+    page.get_by_label("Remove Image").click()
+    expect(notice).to_have_text("The form has changed; press Score again.")
+    expect(notice).to_be_visible()
+    expect(page.locator(SCORE)).to_be_visible()  # Nothing is lost.
+
+
 def test_of_two_examples_clicked_in_a_hurry_the_last_is_shown(page: Page):
     page.locator("#examples button[data-set=washer]").click()
     name = page.get_by_label("What is it?")
