@@ -104,6 +104,15 @@ def upright_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def why_unreadable(source: ImageSource) -> str:
+    """What :func:`open_image` says against an image; empty where it can be opened."""
+    try:
+        open_image(source)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
 @contextmanager
 def _in_a_sentence(name: str) -> Iterator[None]:
     """Turns what Pillow raises into an ImageError."""
@@ -144,7 +153,7 @@ def images_in(folder: Path) -> list[Path]:
     try:
         paths = list(folder.iterdir())
     except OSError as error:
-        raise ImageError(f"{folder} cannot be read ({error.strerror}).") from None
+        raise ImageError(f"{folder} cannot be read ({error.strerror}); check it.") from None
     return sorted(
         path
         for path in paths

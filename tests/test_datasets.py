@@ -86,7 +86,8 @@ def test_a_link_keeps_its_own_name(tmp_path: Path) -> None:
 
 def test_names_that_do_not_fit_into_prompts_are_told_at_once(tmp_path: Path) -> None:
     (subset,) = load_folders(make_subset(tmp_path / ("x" * 90)))
-    with pytest.raises(DataError, match="has 90 characters; use at most 80. Give another with"):
+    told = r"90 characters; use at most 80\); give another name with --object"
+    with pytest.raises(DataError, match=told):
         check_subset(subset, 1)
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..detector import SCORE_BATCH, Detector
 from ..errors import ImageError, name_some
-from ..image_files import images_in, open_image
+from ..image_files import images_in, why_unreadable
 from ..preprocessing import other_proportions
 from ..prompt_bank import PromptBank
 from ..score import Score
@@ -85,7 +85,7 @@ def _score_readable(
             try:
                 scores += detector.score(part, bank)
             except ImageError:
-                problems |= {query: why for query in part if (why := _problem(query))}
+                problems |= {query: why for query in part if (why := why_unreadable(query))}
                 part = [query for query in part if query not in problems]
                 scores += detector.score(part, bank) if part else []
             readable += part
@@ -95,15 +95,6 @@ def _score_readable(
     for problem in problems.values():
         sys.stderr.write(f"left out: {problem}\n")
     return readable, scores
-
-
-def _problem(query: Path) -> str:
-    """Why an image cannot be opened; empty where it can."""
-    try:
-        open_image(query)
-    except ImageError as error:
-        return str(error)
-    return ""
 
 
 def list_images(paths: Iterable[Path]) -> list[Path]:

@@ -161,7 +161,11 @@ def check_subset(subset: Subset, shots: int) -> None:
     try:
         clean_object_name(subset.object_name)
     except PromptError as error:
-        raise DataError(f"'{subset.name[:80]}': {error} Give another with --object.") from None
+        reason = str(error).rstrip(".")
+        raise DataError(
+            f"'{subset.name[:80]}' cannot go into prompts ({reason}); give another name with "
+            "--object."
+        ) from None
     available = len(subset.train_normals)
     if available < shots:
         raise DataError(

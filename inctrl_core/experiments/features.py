@@ -22,7 +22,7 @@ from torch import Tensor
 from ..backbone import IMAGE_BATCH, ImageFeatures
 from ..detector import Detector, EncodedImages
 from ..errors import ImageError, InctrlError
-from ..image_files import open_image
+from ..image_files import why_unreadable
 from ..preprocessing import CropBox
 from ..tensor_files import write_whole
 from ..weights import ADAPTER_PREFIX, add_prefix
@@ -134,14 +134,14 @@ class FeatureStore:
 
     def unreadable(self, paths: Sequence[Path]) -> list[Path]:
         """Those of ``paths`` that are neither cached nor can be opened."""
-        return [p for p in paths if _read(self._place(p)) is None and not _opens(p)]
+        return [p for p in paths if _read(self._place(p)) is None and why_unreadable(p)]
 
     def _encode(self, paths: Sequence[Path]) -> tuple[Sequence[Path], EncodedImages | None]:
         """Those that can be used, and their features (None where none can)."""
         try:
             return paths, self._detector.encode(paths)
         except ImageError:
-            usable = [path for path in paths if _opens(path)]
+            usable = [path for path in paths if not why_unreadable(path)]
         return usable, (self._detector.encode(usable) if usable else None)
 
     def _place(self, path: Path) -> Path | None:
@@ -179,14 +179,6 @@ def _cache_error(directory: Path, error: OSError) -> InctrlError:
         f"The feature cache {directory} cannot be written ({error.strerror}); "
         "name another with --cache."
     )
-
-
-def _opens(path: Path) -> bool:
-    try:
-        open_image(path)
-    except ImageError:
-        return False
-    return True
 
 
 def _to_tensors(encoded: EncodedImages, index: int) -> dict[str, Tensor]:

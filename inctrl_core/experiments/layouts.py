@@ -136,7 +136,7 @@ def _folders(root: Path) -> list[Path]:
     try:
         return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{root} cannot be read ({error.strerror}).") from None
+        raise DataError(f"{root} cannot be read ({error.strerror}); check it.") from None
 
 
 def _existing(folder: Path) -> Path:

@@ -30,8 +30,6 @@ CSV_COLUMNS = (
     "sd",
     "seeds",
 )
-
-
 SCORE_COLUMNS = ("dataset", "subset", "shots", "seed", "image", "kind", "anomalous")
 
 
