@@ -222,3 +222,45 @@ def test_textile_counts() -> None:
         assert len(subset.train_normals) == 750
         assert sum(q.anomalous for q in subset.queries) == 500
         assert len(subset.queries) == 750
+
+
+def make_split_list(root: Path, *lines: str) -> Path:
+    fill(root / "candle" / "Data" / "Images" / "Normal", "0.JPG", "1.JPG", "2.JPG")
+    fill(root / "candle" / "Data" / "Images" / "Anomaly", "000.JPG")
+    fill(root / "candle" / "Data" / "Masks" / "Anomaly", "000.png")
+    (root / "split_csv").mkdir()
+    listed = [
+        "object,split,label,image,mask",
+        "candle,train,normal,candle/Data/Images/Normal/0.JPG,",
+        "candle,train,normal,candle/Data/Images/Normal/2.JPG,",
+        "candle,test,normal,candle/Data/Images/Normal/1.JPG,",
+        "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png",
+        *lines,
+    ]
+    (root / "split_csv" / "1cls.csv").write_text("\n".join(listed) + "\n")
+    return root
+
+
+def test_split_that_stands_in_a_list(tmp_path: Path) -> None:
+    (candle,) = load_folders(make_split_list(tmp_path / "VisA"))
+    assert (candle.dataset, candle.name, candle.object_name) == ("VisA", "candle", "candle")
+    assert names(candle.train_normals) == ["0.JPG", "2.JPG"]
+    assert [(q.path.name, q.anomalous, q.mask and q.mask.name) for q in candle.queries] == [
+        ("1.JPG", False, None),
+        ("000.JPG", True, "000.png"),
+    ]
+
+
+@pytest.mark.parametrize("listed", ["candle/Data/Images/Normal/9.JPG", "../outside.png"])
+def test_split_list_names_only_files_of_its_own(tmp_path: Path, listed: str) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "outside.png")
+    root = make_split_list(tmp_path / "VisA", f"candle,test,normal,{listed},")
+    with pytest.raises(DataError, match=f"lists '{listed}', which is no file in"):
+        load_folders(root)
+
+
+def test_split_list_without_its_columns(tmp_path: Path) -> None:
+    root = make_split_list(tmp_path / "VisA")
+    (root / "split_csv" / "1cls.csv").write_text("object,image\ncandle,a.png\n")
+    with pytest.raises(DataError, match="needs the columns image, label, mask, object, split"):
+        load_folders(root)

@@ -122,3 +122,18 @@ def test_masks_are_found_by_the_name_of_their_image(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     assert sorted(masks_in(tmp_path)) == ["a", "b", "c"]
     assert masks_in(tmp_path / "missing") == {}
+
+
+def test_several_masks_of_one_image_mark_together(tmp_path: Path) -> None:
+    folder = tmp_path / "000"
+    folder.mkdir()
+    (tmp_path / "001").mkdir()  # Empty: no mask.
+    upper, lower = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    upper[1, 2], lower[6, 5] = 255, 255
+    saved(folder / "000.png", upper)
+    saved(folder / "001.png", lower)
+    assert masks_in(tmp_path) == {"000": folder}
+    assert np.argwhere(open_mask(folder)).tolist() == [[1, 2], [6, 5]]
+    saved(folder / "002.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(ImageError, match="differ in size"):
+        open_mask(folder)

@@ -35,7 +35,8 @@ class Query:
         path: The image.
         anomalous: Its label.
         kind: Name of the folder or class it comes from.
-        mask: Image that is bright where the defect is, the size of the image; None where unknown.
+        mask: Image that is bright where the defect is, the size of the image, or a folder of
+            several; None where unknown.
     """
 
     path: Path

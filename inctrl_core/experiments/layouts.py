@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..image_files import images_in
 from .datasets import DataError, Query, Subset, list_images, split_normals
+from .split_lists import ONE_CLASS_SPLIT, load_split_list
 
 ONE_VS_ALL = "one-vs-all"
 MULTI_CLASS = "multi-class"
@@ -20,7 +21,9 @@ def load_folders(root: Path, object_name: str | None = None) -> tuple[Subset, ..
     ``SUBSET/train/good``, ``SUBSET/test/good``, ``SUBSET/test/DEFECT`` and, where there are masks,
     ``SUBSET/ground_truth/DEFECT/NAME_mask.png`` (or ``NAME.png``, or another format). "ok" and
     "normal" are as good a name as "good". A folder with ``train`` directly inside is one subset;
-    otherwise each of its folders that has ``train`` or ``test`` is one.
+    otherwise each of its folders that has ``train`` or ``test`` is one. Several masks of one image
+    (MVTec LOCO) lie in a folder of its name. Without such folders, the split may stand in a list
+    (VisA; see :func:`split_lists.load_split_list`).
 
     Args:
         root: Folder of subsets, or one subset.
@@ -34,6 +37,8 @@ def load_folders(root: Path, object_name: str | None = None) -> tuple[Subset, ..
     # What else lies beside the subsets, as lists of another split, is none.
     beside = [f for f in _folders(root) if (f / "train").is_dir() or (f / "test").is_dir()]
     folders = [root] if single else beside
+    if not folders and (root / ONE_CLASS_SPLIT).is_file():
+        return load_split_list(root, object_name)
     if not folders:
         raise DataError(
             f"{root} holds no folders of the form SUBSET/train/good and SUBSET/test/DEFECT; "
@@ -88,10 +93,14 @@ def load_classes(root: Path, setting: str, object_name: str | None = None) -> tu
 
 
 def masks_in(folder: Path) -> dict[str, Path]:
-    """The masks in a folder by their image's name: they are called ``NAME_mask`` or ``NAME``."""
+    """The masks in a folder by their image's name.
+
+    They are files ``NAME_mask`` or ``NAME``, or folders ``NAME`` of several.
+    """
     if not folder.is_dir():
         return {}
-    return {path.stem.removesuffix("_mask"): path for path in images_in(folder)}
+    several = {path.name: path for path in _folders(folder) if images_in(path)}
+    return several | {path.stem.removesuffix("_mask"): path for path in images_in(folder)}
 
 
 def _load_subset(folder: Path, root: Path, object_name: str | None) -> Subset:

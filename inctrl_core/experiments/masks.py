@@ -9,7 +9,7 @@ import numpy as np
 
 from ..config import PreprocessConfig
 from ..errors import ImageError, name_some
-from ..image_files import open_values, upright_size
+from ..image_files import images_in, open_values, upright_size
 from ..preprocessing import CropBox, seen_box
 from .datasets import DataError, Query, Subset
 
@@ -17,15 +17,20 @@ MOST_LABELS = 16  # Different values of a map of labels; a picture with soft edg
 
 
 def open_mask(path: Path) -> np.ndarray:
-    """Reads which pixels a mask marks: bool [H, W].
+    """Reads which pixels a mask, or any of a folder of masks, marks: bool [H, W].
 
     In a map of labels (``MOST_LABELS`` values at most) all but 0 mark; in a picture, which may have
     soft edges or traces of a lossy format, what exceeds half of its brightest value. What is
     transparent marks nothing.
 
     Raises:
-        ImageError: It cannot be read.
+        ImageError: It cannot be read, or those of a folder differ in size.
     """
+    if path.is_dir():
+        masks = [open_mask(inside) for inside in images_in(path)]
+        if len({mask.shape for mask in masks}) > 1:
+            raise ImageError(f"The masks in {path} differ in size; save them in their image's.")
+        return np.logical_or.reduce(masks)
     values = open_values(path)
     labels = _count_values(values) <= MOST_LABELS
     return values > (0 if labels else values.max() / 2)
