@@ -79,12 +79,18 @@ def find_model(
         on_progress: Told of a download.
 
     Raises:
-        ModelError: It is none of the three, or cannot be fetched.
+        ModelError: It is none of the three, cannot be fetched, or has no revisions.
     """
-    if str(name) in embedded_models():
-        return ASSETS / str(name)
-    if os.path.isdir(name):  # Path.is_dir raises on a name that is too long.
-        return Path(name)
+    embedded = ASSETS / str(name) if str(name) in embedded_models() else None
+    # Path.is_dir raises on a name that is too long.
+    directory = embedded or (Path(name) if os.path.isdir(name) else None)
+    if directory is not None and revision is not None:
+        raise ModelError(
+            f"'{name}' lies on this computer, where there is no revision '{revision}'; leave it "
+            "out, or name a Hub repository USER/REPO."
+        )
+    if directory is not None:
+        return directory
     if isinstance(name, str) and is_repo_id(name):
         return fetch_directory(name, revision, on_progress)
     raise ModelError(

@@ -33,6 +33,7 @@ from inctrl_core.experiments.features import (
 from inctrl_core.experiments.layouts import load_folders
 from inctrl_core.experiments.plots import save_plots
 from inctrl_core.experiments.report import (
+    MeasuredModel,
     mean_and_sd,
     to_csv,
     to_document,
@@ -329,7 +330,14 @@ def test_every_unreadable_image_is_named(
     assert store.unreadable(all_paths(subset)) == broken
 
 
+def test_a_setting_needs_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--dataset", "textile", "--setting", "one-vs-all"]) != 0
+    assert "--setting tells how to read --data DIR, which is missing" in capsys.readouterr().err
+
+
 # Results
+
+MEASURED = MeasuredModel("m", "trained", None, "cpu", "float32")
 
 
 def result(subset: str, shots: int, aurocs: tuple[float, ...], pixel: bool = False) -> ShotResult:
@@ -341,9 +349,10 @@ def result(subset: str, shots: int, aurocs: tuple[float, ...], pixel: bool = Fal
 
 def test_overall_is_mean_of_subsets_and_sd_of_seeds() -> None:
     results = [result("a", 2, (0.5, 0.7), pixel=True), result("b", 2, (0.9, 0.9))]
-    document = to_document("m", "trained", 2, results)
+    document = to_document(MEASURED, 2, results)
     (entry,) = document["overall"]
     assert entry["shots"] == 2
+    assert (document["model"], document["device"]) == ("m", "cpu")
     # Seed by seed 0.7 and 0.8.
     expected = {"mean": 0.75, "sd": round(0.1 / 2**0.5, 6)}
     assert entry["metrics"]["fused"] == {"auroc": expected, "ap": expected}
@@ -357,12 +366,13 @@ def test_one_seed_has_no_spread() -> None:
 
 def test_csv_and_markdown() -> None:
     results = [result("a", 2, (0.5, 0.7), pixel=True), result("b", 2, (0.9, 0.9))]
-    rows = list(csv.DictReader(to_csv(results).splitlines()))
+    rows = list(csv.DictReader(to_csv(MEASURED, results).splitlines()))
     assert len(rows) == 12 + 10 + 12
     first = rows[0]
+    assert (first["model"], first["fusion"]) == ("m", "trained")
     assert (first["subset"], first["signal"], first["metric"]) == ("a", "fused", "auroc")
     assert (first["mean"], first["sd"], first["seeds"]) == ("0.6", "0.141421", "2")
-    table = to_markdown("m", "trained", results)
+    table = to_markdown(MEASURED, results)
     assert "| made\\|up | a | 2 | 60.0 ± 14.1 |" in table
     assert "| **overall** | mean | 2 | 75.0 ± 7.1 |" in table
     assert table.count("AUPRO") == 1

@@ -235,6 +235,12 @@ def test_missing_revision(published: Repo) -> None:
         load_detector("someone/golden", "cpu", revision="v9")
 
 
+def test_models_on_this_computer_have_no_revisions(tmp_path: Path) -> None:
+    for name in ("inctrl-lite", str(tmp_path)):
+        with pytest.raises(ModelError, match=f"'{name}' lies on this computer.*'v9'; leave it"):
+            load_detector(name, "cpu", revision="v9")
+
+
 def test_repository_that_holds_no_model(hub: Hub) -> None:
     hub.repos["someone/text"] = Repo({"README.md": b"hello"})
     with pytest.raises(ModelError, match="not a model that this program reads"):

@@ -25,7 +25,14 @@ from ..experiments.features import FeatureStore, default_cache
 from ..experiments.layouts import SETTINGS, load_classes, load_folders
 from ..experiments.masks import check_masks
 from ..experiments.plots import save_plots
-from ..experiments.report import to_csv, to_document, to_draws, to_markdown, to_score_csv
+from ..experiments.report import (
+    MeasuredModel,
+    to_csv,
+    to_document,
+    to_draws,
+    to_markdown,
+    to_score_csv,
+)
 from ..experiments.results import ShotResult, measure
 from ..tensor_files import write_whole
 from .options import add_model_options, load_model_option
@@ -118,6 +125,8 @@ def find_subsets(arguments: argparse.Namespace) -> list[Subset]:
     Raises:
         DataError: None is named, or one cannot be used.
     """
+    if arguments.setting and not arguments.data:
+        raise DataError("--setting tells how to read --data DIR, which is missing; add it.")
     subsets: list[Subset] = []
     for folder in split_paths(arguments.data):
         if arguments.setting:
@@ -194,21 +203,17 @@ def _write_outputs(
     scored: Sequence[SubsetScores],
     results: Sequence[ShotResult],
 ) -> None:
-    table = to_markdown(detector.name, detector.fusion, results)
+    measured = MeasuredModel.of(detector)
+    table = to_markdown(measured, results)
     # First of all, so that a file that cannot be written takes nothing along.
     if arguments.json:
-        document = to_document(detector.name, detector.fusion, arguments.seeds, results)
-        document |= {
-            "weights_sha256": detector.config.weights_sha256,
-            "device": str(detector.backbone.device),
-            "precision": str(detector.backbone.dtype).removeprefix("torch."),
-        }
+        document = to_document(measured, arguments.seeds, results)
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         sys.stdout.write(table)
     sys.stdout.flush()
     if arguments.csv:
-        write_text(arguments.csv, to_csv(results))
+        write_text(arguments.csv, to_csv(measured, results))
     if arguments.markdown:
         write_text(arguments.markdown, table)
     if arguments.draws:

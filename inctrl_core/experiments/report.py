@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from ..detector import Detector
 from .evaluation import SIGNALS, SubsetScores
 from .results import MAP_SIGNAL, Metrics, ShotResult, overall
 
@@ -19,6 +21,8 @@ METRIC_TITLES = {
     "aupro": "AUPRO (up to 30% false positives)",
 }
 CSV_COLUMNS = (
+    "model",
+    "fusion",
     "dataset",
     "subset",
     "shots",
@@ -33,6 +37,37 @@ CSV_COLUMNS = (
 SCORE_COLUMNS = ("dataset", "subset", "shots", "seed", "image", "kind", "anomalous")
 
 
+@dataclass(frozen=True)
+class MeasuredModel:
+    """Which model was measured, and how it computed.
+
+    Attributes:
+        model: Its name.
+        fusion: "trained" or "training-free".
+        weights_sha256: Of its weights; None where the configuration does not say.
+        device: As torch calls it.
+        precision: A name of :data:`inctrl_core.devices.PRECISIONS`.
+    """
+
+    model: str
+    fusion: str
+    weights_sha256: str | None
+    device: str
+    precision: str
+
+    @classmethod
+    def of(cls, detector: Detector) -> MeasuredModel:
+        """What ``detector`` is."""
+        backbone = detector.backbone
+        return cls(
+            detector.name,
+            detector.fusion,
+            detector.config.weights_sha256,
+            str(backbone.device),
+            str(backbone.dtype).removeprefix("torch."),
+        )
+
+
 def mean_and_sd(values: Sequence[float]) -> dict[str, float]:
     """Mean, and standard deviation over draws (of a sample; 0 for a single one).
 
@@ -44,19 +79,17 @@ def mean_and_sd(values: Sequence[float]) -> dict[str, float]:
 
 
 def to_document(
-    model: str, fusion: str, seeds: int, results: Sequence[ShotResult]
+    measured: MeasuredModel, seeds: int, results: Sequence[ShotResult]
 ) -> dict[str, Any]:
     """The JSON document of ``evaluate --json``.
 
     Args:
-        model: Name of the model.
-        fusion: "trained" or "training-free".
+        measured: The model.
         seeds: Number of draws.
         results: Of all subsets and shots.
     """
     return {
-        "model": model,
-        "fusion": fusion,
+        **asdict(measured),
         "seeds": seeds,
         "results": [
             {
@@ -76,7 +109,7 @@ def to_document(
     }
 
 
-def to_csv(results: Sequence[ShotResult]) -> str:
+def to_csv(measured: MeasuredModel, results: Sequence[ShotResult]) -> str:
     """One line per subset, shots, signal and metric; "overall" stands for the mean over subsets."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -87,9 +120,8 @@ def to_csv(results: Sequence[ShotResult]) -> str:
         for signal, values in metrics.items():
             for metric, per_seed in values.items():
                 summary = mean_and_sd(per_seed)
-                writer.writerow(
-                    [*head, signal, metric, summary["mean"], summary["sd"], len(per_seed)]
-                )
+                tail = signal, metric, summary["mean"], summary["sd"], len(per_seed)
+                writer.writerow([measured.model, measured.fusion, *head, *tail])
     return text.getvalue()
 
 
@@ -113,12 +145,13 @@ def to_score_csv(scored: Iterable[SubsetScores]) -> str:
     return text.getvalue()
 
 
-def to_markdown(model: str, fusion: str, results: Sequence[ShotResult]) -> str:
+def to_markdown(measured: MeasuredModel, results: Sequence[ShotResult]) -> str:
     """One table per metric: subsets and shots down, signals across, mean ± sd in per cent."""
     seeds = len(results[0].metrics["fused"]["auroc"])
     figures = "mean ± standard deviation over draws, per cent" if seeds > 1 else "per cent"
     draws = f"{seeds} draws" if seeds > 1 else "1 draw"
-    parts = [f"Model `{model}`, {fusion} fusion, {draws} of normals: {figures}."]
+    named = f"Model `{measured.model}`, {measured.fusion} fusion"
+    parts = [f"{named}, {draws} of normals: {figures}."]
     for metric in ("auroc", "ap"):
         parts.append(_table(METRIC_TITLES[metric], results, [(s, metric) for s in SIGNALS]))
     with_map = [result for result in results if MAP_SIGNAL in result.metrics]
