@@ -15,12 +15,13 @@ from PIL import Image, ImageDraw, ImageFilter
 from .preprocessing import CropBox, patch_box
 
 # Of even lightness from end to end, so that colour-blind people and grey prints keep the order.
-COLOUR_MAPS = ("cividis", "viridis", "magma")
+# The first stands out on most images: cividis passes through grey, which many photographs are.
+COLOUR_MAPS = ("inferno", "viridis", "cividis")
 COLOUR_NAMES = dict(
-    zip(COLOUR_MAPS, ("Blue to yellow", "Violet to yellow", "Black to cream"), strict=True)
+    zip(COLOUR_MAPS, ("Black to red to yellow", "Violet to yellow", "Blue to yellow"), strict=True)
 )
 # Around what is truly anomalous: far in hue from all three, and lighter than a dark rim around it.
-OUTLINE = (255, 92, 200)
+OUTLINE = (64, 230, 255)
 
 _LEVELS = 256
 _OUTSIDE = 0.45  # Brightness kept outside the crop, which the model never saw.
