@@ -14,7 +14,7 @@ from .downloads import DOWNLOAD
 from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared
 from .inspect import InspectTab
-from .scripts import SHOWN
+from .scripts import BATCH_CHANGED, BATCH_NAME_CHANGED, SHOWN
 
 WELCOME = (
     '<div class="ic-welcome"><h2>Which of these are unlike the others?</h2><p>Add normal images in '
@@ -91,6 +91,18 @@ class BatchTab:
             api_visibility="private",
         )
         self._start_after(filled.success)
+        form, files = self.form, self.files
+        for own in (
+            form.normals.upload,
+            form.normals.delete,
+            files.upload,
+            files.delete,
+            files.clear,
+        ):
+            own(None, self.notice, self.notice, js=BATCH_CHANGED, api_visibility="private")
+        form.object_name.change(
+            None, self.notice, self.notice, js=BATCH_NAME_CHANGED, api_visibility="private"
+        )
         # Each turn is an event of its own, at the end of the queue: whoever asked for a score
         # meanwhile gets it in between.
         advanced = self.turn.change(

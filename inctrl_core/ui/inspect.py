@@ -13,7 +13,15 @@ from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared, check_form
 from .handlers import ADD, InspectHandlers
 from .render import MEAN, depth_names
-from .scripts import CHANGED, DESCRIBED, FORM_CHANGED, PRESS_SCORE, QUERY_CHANGED, SHOWN
+from .scripts import (
+    CHANGED,
+    DESCRIBED,
+    FORM_CHANGED,
+    NAME_CHANGED,
+    PRESS_SCORE,
+    QUERY_CHANGED,
+    SHOWN,
+)
 
 DEPTHS = 3
 WELCOME = (
@@ -144,14 +152,12 @@ class InspectTab:
         for own in (form.query.upload, form.query.clear):
             said = [self.queries, self.notice]
             own(None, self.notice, said, js=QUERY_CHANGED, api_visibility="private")
-        gr.on(
-            [form.normals.upload, form.normals.delete, form.object_name.input],
-            None,
-            self.notice,
-            self.notice,
-            js=FORM_CHANGED,
-            api_visibility="private",
-        )
+        for own, script in (
+            (form.normals.upload, FORM_CHANGED),
+            (form.normals.delete, FORM_CHANGED),
+            (form.object_name.change, NAME_CHANGED),
+        ):
+            own(None, self.notice, self.notice, js=script, api_visibility="private")
         self._change_after(
             self.apply.click,
             self.handlers.use_phrases,

@@ -11,14 +11,30 @@ _IN_VIEW = """
   const places = document.querySelectorAll('#result, #notice .ic-error');
   [...places].find(place => place.offsetHeight)?.scrollIntoView({behavior: 'smooth'});
 """
+
+
 # What stands above the result once the form holds something else: that the result is not of it, or,
-# without a result, what stood there, but for what was wrong with the last form.
-_ABOVE = """
-  const shown = document.querySelector('#result')?.offsetHeight;
-  const old = '<div class="ic-old" role="status">The form has changed; press Score again.</div>';
-  const above = shown ? old : notice.includes('ic-error') ? '' : notice;
+# without a result, what stood there, but for what was wrong with the last form. A batch that is
+# still being scored says so there, and goes on. A result counts in a tab that is not open as well;
+# before the first there is none on the page.
+def _above(result: str, button: str) -> str:
+    return f"""
+  const shown = document.querySelector('{result}');
+  const old = '<div class="ic-old" role="status">The form has changed; press {button} again.</div>';
+  const above = notice.includes('ic-working') ? notice
+    : shown ? old : notice.includes('ic-error') ? '' : notice;
 """
+
+
+# Gradio's "input" of a text field is a key that was pressed: what is pasted or dictated is only a
+# "change", as what an example fills in is; but there is no cursor in the field then.
+_TYPED = "if (!document.activeElement?.closest('#object-name')) return notice;"
+_ABOVE = _above("#result", "Score")
+_ABOVE_BATCH = _above("#batch-result", "Score all")
 FORM_CHANGED = f"notice => {{{_ABOVE} return above;}}"
+NAME_CHANGED = f"notice => {{{_TYPED}{_ABOVE} return above;}}"
+BATCH_CHANGED = f"notice => {{{_ABOVE_BATCH} return above;}}"
+BATCH_NAME_CHANGED = f"notice => {{{_TYPED}{_ABOVE_BATCH} return above;}}"
 # What is said of an example's image is not true of the visitor's own.
 QUERY_CHANGED = f"notice => {{{_ABOVE} return ['', above];}}"
 # A change is asked for below the result that it changes.

@@ -75,6 +75,20 @@ def test_one_click_ranks_an_example_and_gives_its_truth(page: Page, address: str
     expect(page.locator("#batch-notice .ic-working")).to_have_count(0)
 
 
+def test_results_of_another_form_are_marked(page: Page, address: str):
+    open_tab(page, address)
+    notice = page.locator("#batch-notice")
+    page.get_by_label("What is it?").fill("disc")
+    expect(notice).to_contain_text("try an example")  # There are no results yet.
+    run_example(page, "washer", 7)
+    expect(notice.locator(".ic-old")).to_have_count(0)
+    page.get_by_label("What is it?").fill("disc")
+    expect(notice).to_have_text("The form has changed; press Score all again.")
+    expect(page.locator(ROWS)).to_have_count(7)  # Nothing is lost.
+    page.locator("#batch-run").click()
+    expect(notice.locator(".ic-old")).to_have_count(0, timeout=TIMEOUT)
+
+
 def test_headings_sort_by_click_and_by_keyboard(page: Page, address: str):
     open_tab(page, address)
     run_example(page, "washer", 7)

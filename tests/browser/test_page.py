@@ -64,6 +64,14 @@ def test_a_result_of_another_form_is_marked(page: Page):
     expect(page.locator(SCORE)).to_be_visible()  # Nothing is lost.
 
 
+def test_a_result_is_marked_while_another_tab_is_open(page: Page):
+    open_example(page, "washer")
+    page.get_by_role("tab", name="Batch").click()
+    page.get_by_label("What is it?").fill("ring")
+    page.get_by_role("tab", name="Inspect").click()
+    expect(page.locator("#notice")).to_have_text("The form has changed; press Score again.")
+
+
 def test_of_two_examples_clicked_in_a_hurry_the_last_is_shown(page: Page):
     page.locator("#examples button[data-set=washer]").click()
     name = page.get_by_label("What is it?")
