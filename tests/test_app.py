@@ -10,6 +10,7 @@ import shutil
 import socket
 import weakref
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import gradio as gr
@@ -231,8 +232,10 @@ class TestForm:
 
 class TestReport:
     def test_it_shows_the_result_and_needs_nothing_else(self, scored):
-        page = report_html(scored, Display(row=3, column=4))
+        page = report_html(scored, Display(row=3, column=4), date(2026, 2, 3))
         assert f"<title>InCTRL: grass lawn, score {scored.score.fused:.3f}</title>" in page
+        name, weights = Path(scored.query_file).name, scored.config.weights_sha256[:12]
+        assert f"{name}, 2026-02-03, model inctrl-lite (weights {weights})</p>" in page
         for part in ("verdict", "provenance", "text", "ledger"):
             arguments = (scored, Display(row=3, column=4))[: 2 if part == "provenance" else 1]
             place = verdict if part == "verdict" else render
@@ -244,7 +247,7 @@ class TestReport:
     def test_what_a_visitor_typed_stays_text(self, scored):
         name = "<img src=x onerror=alert(1)>"
         bank = dataclasses.replace(scored.bank, object_name=name)
-        page = report_html(dataclasses.replace(scored, bank=bank), Display())
+        page = report_html(dataclasses.replace(scored, bank=bank), Display(), date(2026, 2, 3))
         assert name not in page and page.count("&lt;img src=x onerror=alert(1)&gt;") == 3
 
     def test_it_becomes_a_file_with_a_harmless_name(self, registry, scored, tmp_path, monkeypatch):

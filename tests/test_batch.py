@@ -494,6 +494,9 @@ class TestHandlers:
         assert session.score.fused == pytest.approx(lawn.batch.rows[3].score.fused, abs=1e-6)
         assert (tuple(normals), path, name) == (NORMALS, str(QUERIES[3]), "grass lawn")
         assert model == DEFAULT_MODEL and 'aria-pressed="true"' in queries
+        unnamed = dataclasses.replace(lawn.batch, object_name="object")
+        opened = handlers.open_row(dataclasses.replace(lawn, batch=unnamed), None, event)
+        assert opened[3] == ""  # As the visitor left it.
 
     @pytest.mark.parametrize(
         "data",

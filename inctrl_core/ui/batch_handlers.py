@@ -14,6 +14,7 @@ import gradio as gr
 from ..batch import BatchRow, QueryFile, score_chunk
 from ..batch_export import batch_csv, batch_json, plain_name, write_zip
 from ..errors import InctrlError
+from ..text_prompts import DEFAULT_OBJECT_NAME
 from .batch_job import BatchJob, files_problem, match_example, start_job
 from .batch_table import histogram_html, progress_html, summary_html, table_html
 from .downloads import new_file
@@ -141,14 +142,10 @@ class BatchHandlers:
             _, places = match_example([row.file.path], {job.example: example})
             queries = queries_html(example, places[0]) if places else ""
             opened = dataclasses.replace(opened, anomalous=row.file.anomalous)
-        return (
-            opened,
-            list(job.normal_files),
-            row.file.path,
-            job.batch.object_name,
-            job.model,
-            queries,
-        )
+        # The field stays empty where nothing was typed.
+        typed = job.batch.object_name
+        name = "" if typed == DEFAULT_OBJECT_NAME else typed
+        return opened, list(job.normal_files), row.file.path, name, job.model, queries
 
     def export_csv(self, job: BatchJob | None) -> tuple[str | None, str]:
         """Writes the table."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import gradio as gr
@@ -230,7 +231,8 @@ class InspectHandlers:
             return None, error_html(EXPIRED)
         try:
             shown = offered_depth(session, depth)
-            report = report_html(session, Display(shown, colour_map, opacity, smooth, row, column))
+            display = Display(shown, colour_map, opacity, smooth, row, column)
+            report = report_html(session, display, date.today())
             name = safe_names([session.bank.object_name])[0]
             with new_file(f"InCTRL {name} {session.score.fused:.3f}.html") as path:
                 path.write_text(report, encoding="utf-8")

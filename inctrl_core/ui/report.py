@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+from datetime import date
 from pathlib import Path
 
+from ..batch_export import plain_name
 from .markup import jpeg_uri
 from .render import (
     Display,
@@ -22,12 +24,13 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = Path(__file__).with_suffix(".css")
 
 
-def report_html(session: Session, display: Display) -> str:
+def report_html(session: Session, display: Display, made: date) -> str:
     """A result as the visitor sees it, in one HTML document that needs nothing else.
 
     Args:
         session: The result.
         display: How the map is drawn, and which patch is examined.
+        made: The day that it is dated.
 
     Raises:
         InctrlError: The display asks for what this result does not have.
@@ -41,6 +44,7 @@ def report_html(session: Session, display: Display) -> str:
     count = len(session.normals)
     parts = (
         f"<h1>InCTRL: one {name} against {count} normal{'s' if count > 1 else ''}</h1>",
+        _made(session, made),
         verdict_html(session),
         '<div class="ic-pair">',
         f'<figure><img src="{jpeg_uri(session.query.image)}" alt="The image that was checked">'
@@ -66,3 +70,11 @@ def report_html(session: Session, display: Display) -> str:
         f"<style>{read_css()}{STYLE.read_text(encoding='utf-8')}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>"
     )
+
+
+def _made(session: Session, made: date) -> str:
+    """What was scored, when and with what, so that the page means something a year later."""
+    config = session.config
+    weights = f" (weights {config.weights_sha256[:12]})" if config.weights_sha256 else ""
+    told = f"{plain_name(session.query_file)}, {made.isoformat()}, model {config.name}{weights}"
+    return f'<p class="ic-small">{html.escape(told)}</p>'
