@@ -18,7 +18,7 @@ from .preprocessing import CropBox, patch_box
 # The first stands out on most images: cividis passes through grey, which many photographs are.
 COLOUR_MAPS = ("inferno", "viridis", "cividis")
 COLOUR_NAMES = dict(
-    zip(COLOUR_MAPS, ("Black to red to yellow", "Violet to yellow", "Blue to yellow"), strict=True)
+    zip(COLOUR_MAPS, ("Red to yellow", "Violet to yellow", "Blue to yellow"), strict=True)
 )
 # Around what is truly anomalous: far in hue from all three, and lighter than a dark rim around it.
 OUTLINE = (64, 230, 255)

@@ -128,7 +128,7 @@ function show(answer, frame) {
   find('.ic-live-side').classList.toggle('ic-above', above);
   find('.ic-live-verdict').textContent = answer.high === null
     ? 'One normal gives no range: take a second one.'
-    : above ? `Above all ${answer.shots} normals` : `Like the ${answer.shots} normals`;
+    : above ? 'Above every normal' : 'Looks like the normals';
   say(!answer.alike ? 'The proportions of the frame are not those of your normals, so things look stretched to the model. Take normals from this source.'
     : answer.shots < 2 ? 'Take another frame as a normal: two or more give a range.'
     : 'Compared with the normals in the form; take more frames where a sound one scores high.');
