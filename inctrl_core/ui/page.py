@@ -39,6 +39,10 @@ HEADER = """
 """
 QUEUE_SIZE = 64
 
+# On phones Gradio hides the link to the API, but not the dot behind it; its footer lies outside of
+# what the page's own styles reach.
+FOOTER_STYLE = "<style>@media (width <= 640px) { footer .divider { display: none; } }</style>"
+
 
 def build_page(
     registry: ModelRegistry, examples: Mapping[str, ExampleSet], tools: bool = False
@@ -100,6 +104,7 @@ def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
     return {
         "theme": build_theme(),
         "css": read_css(),
+        "head": FOOTER_STYLE,
         "allowed_paths": [os.fspath(examples)],
         "max_file_size": MAX_BYTES,
         "footer_links": ["api", "settings"],
