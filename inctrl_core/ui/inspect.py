@@ -7,15 +7,13 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from ..figures import COLOUR_MAPS, COLOUR_NAMES
 from .downloads import DOWNLOAD
 from .examples import ON_LOAD, gallery_html
 from .form import MODEL_QUEUE, Shared, check_form
 from .handlers import ADD, InspectHandlers
-from .render import MEAN, depth_names
+from .map_view import MapView
 from .scripts import (
     CHANGED,
-    DESCRIBED,
     FORM_CHANGED,
     NAME_CHANGED,
     PRESS_SCORE,
@@ -23,7 +21,6 @@ from .scripts import (
     SHOWN,
 )
 
-DEPTHS = 3
 WELCOME = (
     '<div class="ic-welcome"><h2>Is this image like the others?</h2><p>Click an example above, or '
     "add a few normal images and one to check, and press <strong>Score</strong>.</p>"
@@ -47,72 +44,24 @@ class InspectTab:
         self.examples = shared.examples
         self.form = shared.form
         self.session = shared.session
+        self.map = MapView(self.handlers, shared.session)
 
     def build(self) -> None:
         """Lays out the tab."""
         self.notice = gr.HTML(WELCOME, elem_id="notice")
         with gr.Column(visible=False, elem_id="result") as self.result:
             self.verdict = gr.HTML(elem_id="verdict")
-            self._build_map()
+            self.map.build()
             with gr.Row(elem_id="result-buttons"):
                 self.toggle_normal = gr.Button(ADD, size="sm", elem_id="add-normal")
                 self.save = gr.Button("Save this result (HTML)", size="sm", elem_id="save-result")
             self.download = gr.DownloadButton(visible=False)
-            self._build_provenance()
+            self.map.build_provenance()
             gr.Markdown("### What do the words say?", elem_classes="ic-heading")
             self.text = gr.HTML(elem_id="text")
             self._build_phrases()
             gr.Markdown("### What makes up the score?", elem_classes="ic-heading")
             self.ledger = gr.HTML(elem_id="ledger")
-
-    def _build_map(self) -> None:
-        with gr.Row(elem_id="map-row"):
-            with gr.Column(scale=3, min_width=300):
-                self.image = gr.Image(
-                    label="Heatmap over the image to check",
-                    show_label=False,
-                    format="jpeg",
-                    interactive=False,
-                    buttons=["download", "fullscreen"],
-                    elem_id="heatmap",
-                )
-                self.slider = gr.ImageSlider(
-                    label="Original and heatmap",
-                    show_label=False,
-                    format="jpeg",
-                    interactive=False,
-                    visible=False,
-                    elem_id="compare",
-                )
-                self.bar = gr.HTML(elem_id="colour-bar")
-            with gr.Column(scale=1, min_width=220, elem_id="controls"):
-                self.opacity = gr.Slider(0, 1, 0.7, step=0.05, label="Opacity", elem_id="opacity")
-                self.depth = gr.Radio(
-                    [MEAN, *depth_names(DEPTHS)],
-                    value=MEAN,
-                    label="Depth",
-                    info="Shallow: edges and texture. Deep: shapes and things.",
-                    elem_id="depth",
-                )
-                self.colour_map = gr.Dropdown(
-                    [(COLOUR_NAMES[name], name) for name in COLOUR_MAPS],
-                    value=COLOUR_MAPS[0],
-                    label="Colours",
-                    elem_id="colours",
-                )
-                self.smooth = gr.Checkbox(True, label="Smooth")
-                self.compare = gr.Checkbox(False, label="Compare with original")
-
-    def _build_provenance(self) -> None:
-        gr.Markdown(
-            "### Where does a patch find its like?\n"
-            "Click a patch on the map, or give its row and column.",
-            elem_classes="ic-heading",
-        )
-        with gr.Row(elem_id="patch-row"):
-            self.row = _patch_number("Row")
-            self.column = _patch_number("Column")
-        self.provenance = gr.HTML(elem_id="provenance")
 
     def _build_phrases(self) -> None:
         with gr.Accordion("Add phrases of your own", open=False):
@@ -172,46 +121,13 @@ class InspectTab:
         ).then(None, js=CHANGED, api_visibility="private")
         saved = self.save.click(
             self.handlers.save,
-            self._display[:-1],
+            self.map.display[:-1],
             [self.download, self.notice],
             show_progress_on=self.save,
             api_visibility="private",
         )
         saved.success(None, self.download, js=DOWNLOAD, api_visibility="private")
-        self._wire_display()
-
-    def _wire_display(self) -> None:
-        gr.on(
-            [
-                self.opacity.input,
-                self.depth.input,
-                self.colour_map.input,
-                self.smooth.input,
-                self.compare.input,
-                self.row.input,
-                self.column.input,
-            ],
-            self.handlers.show_map,
-            self._display,
-            self._pictures,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            concurrency_limit=4,
-            api_visibility="private",
-        ).then(None, js=DESCRIBED, api_visibility="private")
-        self.image.select(
-            self.handlers.pick_patch,
-            self.session,
-            [self.row, self.column],
-            show_progress="hidden",
-            api_visibility="private",
-        ).success(
-            self.handlers.show_map,
-            self._display,
-            self._pictures,
-            show_progress="hidden",
-            api_visibility="private",
-        ).then(None, js=DESCRIBED, api_visibility="private")
+        self.map.wire()
 
     @property
     def filled(self) -> list[gr.components.Component]:
@@ -220,25 +136,8 @@ class InspectTab:
         return [form.normals, form.query, form.object_name, self.queries]
 
     @property
-    def _display(self) -> list[gr.components.Component]:
-        return [
-            self.session,
-            self.depth,
-            self.colour_map,
-            self.opacity,
-            self.smooth,
-            self.row,
-            self.column,
-            self.compare,
-        ]
-
-    @property
     def _placed(self) -> list[gr.components.Component]:
-        return [self.notice, self.row, self.column, self.own_normal, self.own_anomaly]
-
-    @property
-    def _pictures(self) -> list[gr.components.Component]:
-        return [self.image, self.slider, self.bar, self.provenance]
+        return [self.notice, *self.map.place, self.own_normal, self.own_anomaly]
 
     def _score_after(self, trigger: Any) -> None:
         form = self.form
@@ -291,19 +190,19 @@ class InspectTab:
     def _show_after(self, event: Dependency) -> Dependency:
         shown = event.success(
             self.handlers.show_map,
-            self._display,
-            self._pictures,
+            self.map.display,
+            self.map.pictures,
             trigger_mode="always_last",
             show_progress="hidden",
             api_visibility="private",
         )
         return shown.success(
             self.handlers.show_words,
-            [self.session, self.depth],
+            [self.session, self.map.depth],
             [
                 self.result,
                 self.verdict,
-                self.depth,
+                self.map.depth,
                 self.toggle_normal,
                 self.text,
                 self.ledger,
@@ -312,7 +211,3 @@ class InspectTab:
             show_progress="hidden",
             api_visibility="private",
         )
-
-
-def _patch_number(label: str) -> gr.Number:
-    return gr.Number(1, label=label, precision=0, min_width=80)
