@@ -103,6 +103,17 @@ class HeadsConfig:
         """Whether anything was learnt from auxiliary data."""
         return self.form != "training-free" or bool(self.patch_adapter)
 
+    @property
+    def described(self) -> str:
+        """How a score comes about, in words.
+
+        >>> HeadsConfig(patch_adapter=(24,)).described
+        'training-free fusion of adapted patches'
+        """
+        patches = " of adapted patches" if self.patch_adapter else ""
+        form = "training-free" if self.form == "training-free" else f"trained {self.form}"
+        return f"{form} fusion{patches}"
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -132,6 +143,19 @@ class ModelConfig:
     def image_sizes(self) -> tuple[int, ...]:
         """Sides at which a crop is read, pixels, ascending; one at least."""
         return self.backbone.image_sizes or (self.preprocess.image_size,)
+
+    @property
+    def weights(self) -> str:
+        """Which weights these are: digests of files, and what is from the Hub."""
+        backbone, heads = self.backbone, self.provenance.get("heads")
+        parts = []
+        if backbone.hub_repo is not None:
+            parts.append(f"{backbone.hub_repo}@{backbone.hub_revision or 'main'}")
+        if self.weights_sha256 is not None:
+            parts.append(f"sha256 {self.weights_sha256}")
+        if isinstance(heads, Mapping) and isinstance(heads.get("weights_sha256"), str):
+            parts.append(f"heads sha256 {heads['weights_sha256']}")
+        return " + ".join(parts) or "not recorded"
 
     @property
     def title(self) -> str:

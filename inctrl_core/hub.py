@@ -62,6 +62,12 @@ def is_cached(repo: str, filename: str, revision: str | None = None) -> bool:
     return isinstance(try_to_load_from_cache(repo, filename, revision=revision), str)
 
 
+def cached_commit(repo: str, filename: str, revision: str | None = None) -> str | None:
+    """The commit that a repository's file in the local cache is of; asks nobody."""
+    cached = try_to_load_from_cache(repo, filename, revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
 def fetch_file(
     repo: str, filename: str, revision: str | None = None, on_progress: Progress | None = None
 ) -> Path:

@@ -21,7 +21,7 @@ from .backbone import build_clip
 from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
 from .errors import ModelError, name_some
 from .heads import build_heads
-from .hub import Progress, discard, fetch_file, fetch_model
+from .hub import Progress, cached_commit, discard, fetch_file, fetch_model
 from .patch_adapter import PatchAdapter
 from .tensor_files import PrefixedTensors, TensorFile, write_whole
 
@@ -151,6 +151,7 @@ def load_model(
     adapter = load_adapter(config, heads_tensors, str(heads_source))
     clip = build_clip(config.backbone, random_weights=False)
     fill_backbone(clip, config, tensors, path, on_progress)
+    config = _with_commit(config)
     # Last of all, so that a file that does not fit is told by what is wrong with it.
     for source in (directory,) if heads is None else (directory, heads):
         check_digest(source)
@@ -270,12 +271,24 @@ def _with_heads(config: ModelConfig, directory: Path) -> ModelConfig:
             f"The heads of {other.name} were made for another backbone than that of {config.name}; "
             "choose heads made for it."
         )
+    source = {"name": other.name, "weights_sha256": other.weights_sha256}
     return dataclasses.replace(
         config,
+        name=f"{config.name} with the heads of {other.name}",
         heads=other.heads,
         training=other.training,
-        provenance=dict(config.provenance) | {"heads": {"name": other.name} | other.provenance},
+        provenance=dict(config.provenance) | {"heads": dict(other.provenance) | source},
     )
+
+
+def _with_commit(config: ModelConfig) -> ModelConfig:
+    """``config`` with the commit that its backbone was just read from, in place of a branch."""
+    backbone = config.backbone
+    if backbone.hub_repo is None:
+        return config
+    commit = cached_commit(backbone.hub_repo, backbone.hub_file, backbone.hub_revision)
+    revised = dataclasses.replace(backbone, hub_revision=commit or backbone.hub_revision)
+    return dataclasses.replace(config, backbone=revised)
 
 
 def _signature(config: ModelConfig) -> tuple[object, ...]:

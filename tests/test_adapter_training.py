@@ -20,6 +20,7 @@ from inctrl_core.experiments import adapter_training
 from inctrl_core.experiments.adapter_training import (
     AdapterOptions,
     adapted_maps,
+    batch_loss,
     pair_loss,
     train_adapter,
     validate,
@@ -84,6 +85,19 @@ def test_an_episode_never_holds_an_image_twice(pools):
         assert int(anomalous.sum()) == 6 and int((~anomalous).sum()) == 8 - shots
         cosines = (queries[0].flatten(1) @ prompts[0].flatten(1).T) / PATCHES
         assert float(cosines.max()) < 0.999
+
+
+def test_every_class_has_the_same_share_of_a_batch(pools, monkeypatch):
+    # One class with many pools must not crowd out one with a single pool.
+    drawn = []
+    draw = PatchPool.draw
+    monkeypatch.setattr(
+        PatchPool, "draw", lambda self, *rest: drawn.append(self.name) or draw(self, *rest)
+    )
+    classes = [[[pools[0]] * 20, [pools[1]]]]
+    options = dataclasses.replace(QUICK, episodes=100)
+    batch_loss(PatchAdapter(WIDTHS), classes, options, np.random.default_rng(0))
+    assert 35 < drawn.count(pools[1].name) < 65
 
 
 def test_the_loss_of_an_untrained_adapter_is_that_of_the_plain_residuals(pools):

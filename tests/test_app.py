@@ -234,8 +234,8 @@ class TestReport:
     def test_it_shows_the_result_and_needs_nothing_else(self, scored):
         page = report_html(scored, Display(row=3, column=4), date(2026, 2, 3))
         assert f"<title>InCTRL: grass lawn, score {scored.score.fused:.3f}</title>" in page
-        name, weights = Path(scored.query_file).name, scored.config.weights_sha256[:12]
-        assert f"{name}, 2026-02-03, model inctrl-lite (weights {weights})</p>" in page
+        name, weights = Path(scored.query_file).name, scored.config.weights_sha256
+        assert f"{name}, 2026-02-03, model inctrl-lite, weights sha256 {weights}</p>" in page
         for part in ("verdict", "provenance", "text", "ledger"):
             arguments = (scored, Display(row=3, column=4))[: 2 if part == "provenance" else 1]
             place = verdict if part == "verdict" else render

@@ -259,6 +259,28 @@ def test_split_list_names_only_files_of_its_own(tmp_path: Path, listed: str) -> 
         load_folders(root)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("candle,test,good,candle/Data/Images/Normal/1.JPG,", "of label 'good' and split 'test'"),
+        ("candle,Test,normal,candle/Data/Images/Normal/1.JPG,", "and split 'Test'; labels are"),
+        ("candle,test,normal,candle/Data/Images/Normal/0.JPG,", "0.JPG both for training and for"),
+    ],
+)
+def test_split_list_that_would_mislead(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_folders(make_split_list(tmp_path / "VisA", line))
+
+
+def test_split_list_with_links_and_blanks(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "store" / "a1b2", "PNG")
+    root = make_split_list(tmp_path / "VisA", "candle ,train,normal , candle/linked.png,")
+    (root / "candle" / "linked.png").symlink_to(tmp_path / "store" / "a1b2")
+    (candle,) = load_folders(root)
+    assert names(candle.train_normals) == ["0.JPG", "2.JPG", "linked.png"]
+
+
 def test_split_list_without_its_columns(tmp_path: Path) -> None:
     root = make_split_list(tmp_path / "VisA")
     (root / "split_csv" / "1cls.csv").write_text("object,image\ncandle,a.png\n")

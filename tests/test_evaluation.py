@@ -337,7 +337,7 @@ def test_a_setting_needs_data(capsys: pytest.CaptureFixture[str]) -> None:
 
 # Results
 
-MEASURED = MeasuredModel("m", "trained", None, "cpu", "float32")
+MEASURED = MeasuredModel("m", "training-free fusion", "sha256 12", "cpu", "float32")
 
 
 def result(subset: str, shots: int, aurocs: tuple[float, ...], pixel: bool = False) -> ShotResult:
@@ -369,7 +369,8 @@ def test_csv_and_markdown() -> None:
     rows = list(csv.DictReader(to_csv(MEASURED, results).splitlines()))
     assert len(rows) == 12 + 10 + 12
     first = rows[0]
-    assert (first["model"], first["fusion"]) == ("m", "trained")
+    assert (first["model"], first["fusion"]) == ("m", "training-free fusion")
+    assert first["weights"] == "sha256 12"
     assert (first["subset"], first["signal"], first["metric"]) == ("a", "fused", "auroc")
     assert (first["mean"], first["sd"], first["seeds"]) == ("0.6", "0.141421", "2")
     table = to_markdown(MEASURED, results)
@@ -451,7 +452,8 @@ def test_command_end_to_end(
     assert evaluate(*command, *options, "--plot", tmp_path / "plots", "--json") == 0
     output = capsys.readouterr()
     document = json.loads(output.out)
-    assert (document["model"], document["fusion"], document["seeds"]) == ("golden", "trained", 2)
+    described = document["model"], document["fusion"], document["seeds"]
+    assert described == ("golden", "trained reference fusion", 2)
     assert [(r["dataset"], r["subset"], r["shots"]) for r in document["results"]] == [
         ("first", "nut", 1),
         ("first", "nut", 3),

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save, save_file
 from inctrl_core import Detector, ModelError, load_detector, loading
 from inctrl_core.__main__ import main
 from inctrl_core.config import HeadsConfig, config_to_json, read_config
+from inctrl_core.experiments.report import MeasuredModel
 from inctrl_core.hub import fetch_file
 from inctrl_core.tensor_files import PrefixedTensors
 from inctrl_core.weights import HEADS_PREFIX, WEIGHTS_FILE
@@ -291,6 +292,13 @@ def test_heads_of_another_repository(
     assert load_detector(bare, "cpu").fusion == "training-free"
     named = load_detector(bare, "cpu", heads="someone/golden")
     assert named.fusion == "trained"
+    assert named.name.endswith(" with the heads of golden")
+    told = MeasuredModel.of(named)
+    digest = read_config(fetch_file("someone/golden", "config.json").parent).weights_sha256
+    revision = named.config.backbone.hub_revision
+    assert len(revision) == 40 and told.fusion == "trained reference fusion"
+    repo = named.config.backbone.hub_repo
+    assert told.weights == f"{repo}@{revision} + heads sha256 {digest}"
     assert fused(named) == fused(golden_detector)
     monkeypatch.setenv("INCTRL_HEADS", "someone/golden")
     assert fused(load_detector(bare, "cpu")) == fused(golden_detector)

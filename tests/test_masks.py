@@ -84,6 +84,12 @@ def test_masks_as_people_store_them(tmp_path: Path) -> None:
     assert not open_mask(saved(tmp_path / "none.png", 0 * grey)).any()
 
 
+def test_numbered_defects_all_mark(tmp_path: Path) -> None:
+    numbers = np.zeros((8, 8), np.uint8)
+    numbers.ravel()[10:50] = np.arange(1, 41)
+    assert open_mask(saved(tmp_path / "numbers.png", numbers)).sum() == 40
+
+
 def test_soft_edges_are_cut_at_half_of_the_brightest(tmp_path: Path) -> None:
     ramp = np.tile(np.linspace(0, 200, 41).astype(np.uint8), (8, 1))
     assert np.array_equal(open_mask(saved(tmp_path / "ramp.png", ramp)), ramp > 100)

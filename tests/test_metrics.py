@@ -87,6 +87,13 @@ def test_aupro_by_hand() -> None:
     assert found["pixel_auroc"] == pytest.approx((142 + 128) / (2 * 142), abs=1e-9)
 
 
+def test_aupro_ends_at_the_foot_of_a_step() -> None:
+    # 3 of 10 normal pixels lie above the one region, and the curve rises there.
+    negative, positive = np.array([0.0, 7.0, 0.0, 3.0]), np.array([0.0, 0.0, 1.0, 0.0])
+    assert metrics._weighted_partial_area(negative, positive, 0.3) == 0.0
+    assert metrics._weighted_partial_area(negative, positive, 0.6) == pytest.approx(0.5)
+
+
 def test_binned_equals_plain_computation() -> None:
     rng = np.random.default_rng(0)
     maps = rng.random((70, 5, 5), dtype=np.float32) * 0.2 + 0.05

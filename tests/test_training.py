@@ -25,6 +25,7 @@ from inctrl_core.experiments.features import image_tower_digest
 from inctrl_core.experiments.objectives import focal_loss, fusion_loss, ranking_loss
 from inctrl_core.experiments.training import (
     TrainingOptions,
+    describe_run,
     split_classes,
     train_heads,
     validate,
@@ -192,6 +193,19 @@ def test_a_run_cut_off_and_resumed_ends_where_one_in_a_piece_does(pools, form, t
     with pytest.raises(InctrlError, match="other data or options"):
         other = dataclasses.replace(options, seed=1)
         train_heads(pools, BACKBONE, other, tmp_path)
+    for change in ({"table": pools[0].table / 2}, {"anomalous": ~pools[0].anomalous}):
+        with pytest.raises(InctrlError, match="other data or options"):
+            changed = dataclasses.replace(pools[0], **change)
+            train_heads([changed, *pools[1:]], BACKBONE, options, tmp_path)
+
+
+def test_a_class_that_is_trained_on_is_not_held_out(pools):
+    alone = [dataclasses.replace(pool, name="bottle") for pool in pools]
+    made = {"best": {"epoch": 1}, "history": [], "options": {}}
+    of_class = describe_run(alone, alone[:3], **made)["data"]["made"]
+    assert (of_class["classes"], of_class["held_out_classes"]) == (1, 0)
+    of_classes = describe_run(pools, pools[:3], **made)["data"]["made"]
+    assert (of_classes["classes"], of_classes["held_out_classes"]) == (12, 3)
 
 
 def test_more_shots_than_normals_is_an_error(pools):

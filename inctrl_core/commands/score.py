@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         }
         sys.stdout.write(json.dumps(document) + "\n")
         return
-    sys.stdout.write(f"{detector.config.title}, {detector.fusion} fusion, {bank.shots} normals\n")
+    config = detector.config
+    sys.stdout.write(f"{config.title}, {config.heads.described}, {bank.shots} normals\n")
     for query, score in sorted(zip(queries, scores, strict=True), key=lambda p: -p[1].fused):
         sys.stdout.write(
             f"{score.fused:.4f}  patch {score.patch_max:.4f}  image {score.image_residual:.4f}  "

@@ -131,6 +131,11 @@ def run(arguments: argparse.Namespace) -> None:
         for source, data in record["data"].items()
     )
     sys.stderr.write(f"classes held out, by which the best epoch was chosen: {held_out}\n")
+    if not any(data["held_out_classes"] for data in record["data"].values()):
+        sys.stderr.write(
+            "note: there were too few classes to hold one out; the epoch was chosen on other "
+            "images of the classes trained on, so its figures are not of unseen classes\n"
+        )
     what = "a patch adapter" if arguments.form == ADAPTER else f"{arguments.form} heads"
     sys.stdout.write(f"wrote {config.name}, {detector.name} with {what}, to {arguments.out}\n")
 

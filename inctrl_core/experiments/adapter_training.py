@@ -103,12 +103,13 @@ def train_adapter(
         warm = min(1.0, (step + 1) / WARM_UP)
         return LEARNING_RATE * warm * 0.5 * (1 + math.cos(math.pi * step / total))
 
-    sources: dict[str, list[PatchPool]] = {}
+    sources: dict[str, dict[str, list[PatchPool]]] = {}
     for pool in sorted(training, key=lambda pool: pool.source):
-        sources.setdefault(pool.source, []).append(pool)
+        sources.setdefault(pool.source, {}).setdefault(pool.name, []).append(pool)
+    classes = [list(names.values()) for names in sources.values()]
     run = TrainingRun(
         adapter,
-        lambda rng: batch_loss(adapter, list(sources.values()), options, rng),
+        lambda rng: batch_loss(adapter, classes, options, rng),
         lambda: validate(adapter, judged, options) | {"patch_max_auroc": plain},
         torch.optim.Adam(adapter.parameters(), lr=LEARNING_RATE),
         seed=options.seed,
@@ -123,7 +124,7 @@ def train_adapter(
 
 def batch_loss(
     adapter: PatchAdapter,
-    sources: Sequence[Sequence[PatchPool]],
+    sources: Sequence[Sequence[Sequence[PatchPool]]],
     options: AdapterOptions,
     rng: np.random.Generator,
 ) -> Tensor:
@@ -131,15 +132,17 @@ def batch_loss(
 
     Args:
         adapter: To be trained.
-        sources: Pools by source; every source has the same share of a batch.
+        sources: Pools by source and class; every source has the same share of a batch, and in it
+            every class.
         options: See there.
         rng: Decides which.
     """
     losses = []
     for _ in range(options.episodes):
-        pools = sources[int(rng.integers(len(sources)))]
+        classes = sources[int(rng.integers(len(sources)))]
         shots = int(rng.choice(options.shots))
-        pool = pools[int(rng.integers(len(pools)))]
+        pools = classes[int(rng.integers(len(classes)))]
+        pool = pools[int(rng.integers(len(pools)))] if len(pools) > 1 else pools[0]
         shots = min(shots, pool.references - 1)
         episode = pool.draw(shots, options.queries, rng)
         losses.append(pair_loss(*adapted_maps(adapter, *episode), options))
@@ -209,4 +212,5 @@ def _fingerprint(pools: Sequence[PatchPool], options: AdapterOptions) -> str:
             f"{pool.source}/{pool.name}/{[tuple(d.shape) for d in pool.patches]}".encode()
         )
         digest.update(pool.patches[0][:, :1].contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(pool.anomalous.numpy())
     return digest.hexdigest()

@@ -13,15 +13,17 @@ from ..image_files import images_in, open_values, upright_size
 from ..preprocessing import CropBox, seen_box
 from .datasets import DataError, Query, Subset
 
-MOST_LABELS = 16  # Different values of a map of labels; a picture with soft edges has more.
+# Different values of a map of labels, as a picture with soft edges has more; and how many there may
+# be where they are numbers without a gap, as of the defects of an image.
+MOST_LABELS, MOST_NUMBERS = 16, 128
 
 
 def open_mask(path: Path) -> np.ndarray:
     """Reads which pixels a mask, or any of a folder of masks, marks: bool [H, W].
 
-    In a map of labels (``MOST_LABELS`` values at most) all but 0 mark; in a picture, which may have
-    soft edges or traces of a lossy format, what exceeds half of its brightest value. What is
-    transparent marks nothing.
+    In a map of labels (``MOST_LABELS`` values at most, or ``MOST_NUMBERS`` from 0 on without a gap)
+    all but 0 mark; in a picture, which may have soft edges or traces of a lossy format, what
+    exceeds half of its brightest value. What is transparent marks nothing.
 
     Raises:
         ImageError: It cannot be read, or those of a folder differ in size.
@@ -32,8 +34,7 @@ def open_mask(path: Path) -> np.ndarray:
             raise ImageError(f"The masks in {path} differ in size; save them in their image's.")
         return np.logical_or.reduce(masks)
     values = open_values(path)
-    labels = _count_values(values) <= MOST_LABELS
-    return values > (0 if labels else values.max() / 2)
+    return values > (0 if _are_labels(_distinct(values)) else values.max() / 2)
 
 
 def crop_mask(mask: np.ndarray, config: PreprocessConfig, crop_box: CropBox) -> np.ndarray:
@@ -106,11 +107,16 @@ def check_masks(subset: Subset, skip: bool = False) -> tuple[Subset, list[str]]:
     return dataclasses.replace(subset, queries=queries), notes
 
 
-def _count_values(values: np.ndarray) -> int:
-    """How many different ones there are."""
+def _are_labels(distinct: np.ndarray) -> bool:
+    count = len(distinct)
+    return count <= MOST_LABELS or (count <= MOST_NUMBERS and distinct[-1] == count - 1)
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """Its different values, ascending."""
     if values.dtype.kind in "bu":  # Ten times as fast as sorting them.
-        return int(np.count_nonzero(np.bincount(values.ravel())))
-    return len(np.unique(values))
+        return np.flatnonzero(np.bincount(values.ravel()))
+    return np.unique(values)
 
 
 def _problem(query: Query) -> str:

@@ -111,8 +111,11 @@ def _weighted_partial_area(negative: np.ndarray, positive: np.ndarray, limit: fl
     """Area under the curve of weighted shares up to ``limit``, divided by it: in [0, 1]."""
     labels, values, weights = _columns(negative, positive)
     x, y, _ = roc_curve(labels, values, sample_weight=weights, drop_intermediate=False)
-    inside = x < limit
-    x, y = np.append(x[inside], limit), np.append(y[inside], np.interp(limit, x, y))
+    inside = x <= limit
+    end = np.interp(limit, x, y)
+    x, y = x[inside], y[inside]
+    if x[-1] < limit:
+        x, y = np.append(x, limit), np.append(y, end)
     return float(np.trapezoid(y, x) / limit)
 
 

@@ -23,6 +23,7 @@ METRIC_TITLES = {
 CSV_COLUMNS = (
     "model",
     "fusion",
+    "weights",
     "dataset",
     "subset",
     "shots",
@@ -43,26 +44,27 @@ class MeasuredModel:
 
     Attributes:
         model: Its name.
-        fusion: "trained" or "training-free".
-        weights_sha256: Of its weights; None where the configuration does not say.
+        fusion: See :attr:`inctrl_core.config.HeadsConfig.described`.
+        weights: What its weights are, by the digest of their file or the repository and revision of
+            the Hub that they are from; those of heads from elsewhere behind a plus sign.
         device: As torch calls it.
         precision: A name of :data:`inctrl_core.devices.PRECISIONS`.
     """
 
     model: str
     fusion: str
-    weights_sha256: str | None
+    weights: str
     device: str
     precision: str
 
     @classmethod
     def of(cls, detector: Detector) -> MeasuredModel:
         """What ``detector`` is."""
-        backbone = detector.backbone
+        backbone, config = detector.backbone, detector.config
         return cls(
-            detector.name,
-            detector.fusion,
-            detector.config.weights_sha256,
+            config.name,
+            config.heads.described,
+            config.weights,
             str(backbone.device),
             str(backbone.dtype).removeprefix("torch."),
         )
@@ -121,7 +123,7 @@ def to_csv(measured: MeasuredModel, results: Sequence[ShotResult]) -> str:
             for metric, per_seed in values.items():
                 summary = mean_and_sd(per_seed)
                 tail = signal, metric, summary["mean"], summary["sd"], len(per_seed)
-                writer.writerow([measured.model, measured.fusion, *head, *tail])
+                writer.writerow([measured.model, measured.fusion, measured.weights, *head, *tail])
     return text.getvalue()
 
 
@@ -150,8 +152,10 @@ def to_markdown(measured: MeasuredModel, results: Sequence[ShotResult]) -> str:
     seeds = len(results[0].metrics["fused"]["auroc"])
     figures = "mean ± standard deviation over draws, per cent" if seeds > 1 else "per cent"
     draws = f"{seeds} draws" if seeds > 1 else "1 draw"
-    named = f"Model `{measured.model}`, {measured.fusion} fusion"
-    parts = [f"{named}, {draws} of normals: {figures}."]
+    parts = [
+        f"Model `{measured.model}`, {measured.fusion}, {draws} of normals: {figures}.",
+        f"Weights: {measured.weights}; {measured.precision} on {measured.device}.",
+    ]
     for metric in ("auroc", "ap"):
         parts.append(_table(METRIC_TITLES[metric], results, [(s, metric) for s in SIGNALS]))
     with_map = [result for result in results if MAP_SIGNAL in result.metrics]

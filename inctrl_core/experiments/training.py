@@ -238,7 +238,8 @@ def _fingerprint(pools: Sequence[Pool], backbone: BackboneConfig, options: Train
     digest.update(json.dumps([facts, backbone.depths, backbone.grid], sort_keys=True).encode())
     for pool in pools:
         digest.update(f"{pool.source}/{pool.name}/{tuple(pool.table.shape)}".encode())
-        digest.update(pool.embeddings.numpy().tobytes())
+        for part in (pool.table, pool.embeddings, pool.text_anomaly, pool.anomalous):
+            digest.update(part.contiguous().numpy())
     return digest.hexdigest()
 
 
@@ -249,14 +250,20 @@ def describe_run(
     history: Sequence[Figures],
     best: Figures,
 ) -> dict[str, Any]:
-    """What a model's configuration records of the run that its weights come from."""
+    """What a model's configuration records of the run that its weights come from.
+
+    A class of whose pools some are trained on is not held out.
+    """
     sources = sorted({pool.source for pool in pools})
+    judged = {id(pool) for pool in validation}
+    known = {(p.source, p.name) for p in pools if id(p) not in judged}
+    held_out = {(p.source, p.name) for p in validation} - known
     return {
         "options": dict(options),
         "data": {
             source: {
                 "classes": len({p.name for p in pools if p.source == source}),
-                "held_out_classes": len({p.name for p in validation if p.source == source}),
+                "held_out_classes": sum(of == source for of, _ in held_out),
                 "pools": sum(p.source == source for p in pools),
                 "images": sum(len(p.anomalous) for p in pools if p.source == source),
             }

@@ -75,6 +75,8 @@ def report_html(session: Session, display: Display, made: date) -> str:
 def _made(session: Session, made: date) -> str:
     """What was scored, when and with what, so that the page means something a year later."""
     config = session.config
-    weights = f" (weights {config.weights_sha256[:12]})" if config.weights_sha256 else ""
-    told = f"{plain_name(session.query_file)}, {made.isoformat()}, model {config.name}{weights}"
+    told = (
+        f"{plain_name(session.query_file)}, {made.isoformat()}, model {config.name}, weights "
+        f"{config.weights}"
+    )
     return f'<p class="ic-small">{html.escape(told)}</p>'
