@@ -13,6 +13,7 @@ from inctrl_core.experiments.datasets import (
     list_images,
     load_elpv,
     load_textile,
+    queries_among_normals,
     split_normals,
     without_files,
 )
@@ -137,6 +138,15 @@ def test_both_labels_are_needed(tmp_path: Path) -> None:
         check_subset(without_files(subset, normal), 1)
     with pytest.raises(DataError, match="no anomalous test images"):
         check_subset(without_files(subset, anomalous), 1)
+
+
+def test_queries_that_are_training_normals_are_found(tmp_path: Path) -> None:
+    folder = make_subset(tmp_path / "nut")
+    for number, path in enumerate(sorted(folder.rglob("*.*"))):
+        path.write_bytes(bytes([number]) * 9)  # All of one size, all different.
+    (folder / "test" / "good" / "1.png").write_bytes((folder / "train/good/a.png").read_bytes())
+    (subset,) = load_folders(folder)
+    assert queries_among_normals(subset) == [folder / "test" / "good" / "1.png"]
 
 
 def test_without_files_drops_from_both_sides(tmp_path: Path) -> None:

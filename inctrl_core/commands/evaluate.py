@@ -18,6 +18,7 @@ from ..experiments.datasets import (
     Subset,
     check_names,
     check_subset,
+    queries_among_normals,
     without_files,
 )
 from ..experiments.evaluation import SubsetScores, score_subset
@@ -102,6 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     subsets = find_subsets(arguments)
     for subset in subsets:
         check_subset(subset, max(arguments.shots))
+        _tell_of_repeats(subset)
     if any(subset.has_masks for subset in subsets):
         checked = tqdm(subsets, desc="checking masks", unit="subset")
         subsets = [_with_usable_masks(subset, arguments.skip_unreadable) for subset in checked]
@@ -139,6 +141,15 @@ def find_subsets(arguments: argparse.Namespace) -> list[Subset]:
         raise DataError("Name what to evaluate on with --data DIR or --dataset NAME.")
     check_names(subsets)
     return subsets
+
+
+def _tell_of_repeats(subset: Subset) -> None:
+    repeats = queries_among_normals(subset)
+    if repeats:
+        sys.stderr.write(
+            f"note: {subset.name}: {len(repeats)} of {len(subset.queries)} test images are the "
+            "same files as training normals; where one of those is drawn, it is its own normal\n"
+        )
 
 
 def _with_usable_masks(subset: Subset, skip: bool) -> Subset:

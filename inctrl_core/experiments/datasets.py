@@ -1,12 +1,13 @@
 """Datasets as frozen data: which images are normal examples, which are queries, and their labels.
 
-Only paths are handled here; no image is opened. Files are taken in the order of their names, so a
+Only files are handled here; no image is opened. Files are taken in the order of their names, so a
 dataset means the same on every machine.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -181,6 +182,22 @@ def check_subset(subset: Subset, shots: int) -> None:
         )
 
 
+def queries_among_normals(subset: Subset) -> list[Path]:
+    """Queries whose files are, byte for byte, those of training normals.
+
+    A data set may be published so; where such a normal is drawn, the query meets itself. Files that
+    cannot be read are told where they are opened.
+    """
+    sizes: dict[int, list[Path]] = {}
+    for path in subset.train_normals:
+        sizes.setdefault(_size(path), []).append(path)
+    return [
+        query.path
+        for query in subset.queries
+        if any(_same(query.path, path) for path in sizes.get(_size(query.path), ()))
+    ]
+
+
 def without_files(subset: Subset, unusable: Iterable[Path]) -> Subset:
     """The subset without the given images."""
     drop = frozenset(unusable)
@@ -204,6 +221,20 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     if not found:
         raise DataError(f"{folder} holds no images; add some or remove the folder.")
     return tuple(found)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _label(paths: Iterable[Path], kind: str, anomalous: bool) -> tuple[Query, ...]:
