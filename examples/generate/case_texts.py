@@ -257,7 +257,7 @@ CASES = [
     ),
     _case(
         id="washer-tray",
-        title="A washer from the tray",
+        title="A washer on a tray",
         why="texture",
         object_name="metal washer",
         normals=_normals("washer", 6),
