@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inctrl_core import ModelError, load_detector, tensor_files
+from inctrl_core import ModelError, config, load_detector, tensor_files
 from inctrl_core.backbone import Backbone, build_clip
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, read_config
 from inctrl_core.conversion import convert_checkpoint, find_architecture, read_architecture
@@ -20,6 +21,11 @@ from inctrl_core.model_card import render_model_card
 from inctrl_core.weights import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_examples_in_the_documentation() -> None:
+    result = doctest.testmod(config)
+    assert result.attempted > 0 and result.failed == 0
 
 
 @pytest.fixture
