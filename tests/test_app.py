@@ -235,7 +235,8 @@ class TestReport:
         page = report_html(scored, Display(row=3, column=4), date(2026, 2, 3))
         assert f"<title>InCTRL: grass lawn, score {scored.score.fused:.3f}</title>" in page
         name, weights = Path(scored.query_file).name, scored.config.weights_sha256
-        assert f"{name}, 2026-02-03, model inctrl-lite, weights sha256 {weights}</p>" in page
+        assert f"{name}, 2026-02-03, model inctrl-lite</p>" in page
+        assert f">Weights: sha256 {weights}.</p>" in page
         for part in ("verdict", "provenance", "text", "ledger"):
             arguments = (scored, Display(row=3, column=4))[: 2 if part == "provenance" else 1]
             place = verdict if part == "verdict" else render

@@ -61,6 +61,7 @@ def report_html(session: Session, display: Display, made: date) -> str:
         text_html(session),
         "<h2>What makes up the score?</h2>",
         ledger_html(session),
+        f'<p class="ic-small ic-weights">Weights: {html.escape(session.config.weights)}.</p>',
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -74,9 +75,6 @@ def report_html(session: Session, display: Display, made: date) -> str:
 
 def _made(session: Session, made: date) -> str:
     """What was scored, when and with what, so that the page means something a year later."""
-    config = session.config
-    told = (
-        f"{plain_name(session.query_file)}, {made.isoformat()}, model {config.name}, weights "
-        f"{config.weights}"
-    )
+    model = session.config.title
+    told = f"{plain_name(session.query_file)}, {made.isoformat()}, model {model}"
     return f'<p class="ic-small">{html.escape(told)}</p>'
