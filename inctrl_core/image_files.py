@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import io
 import math
 import os
@@ -111,6 +112,14 @@ def why_unreadable(source: ImageSource) -> str:
     except ImageError as error:
         return str(error)
     return ""
+
+
+def same_content(one: str | os.PathLike, other: str | os.PathLike) -> bool:
+    """Whether two files are the same byte for byte; False where one of them cannot be read."""
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -84,12 +84,12 @@ def find_model(
     embedded = ASSETS / str(name) if str(name) in embedded_models() else None
     # Path.is_dir raises on a name that is too long.
     directory = embedded or (Path(name) if os.path.isdir(name) else None)
-    if directory is not None and revision is not None:
-        raise ModelError(
-            f"'{name}' lies on this computer, where there is no revision '{revision}'; leave it "
-            "out, or name a Hub repository USER/REPO."
-        )
     if directory is not None:
+        if revision is not None:
+            raise ModelError(
+                f"'{name}' lies on this computer, where there is no revision '{revision}'; leave "
+                "it out, or name a Hub repository USER/REPO."
+            )
         return directory
     if isinstance(name, str) and is_repo_id(name):
         return fetch_directory(name, revision, on_progress)

@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 
 from inctrl_core import ImageError, image_files
-from inctrl_core.image_files import images_in, open_image
+from inctrl_core.image_files import images_in, open_image, same_content
+
+
+def test_files_are_compared_byte_for_byte(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"same size")
+    other.write_bytes(b"same-size")
+    assert same_content(one, one) and not same_content(one, other)
+    assert not same_content(one, tmp_path / "missing")
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

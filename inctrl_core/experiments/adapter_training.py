@@ -142,6 +142,7 @@ def batch_loss(
         classes = sources[int(rng.integers(len(sources)))]
         shots = int(rng.choice(options.shots))
         pools = classes[int(rng.integers(len(classes)))]
+        # Nothing is drawn where there is no choice: so the shipped trainings can be repeated.
         pool = pools[int(rng.integers(len(pools)))] if len(pools) > 1 else pools[0]
         shots = min(shots, pool.references - 1)
         episode = pool.draw(shots, options.queries, rng)

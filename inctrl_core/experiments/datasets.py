@@ -7,7 +7,6 @@ dataset means the same on every machine.
 from __future__ import annotations
 
 import dataclasses
-import filecmp
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 from ..errors import InctrlError, PromptError
-from ..image_files import images_in
+from ..image_files import images_in, same_content
 from ..text_prompts import clean_object_name
 
 TEST_SHARE = 0.25
@@ -194,7 +193,7 @@ def queries_among_normals(subset: Subset) -> list[Path]:
     return [
         query.path
         for query in subset.queries
-        if any(_same(query.path, path) for path in sizes.get(_size(query.path), ()))
+        if any(same_content(query.path, path) for path in sizes.get(_size(query.path), ()))
     ]
 
 
@@ -228,13 +227,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return filecmp.cmp(one, other, shallow=False)
-    except OSError:
-        return False
 
 
 def _label(paths: Iterable[Path], kind: str, anomalous: bool) -> tuple[Query, ...]:

@@ -37,9 +37,9 @@ def load_folders(root: Path, object_name: str | None = None) -> tuple[Subset, ..
     # What else lies beside the subsets, as lists of another split, is none.
     beside = [f for f in _folders(root) if (f / "train").is_dir() or (f / "test").is_dir()]
     folders = [root] if single else beside
-    if not folders and (root / ONE_CLASS_SPLIT).is_file():
-        return load_split_list(root, object_name)
     if not folders:
+        if (root / ONE_CLASS_SPLIT).is_file():
+            return load_split_list(root, object_name)
         raise DataError(
             f"{root} holds no folders of the form SUBSET/train/good and SUBSET/test/DEFECT; "
             "arrange the images so, or, for one folder of images per class, give --setting."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import filecmp
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from ..batch import Batch, BatchRow, QueryFile
 from ..detector import Detector
 from ..diagnostics import normal_range, patch_scale
 from ..errors import InctrlError
+from ..image_files import same_content
 from ..prompt_bank import PromptBank, check_shots
 from ..text_prompts import build_prompts, clean_object_name
 from .examples import ExampleSet
@@ -170,10 +170,6 @@ def match_example(
 
 def _find(path: str, example: ExampleSet) -> int | None:
     return next(
-        (
-            index
-            for index, query in enumerate(example.queries)
-            if os.path.exists(path) and filecmp.cmp(path, query.path, shallow=False)
-        ),
+        (index for index, query in enumerate(example.queries) if same_content(path, query.path)),
         None,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ..config import MAX_SHOTS
+from ..image_files import same_content
 from ..text_prompts import MAX_OBJECT_NAME
 from .examples import ExampleSet
 from .models import ModelRegistry
@@ -119,13 +119,9 @@ def same_files(paths: Sequence[str], others: Sequence[str]) -> bool:
     Gradio copies what it is given, so a file that a result was made with may have another name in
     the form.
     """
-    try:
-        return len(paths) == len(others) and all(
-            one == other or filecmp.cmp(one, other, shallow=False)
-            for one, other in zip(paths, others, strict=True)
-        )
-    except OSError:
-        return False  # One has been deleted with its time.
+    return len(paths) == len(others) and all(
+        one == other or same_content(one, other) for one, other in zip(paths, others, strict=True)
+    )
 
 
 def check_normals(normals: UploadedGallery) -> dict[str, Any]:

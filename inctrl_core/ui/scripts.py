@@ -13,11 +13,13 @@ _IN_VIEW = """
 """
 
 
-# What stands above the result once the form holds something else: that the result is not of it, or,
-# without a result, what stood there, but for what was wrong with the last form. A batch that is
-# still being scored says so there, and goes on. A result counts in a tab that is not open as well;
-# before the first there is none on the page.
 def _above(result: str, button: str) -> str:
+    """What stands above a result once the form holds something else.
+
+    That the result is not of it, or, without a result, what stood there, but for what was wrong
+    with the last form. A batch that is still being scored says so there, and goes on. A result
+    counts in a tab that is not open as well; before the first there is none on the page.
+    """
     return f"""
   const shown = document.querySelector('{result}');
   const old = '<div class="ic-old" role="status">The form has changed; press {button} again.</div>';
