@@ -8,22 +8,22 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from .errors import ImageError
+from .image_structure import check_structure
+from .tiff_directory import ORIENTATION, read_orientation
 
 MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 50_000_000
-# Small files can be slow to decode: each scan of a JPEG is a pass over all its pixels (cameras and
-# programs write 1 to 20), and Pillow reads a few rare kinds of PPM and BMP in plain Python.
-MAX_SCANS = 64
-MAX_SLOW_PIXELS = 2_000_000
+# Small files can be slow to decode: Pillow reads a few rare kinds of PPM and BMP in plain Python.
+MAX_SLOW_VALUES = 1_200_000
 
 _BAND = 256  # Rows that are scaled at once.
 
@@ -34,9 +34,7 @@ IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jfif .webp .tif .tiff .bmp .gif .ppm .pgm .avif".split()
 )
 
-# Of a JPEG: a marker (not what is stuffed into or restarts coded data), and three kinds of it.
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-_JPEG_BARE, _JPEG_END, _JPEG_SCAN = 0x01, 0xD9, 0xDA
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 ImageSource = str | os.PathLike | bytes | BinaryIO | Image.Image
 
@@ -101,7 +99,8 @@ def upright_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
     name = _display_name(source)
     with _in_a_sentence(name), _open_checked(source, name) as image:
         width, height = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        # Of a TIFF Pillow gives the size of the upright image, though it has not turned it yet.
+        turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)
     return (height, width) if turned else (width, height)
 
 
@@ -193,11 +192,38 @@ def _open_checked(source: str | os.PathLike | bytes | BinaryIO, name: str) -> Im
         raise ImageError(f"{name} is empty; choose another file.")
     if size > MAX_BYTES:
         raise ImageError(f"{name} has {size / 2**20:.0f} MB; use at most {MAX_BYTES >> 20} MB.")
+    with open(stream, "rb") if isinstance(stream, Path) else nullcontext(stream) as file:
+        check_structure(file, size, name)
+        file.seek(0)
     # Pillow may warn of many pixels, which are refused below. Its warnings are let through, because
     # catch_warnings changes the whole process, and threads that do so undo each other's changes.
     image = Image.open(stream, formats=FORMATS)
     _check_cost(image, name)
+    # All that Pillow then knows of Exif: it would copy every tag's data, and decode that of some.
+    image._exif = Image.Exif()
+    image._exif._loaded = True
+    image._exif[ORIENTATION] = _orientation(image)
     return image
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """How an image is to be turned, by Exif's number; 1 for as it is."""
+    found = None
+    if "exif" in image.info:
+        found = read_orientation(image.info["exif"])
+    elif "Raw profile type exif" in image.info:
+        lines = image.info["Raw profile type exif"].split("\n")[3:]
+        with suppress(ValueError):
+            found = read_orientation(bytes.fromhex("".join(lines)))
+    elif image.format == "TIFF":
+        found = image.tag_v2.get(ORIENTATION)
+    if found is None:
+        described = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
+        if isinstance(described, str):
+            described = described.encode("utf-8", "replace")
+        if isinstance(described, bytes) and (match := _XMP_ORIENTATION.search(described)):
+            found = int(match[1])
+    return found if found in range(1, 9) else 1
 
 
 def _check_pixels(width: int, height: int, name: str) -> None:
@@ -217,29 +243,8 @@ def _check_cost(image: ImageFile.ImageFile, name: str) -> None:
         tags = image.tag_v2
         _check_pixels(int(tags.get(TILEWIDTH, 1)), int(tags.get(TILELENGTH, 1)), name)
     slow = any(part.codec_name in Image.DECODERS for part in image.tile)
-    if slow and image.width * image.height > MAX_SLOW_PIXELS:
+    if slow and image.width * image.height * len(image.getbands()) > MAX_SLOW_VALUES:
         raise ImageError(f"{name} is stored in a way that is slow to read; save it as PNG.")
-    if image.format in ("JPEG", "MPO") and _jpeg_scans(image.fp) > MAX_SCANS:
-        raise ImageError(f"{name} has more than {MAX_SCANS} scans; save it again as PNG or JPEG.")
-
-
-def _jpeg_scans(stream: BinaryIO) -> int:
-    """Number of scans of a JPEG stream's first image; leaves the stream where it was."""
-    before = stream.tell()
-    stream.seek(0)
-    data = stream.read()
-    stream.seek(before)
-    scans, place = 0, 2
-    while marker := _JPEG_MARKER.search(data, place):
-        place = marker.end()
-        kind = data[place - 1]
-        if kind == _JPEG_END:
-            break
-        scans += kind == _JPEG_SCAN
-        if kind != _JPEG_BARE:
-            # Skipped, for what lies in a segment, as a thumbnail does, is not decoded.
-            place += int.from_bytes(data[place : place + 2], "big")
-    return scans
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
