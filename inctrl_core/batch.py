@@ -17,7 +17,14 @@ import torch
 from PIL import Image
 
 from .detector import Detector, EncodedImages
-from .diagnostics import ABOVE, BARELY_ABOVE, NormalRange, PatchScale
+from .diagnostics import (
+    ABOVE,
+    BARELY_ABOVE,
+    NormalRange,
+    PatchScale,
+    normal_range,
+    patch_scale,
+)
 from .errors import ImageError
 from .image_files import open_image
 from .preprocessing import CropBox, other_proportions, preprocess
@@ -119,6 +126,24 @@ class Batch:
         """(anomalous, fused) of each row with a score, or nothing unless all are known."""
         known = tuple((row.file.anomalous, row.score.fused) for row in self.scored)
         return () if any(anomalous is None for anomalous, _ in known) else known
+
+
+def start_batch(detector: Detector, bank: PromptBank, model: str) -> Batch:
+    """A batch without rows yet: what the normals say before any query is seen.
+
+    Args:
+        detector: Of the bank.
+        bank: The normals.
+        model: The model's name, as it is to be shown.
+    """
+    return Batch(
+        model=model,
+        object_name=bank.object_name,
+        shots=bank.shots,
+        ranges=normal_range(detector, bank),
+        scale=patch_scale(bank),
+        normal_boxes=bank.crop_boxes,
+    )
 
 
 def score_chunk(

@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +53,21 @@ _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 OnProgress = Callable[[int, int], None]
 
 
-def batch_csv(batch: Batch) -> str:
+def batch_csv(batch: Batch, names: Mapping[BatchRow, str] | None = None) -> str:
     """The ranked rows as comma-separated values; figures with six decimals.
 
     For a file, encode as "utf-8-sig": spreadsheets take anything else for an older encoding.
+
+    Args:
+        batch: The results.
+        names: Names of the files to give in place of their own.
     """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
     for row in batch.ranked:
-        writer.writerow(_cells(batch, row))
+        given = {} if names is None else {"file": _text(names[row])}
+        writer.writerow(_cells(batch, row) | given)
     return stream.getvalue()
 
 

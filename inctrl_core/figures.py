@@ -83,8 +83,8 @@ def overlay(
     Returns:
         RGB image of the same size.
     """
-    left, top, right, bottom = (round(edge) for edge in crop_box)
-    size = max(right - left, 1), max(bottom - top, 1)
+    left, top, width, height = _whole_box(crop_box)
+    size = width, height
     levels = _levels(patch_map, style, size)
     colours = levels.convert("P")
     colours.putpalette(colour_table(style.colour_map).tobytes())
@@ -99,6 +99,59 @@ def overlay(
     if marked is not None:
         _frame(result, patch_box(crop_box, patch_map.shape[0], *marked))
     return result
+
+
+def level_map(
+    patch_map: np.ndarray, crop_box: CropBox, size: tuple[int, int], low: float, high: float
+) -> Image.Image:
+    """A map alone, as grey levels on a fixed scale.
+
+    Args:
+        patch_map: float [G, G].
+        crop_box: Of the map, in pixels of the image it belongs to.
+        size: Width and height of that image.
+        low: Value of black.
+        high: Value of white, and so are all above it.
+
+    Returns:
+        8-bit grey image of that size; black also where the model did not see.
+    """
+    return _map_alone(patch_map, crop_box, size, (low, high), np.uint8)
+
+
+def value_map(patch_map: np.ndarray, crop_box: CropBox, size: tuple[int, int]) -> Image.Image:
+    """A map alone, as values that mean the same for every image: 0 is 0, and 65535 is 1.
+
+    Args:
+        patch_map: float [G, G], in [0, 1].
+        crop_box: Of the map, in pixels of the image it belongs to.
+        size: Width and height of that image.
+
+    Returns:
+        16-bit grey image of that size; 0 also where the model did not see.
+    """
+    return _map_alone(patch_map, crop_box, size, (0.0, 1.0), np.uint16)
+
+
+def _map_alone(
+    patch_map: np.ndarray,
+    crop_box: CropBox,
+    size: tuple[int, int],
+    ends: tuple[float, float],
+    kind: type[np.unsignedinteger],
+) -> Image.Image:
+    """The map interpolated between the patches' middles, from one end of ``kind`` to the other."""
+    left, top, width, height = _whole_box(crop_box)
+    patches = Image.fromarray(np.asarray(patch_map, dtype=np.float32))
+    values = np.array(patches.resize((width, height), Image.Resampling.BILINEAR))
+    # In place: of a large image each copy takes 200 MB.
+    values -= ends[0]
+    values *= np.iinfo(kind).max / max(ends[1] - ends[0], 1e-12)
+    np.clip(np.rint(values, out=values), 0, np.iinfo(kind).max, out=values)
+    result = np.zeros((size[1], size[0]), kind)
+    seen = result[top : top + height, left : left + width]
+    seen[:] = values[: seen.shape[0], : seen.shape[1]]
+    return Image.fromarray(result)
 
 
 def mark_patch(
@@ -163,6 +216,12 @@ def scale_box(box: CropBox, original: tuple[int, int], shown: tuple[int, int]) -
     """A box in pixels of an image of size ``original``, in those of its copy of size ``shown``."""
     x, y = shown[0] / original[0], shown[1] / original[1]
     return (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+
+
+def _whole_box(crop_box: CropBox) -> tuple[int, int, int, int]:
+    """Left, top, width and height in whole pixels, of which there is one at least."""
+    left, top, right, bottom = (round(edge) for edge in crop_box)
+    return left, top, max(right - left, 1), max(bottom - top, 1)
 
 
 def _levels(patch_map: np.ndarray, style: OverlayStyle, size: tuple[int, int]) -> Image.Image:

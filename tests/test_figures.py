@@ -11,11 +11,13 @@ from inctrl_core.figures import (
     OUTLINE,
     OverlayStyle,
     colour_table,
+    level_map,
     mark_patch,
     outline,
     overlay,
     resize_for_screen,
     scale_box,
+    value_map,
 )
 
 WHOLE = (0.0, 0.0, 30.0, 30.0)
@@ -158,3 +160,33 @@ def test_an_outline_fits_a_picture_of_another_size_and_no_mask_draws_nothing():
     assert np.all(drawn[15:, :30] == GREY)
     assert np.all(drawn[14, :31] == OUTLINE) and np.all(drawn[14:, 30] == OUTLINE)
     assert np.all(np.asarray(outline(grey(), np.zeros((30, 30), dtype=bool))) == GREY)
+
+
+def test_a_map_alone_has_the_image_s_size_and_a_fixed_scale():
+    patch_map = np.full((15, 15), 0.25, np.float32)
+    patch_map[0, 0] = 1.0
+    box = (10.0, 0.0, 40.0, 30.0)
+    levels = level_map(patch_map, box, (50, 30), 0.0, 0.5)
+    assert levels.mode == "L" and levels.size == (50, 30)
+    assert levels.getpixel((39, 29)) == 128 and levels.getpixel((10, 0)) == 255
+    assert levels.getpixel((9, 0)) == 0 and levels.getpixel((40, 29)) == 0  # Never seen.
+    values = value_map(patch_map, box, (50, 30))
+    assert values.mode == "I;16" and values.size == (50, 30)
+    assert values.getpixel((39, 29)) == round(0.25 * 65535)
+    assert values.getpixel((10, 0)) == 65535
+    assert values.getpixel((9, 0)) == 0 and values.getpixel((40, 29)) == 0
+
+
+def test_values_between_the_patches_are_interpolated():
+    patch_map = np.tile(np.linspace(0.0, 0.7, 15, dtype=np.float32), (15, 1))
+    row = np.asarray(value_map(patch_map, (0.0, 0.0, 150.0, 150.0), (150, 150)))[75] / 65535
+    # The middle of a patch has its value, and between two middles lies the straight line.
+    x = (np.arange(150) + 0.5) / 10 - 0.5
+    np.testing.assert_allclose(row, 0.05 * np.clip(x, 0, 14), atol=1e-5)
+
+
+def test_a_map_whose_box_ends_inside_the_last_pixel_fits():
+    for width, height in ((1, 1), (7, 3), (3, 7)):
+        box = (0.4, 0.4, width - 0.4, height - 0.4)
+        assert value_map(np.ones((15, 15)), box, (width, height)).size == (width, height)
+        assert level_map(np.ones((15, 15)), box, (width, height), 0, 1).size == (width, height)

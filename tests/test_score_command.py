@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from inctrl_core import Detector, load_detector
 from inctrl_core.__main__ import main
+from inctrl_core.commands import score as score_command
+from inctrl_core.diagnostics import normal_range
 from inctrl_core.ui.examples import load_examples
 
 EXAMPLE = load_examples()["washer"]
 NORMALS = [str(path) for path in EXAMPLE.normals[:3]]
 DEFECT = str(EXAMPLE.queries[EXAMPLE.cover].path)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load_detector("inctrl-lite", "cpu")
+
+
+@pytest.fixture
+def loaded(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model that the command loads, loaded once for all tests."""
+    monkeypatch.setattr(score_command, "load_model_option", lambda arguments: detector)
 
 
 @pytest.fixture
@@ -65,3 +85,199 @@ def test_what_cannot_be_read_is_named_and_takes_nothing_along(
     )
     assert score(queries=[str(tmp_path)]) == 1
     assert "error: 'one.png' is not an image" in capsys.readouterr().err
+
+
+@pytest.fixture
+def nested(loaded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three images called 000.png in folders of a folder, above which the test works."""
+    for name, source in (("bad", DEFECT), ("good", EXAMPLE.normals[3]), ("good/more", DEFECT)):
+        folder = tmp_path / "test" / name
+        folder.mkdir(parents=True)
+        Image.open(source).resize((90, 70)).save(folder / "000.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "test"
+
+
+def test_folders_in_folders_are_scored_under_names_that_differ(
+    nested: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(queries=["test"]) == 1
+    assert "only folders (bad, good); add --recursive" in capsys.readouterr().err
+    assert score("--recursive", "--json", queries=["test"]) == 0
+    output = capsys.readouterr()
+    entries = json.loads(output.out)["scores"]
+    files = ["test/bad/000.png", "test/good/000.png", "test/good/more/000.png"]
+    assert [entry["file"] for entry in entries] == files
+    assert [entry["index"] for entry in entries] == [0, 1, 2]
+    assert entries[0]["fused"] == entries[2]["fused"] != entries[1]["fused"]
+
+
+def test_the_range_of_the_normals_and_the_verdict_are_given(
+    loaded: None, detector: Detector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = detector.build_bank(NORMALS, "washer")
+    expected = normal_range(detector, bank)
+    good = str(EXAMPLE.normals[3])
+    assert score("--json", queries=[good, DEFECT]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["normal_range"] == {
+        "lowest": expected.lowest,
+        "highest": expected.highest,
+        "fused": list(expected.fused),
+    }
+    assert [normal["name"] for normal in document["normals"]] == NORMALS
+    results = detector.score([good, DEFECT], bank)
+    for entry, result in zip(document["scores"], results, strict=True):
+        assert result.to_dict().items() <= entry.items()
+        assert entry["against_the_normals"] == expected.standing(result.fused)
+    assert score(queries=[DEFECT]) == 0
+    title, line = capsys.readouterr().out.splitlines()
+    assert f"score {expected.lowest:.4f} to {expected.highest:.4f} against each other" in title
+    assert line.split("  ")[1] == expected.standing(results[1].fused) == "above"
+
+
+def test_one_normal_has_no_range(loaded: None, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["score", "--device", "cpu", "--normal", NORMALS[0], "--query", DEFECT]
+    assert main(command) == 0
+    assert ", 1 normal (a second one gives the range" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["normal_range"] is None
+    assert document["scores"][0]["against_the_normals"] is None
+
+
+def test_all_that_is_left_out_is_named_with_the_reason(
+    nested: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (nested / "bad" / "broken.png").write_bytes(b"no picture")
+    (nested / "scan.jp2").write_bytes(b"x")
+    for name in ("Thumbs.db", ".DS_Store", *(f"note{i}.txt" for i in range(40))):
+        (nested / name).write_bytes(b"x")
+    assert score("--recursive", "--json", queries=["test"]) == 0
+    output = capsys.readouterr()
+    left_out = {entry["file"]: entry for entry in json.loads(output.out)["left_out"]}
+    assert len(left_out) == 44 and {entry["among"] for entry in left_out.values()} == {"queries"}
+    assert "is not an image this program reads" in left_out["test/bad/broken.png"]["why"]
+    assert left_out["test/Thumbs.db"]["why"] == "not an image"
+    assert left_out["test/.DS_Store"]["why"].startswith("hidden")
+    told = output.err.splitlines()
+    assert len(told) == 4  # Forty notes have one line.
+    assert "left out: test/scan.jp2: JPEG 2000 is not read; save it as PNG, JPEG or TIFF" in told
+    assert any("'broken.png' is not an image" in t and "(test/bad/broken.png)" in t for t in told)
+    assert (
+        "left out: not images: test/Thumbs.db, test/note0.txt, test/note1.txt and 38 more" in told
+    )
+
+
+def heatmaps(folder: Path) -> dict[str, Image.Image]:
+    return {path.name: Image.open(path) for path in sorted(folder.iterdir())}
+
+
+def test_heatmaps_lie_under_names_of_their_own_with_their_scale(
+    nested: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--recursive", "--json", "--heatmaps", "out/heat")
+    assert score(*options, queries=["test", "test/bad/000.png"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    drawn = heatmaps(Path("out/heat"))
+    stems = ["000", "bad_000", "good_000", "good_more_000"]
+    kinds = ["map16", "map8", "overlay"]
+    assert list(drawn) == [f"{stem}_{kind}.png" for stem in stems for kind in kinds]
+    scale, values = document["heatmap_scale"], document["heatmap_values"]
+    assert values["map8"] == {"0": scale["low"], "255": scale["high"]}
+    assert values["map16"] == {"0": 0.0, "65535": 1.0}
+    for entry, stem in zip(document["scores"], [*stems[1:], stems[0]], strict=True):
+        assert entry["heatmaps"] == {k: f"out/heat/{stem}_{k}.png" for k in kinds}
+        overlay, map8, map16 = (drawn[f"{stem}_{kind}.png"] for kind in reversed(kinds))
+        assert overlay.mode == "RGB" and map8.mode == "L" and map16.mode == "I;16"
+        assert overlay.size == map8.size == map16.size == (90, 70)
+        # 15 patches on 90 pixels: between the third and the fourth pixel is a patch's middle.
+        shares = np.asarray(map16, dtype=float) / 65535
+        middles = shares.reshape(70, 15, 6)[:, :, 2:4].mean(axis=2)
+        assert middles.max() <= entry["patch_max"] + 1e-4
+        assert shares.max() == pytest.approx(entry["patch_max"], rel=0.1)
+        levels = np.asarray(map8, dtype=float) / 255 * scale["high"]
+        np.testing.assert_allclose(
+            levels, np.minimum(shares, scale["high"]), atol=scale["high"] / 99
+        )
+        assert "65535 is 1" in map16.text["Description"]
+    assert not np.array_equal(drawn["bad_000_map16.png"], drawn["good_000_map16.png"])
+
+
+def test_heatmaps_are_written_over_but_no_other_file_and_are_no_queries(
+    nested: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--recursive", "--heatmaps", "test")  # Among the images themselves.
+    assert score(*options, queries=["test"]) == 0
+    assert len(list(nested.glob("*.png"))) == 9
+    capsys.readouterr()
+    assert score(*options, queries=["test"]) == 0
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 4 and len(list(nested.glob("*.png"))) == 9
+    assert "left out: heatmaps of an earlier run: test/bad_000_map16.png" in output.err
+    foreign = nested / "good_000_map8.png"
+    Image.new("L", (4, 4)).save(foreign)
+    before = {path.name: path.read_bytes() for path in nested.glob("*.png")}
+    assert score(*options, queries=["test"]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "error: test holds good_000_map8.png from elsewhere, which would be" in output.err
+    assert {path.name: path.read_bytes() for path in nested.glob("*.png")} == before
+
+
+def test_a_folder_that_cannot_take_heatmaps_is_one_sentence(
+    nested: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").write_text("x")
+    assert score("--heatmaps", "file", queries=["test/bad"]) == 1
+    output = capsys.readouterr()
+    assert output.out == "" and "error: file cannot be written (it is a file)" in output.err
+    save, count = Image.Image.save, []
+
+    def fill(image: Image.Image, target: object, *rest: object, **options: object) -> None:
+        if isinstance(target, Path):  # No thumbnail in memory.
+            count.append(target)
+            if len(count) > 4:
+                target.write_bytes(b"part")
+                raise OSError(errno.ENOSPC, "No space left on device")
+        save(image, target, *rest, **options)
+
+    monkeypatch.setattr(Image.Image, "save", fill)
+    assert score("--recursive", "--json", "--heatmaps", "heat", queries=["test"]) == 1
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert "test_good" not in output.err and "(No space left on device)" in output.err
+    # The scores are there all the same, and no file is there in part.
+    entries = json.loads(output.out)["scores"]
+    assert [entry["heatmaps"] is None for entry in entries] == [False, True, True]
+    assert sorted(os.listdir("heat"))[:3] == sorted(
+        Path(path).name for path in entries[0]["heatmaps"].values()
+    )
+    assert all(name.endswith(".png") for name in os.listdir("heat"))
+
+
+def test_a_table_for_spreadsheets(nested: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (nested / "bad" / "broken.png").write_bytes(b"no picture")
+    assert score("--recursive", "--csv", "out/table.csv", queries=["test"]) == 0
+    data = Path("out/table.csv").read_bytes()
+    lines = list(csv.DictReader(data.decode("utf-8-sig").splitlines()))
+    assert data.startswith(b"\xef\xbb\xbf")
+    printed = capsys.readouterr().out.splitlines()[1:]
+    assert [line["file"] for line in lines[:3]] == [text.split()[-1] for text in printed]
+    assert lines[3]["file"] == "test/bad/broken.png" and "not an image" in lines[3]["error"]
+
+
+def test_standard_output_that_ends_or_is_full(nested: Path) -> None:
+    command = [sys.executable, "-m", "inctrl_core", "score", "--device", "cpu"]
+    command += ["--normal", *NORMALS, "--query", str(nested / "bad")]
+    root = Path(__file__).resolve().parent.parent
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(command, cwd=root, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: Standard output cannot be written (No space left")
+    assert run.stderr.count("\n") == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -35,8 +35,7 @@ from ..experiments.report import (
     to_score_csv,
 )
 from ..experiments.results import ShotResult, measure
-from ..tensor_files import write_whole
-from .options import add_model_options, load_model_option
+from .options import add_model_options, load_model_option, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -233,20 +232,3 @@ def _write_outputs(
         write_text(arguments.scores, to_score_csv(scored))
     if arguments.plot:
         save_plots(scored, detector.name, arguments.plot)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, making its folder.
-
-    Raises:
-        InctrlError: It cannot be written.
-    """
-    # File names that are no valid text, as old archives hold them, are written as their bytes.
-    data = text.encode("utf-8", errors="backslashreplace")
-    if path.is_file() or not path.exists():
-        write_whole(path, lambda partial: partial.write_bytes(data))
-        return
-    try:
-        path.write_bytes(data)  # A pipe or a terminal, whose place no file may take.
-    except OSError as error:
-        raise InctrlError(f"{path} cannot be written ({error.strerror}); name another.") from error

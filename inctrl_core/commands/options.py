@@ -1,12 +1,17 @@
-"""Options that several commands share, so that they mean the same everywhere."""
+"""What several commands share: options that mean the same everywhere, and files to write."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from pathlib import Path
 
 from ..detector import Detector
 from ..devices import PRECISION_VARIABLE, PRECISIONS
+from ..errors import InctrlError
 from ..loading import DEFAULT_MODEL, HEADS_VARIABLE, load_detector
+from ..tensor_files import write_whole
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -47,3 +52,40 @@ def load_model_option(arguments: argparse.Namespace) -> Detector:
         revision=arguments.revision,
         heads=arguments.heads,
     )
+
+
+def print_result(text: str) -> None:
+    """Writes to standard output; a reader who has had enough, such as head, ends nothing.
+
+    Raises:
+        InctrlError: It cannot be written, as where it goes to a file on a full disk.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            raise InctrlError(
+                f"Standard output cannot be written ({error.strerror}); send it elsewhere."
+            ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, making its folder.
+
+    Raises:
+        InctrlError: It cannot be written.
+    """
+    # File names that are no valid text, as old archives hold them, are written as their bytes.
+    data = text.encode("utf-8", errors="backslashreplace")
+    if path.is_file() or not path.exists():
+        write_whole(path, lambda partial: partial.write_bytes(data))
+        return
+    try:
+        path.write_bytes(data)  # A pipe or a terminal, whose place no file may take.
+    except OSError as error:
+        raise InctrlError(f"{path} cannot be written ({error.strerror}); name another.") from error

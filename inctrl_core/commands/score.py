@@ -1,22 +1,38 @@
-"""Scores images against a few normal ones."""
+"""Scores images against a few normal ones.
+
+Exit status: 0 where at least one image was scored (standard error and "left_out" of the JSON name
+what could not be), 1 after an error, which is told in one sentence, 2 after wrong options, 130
+after Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from ..detector import SCORE_BATCH, Detector
-from ..errors import ImageError, name_some
-from ..image_files import images_in, why_unreadable
-from ..preprocessing import other_proportions
+from ..batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
+from ..batch_export import batch_csv, batch_dict
+from ..detector import Detector
+from ..errors import ImageError, InctrlError, name_some
+from ..heatmap_files import (
+    describe_heatmaps,
+    heatmap_files,
+    is_heatmap,
+    prepare_folder,
+    write_heatmaps,
+)
+from ..image_folders import FOLDERS, FoundImages, LeftOut, find_images
 from ..prompt_bank import PromptBank
-from ..score import Score
-from .options import add_model_options, load_model_option
+from .options import add_model_options, load_model_option, print_result, write_text
+
+_HEATMAPS = "heatmaps of an earlier run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,92 +41,193 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--normal", help="1 to 16 images without defects, or their folder", **many)
     parser.add_argument("--query", help="images to score, or their folder", **many)
     parser.add_argument(
+        "--recursive", action="store_true", help="look into the folders inside the folders too"
+    )
+    parser.add_argument(
         "--object", default="object", metavar="NAME", help="what they show, such as 'metal nut'"
     )
     add_model_options(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    output.add_argument("--csv", type=Path, metavar="FILE", help="a table for a spreadsheet")
+    output.add_argument(
+        "--heatmaps",
+        type=Path,
+        metavar="DIR",
+        help="for each image NAME_overlay.png, NAME_map8.png (the map alone, on the overlay's "
+        "scale) and NAME_map16.png (its values: 65535 is a residual of 1), in the image's size",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Scores every query and prints one line, or one JSON entry, for each."""
-    normals, queries = list_images(arguments.normal), list_images(arguments.query)
+    """Scores every query, and writes what was asked for."""
+    normals = _find(arguments.normal, arguments.recursive)
+    queries = _find(arguments.query, arguments.recursive)
+    files = None
+    if arguments.heatmaps:
+        files = heatmap_files(arguments.heatmaps, queries.names)
+        prepare_folder(arguments.heatmaps, files)  # Before minutes of scoring.
     detector = load_model_option(arguments)
-    bank = detector.build_bank(normals, arguments.object)
-    queries, scores = _score_readable(detector, bank, queries)
-    apart = [
-        str(query)
-        for query, score in zip(queries, scores, strict=True)
-        if other_proportions(score.crop_box, bank.crop_boxes)
+    bank = detector.build_bank(normals.files, arguments.object)
+    batch = start_batch(detector, bank, detector.name)
+    batch = dataclasses.replace(batch, rows=_score(detector, bank, queries))
+    unreadable = _unreadable(batch.rows)
+    if not batch.scored:
+        _tell_left_out(unreadable[1:])
+        raise ImageError(unreadable[0].why)
+    left_out = {"normals": normals.left_out, "queries": (*queries.left_out, *unreadable)}
+    _tell_left_out(entry for part in left_out.values() for entry in part)
+    _tell_proportions(batch)
+    heatmaps, problem = _draw(batch, files)
+    if arguments.json:
+        drawn = None if files is None else heatmaps
+        print_result(json.dumps(_document(batch, normals, left_out, drawn)) + "\n")
+    else:
+        print_result(_table(detector, batch))
+    if arguments.csv:
+        names = {row: row.file.path for row in batch.rows}
+        write_text(arguments.csv, "\N{ZERO WIDTH NO-BREAK SPACE}" + batch_csv(batch, names))
+    if problem is not None:
+        raise problem
+
+
+def _find(paths: Sequence[Path], recursive: bool) -> FoundImages:
+    """The images that were named, without the heatmaps that lie among them in folders."""
+    found = find_images(paths, recursive=recursive)
+    named = set(paths)
+    drawn = [file for file in found.files if file not in named and is_heatmap(file)]
+    if not drawn:
+        return found
+    kept = [
+        pair for pair in zip(found.files, found.names, strict=True) if pair[0] not in set(drawn)
     ]
+    if not kept:
+        raise ImageError(f"'{paths[0]}' holds only {_HEATMAPS}; name a folder of images.")
+    left_out = [LeftOut(file, "a heatmap of an earlier run", _HEATMAPS) for file in drawn]
+    return FoundImages(*map(tuple, zip(*kept, strict=True)), (*found.left_out, *left_out))
+
+
+def _score(detector: Detector, bank: PromptBank, queries: FoundImages) -> tuple[BatchRow, ...]:
+    """A row for each query, in their order, whether it can be read or not."""
+    waiting = [
+        QueryFile(str(file), name) for file, name in zip(queries.files, queries.names, strict=True)
+    ]
+    rows: list[BatchRow] = []
+    # A bar for what takes its time, which a few images do not.
+    with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
+        while len(rows) < len(waiting):
+            scored = score_chunk(detector, bank, waiting[len(rows) :])
+            rows += scored
+            bar.update(len(scored))
+    return tuple(rows)
+
+
+def _unreadable(rows: Iterable[BatchRow]) -> list[LeftOut]:
+    return [LeftOut(Path(row.file.path), row.error) for row in rows if row.error]
+
+
+def _draw(
+    batch: Batch, files: Sequence[dict[str, Path]] | None
+) -> tuple[dict[BatchRow, dict[str, Path]], InctrlError | None]:
+    """Writes the heatmaps of every scored row, until one cannot be written.
+
+    Returns:
+        The files of each row that has them, and what went wrong: the scores are there all the same.
+    """
+    written: dict[BatchRow, dict[str, Path]] = {}
+    if files is None:
+        return written, None
+    pairs = [(row, each) for row, each in zip(batch.rows, files, strict=True) if row.score]
+    for row, each in tqdm(pairs, desc="drawing", unit="image", disable=len(pairs) < 8):
+        try:
+            write_heatmaps(each, row, batch.scale)
+        except InctrlError as error:
+            return written, error
+        written[row] = each
+    return written, None
+
+
+def _tell_left_out(left_out: Iterable[LeftOut]) -> None:
+    """Names on standard error what was left out: pictures each, all else in a line for a kind."""
+    groups: dict[str, list[str]] = {}
+    for entry in left_out:
+        if entry.group:
+            groups.setdefault(entry.group, []).append(str(entry.path))
+        else:
+            sys.stderr.write(f"left out: {_sentence(entry)}\n")
+    for group, names in groups.items():
+        hint = "; --recursive looks into them" if group == FOLDERS else ""
+        sys.stderr.write(f"left out: {group}: {name_some(names)}{hint}\n")
+
+
+def _sentence(entry: LeftOut) -> str:
+    """What stands against a picture, and where it lies."""
+    path = entry.path
+    if f"'{path.name}'" not in entry.why:
+        return f"{path}: {entry.why}"
+    # A sentence that names the file, of which there may be others in other folders.
+    return entry.why if str(path) == path.name else f"{entry.why.rstrip('.')} ({path})"
+
+
+def _tell_proportions(batch: Batch) -> None:
+    apart = [row.file.path for row in batch.scored if batch.misshapen(row)]
     if apart:
         sys.stderr.write(
             "note: not in the proportions of any normal, so squeezed by another amount: "
             f"{name_some(apart)}; crop all images to the same proportions\n"
         )
-    if arguments.json:
-        document = {
-            "model": detector.name,
-            "object_name": bank.object_name,
-            "shots": bank.shots,
-            "scores": [
-                {"file": str(query)} | score.to_dict() | {"other_proportions": str(query) in apart}
-                for query, score in zip(queries, scores, strict=True)
-            ],
-        }
-        sys.stdout.write(json.dumps(document) + "\n")
-        return
-    config = detector.config
-    sys.stdout.write(f"{config.title}, {config.heads.described}, {bank.shots} normals\n")
-    for query, score in sorted(zip(queries, scores, strict=True), key=lambda p: -p[1].fused):
-        sys.stdout.write(
-            f"{score.fused:.4f}  patch {score.patch_max:.4f}  image {score.image_residual:.4f}  "
-            f"text {score.text_anomaly:.4f}  {query}\n"
+
+
+def _table(detector: Detector, batch: Batch) -> str:
+    """A line on the normals, then one for each score, the highest first."""
+    config, ranges = detector.config, batch.ranges
+    if ranges is None:
+        normals = "1 normal (a second one gives the range that scores are compared with)"
+    else:
+        normals = (
+            f"{batch.shots} normals, which score {ranges.lowest:.4f} to {ranges.highest:.4f} "
+            "against each other"
         )
-
-
-def _score_readable(
-    detector: Detector, bank: PromptBank, queries: Sequence[Path]
-) -> tuple[list[Path], list[Score]]:
-    """Scores what can be read, and names the rest on standard error.
-
-    Raises:
-        ImageError: None can be read.
-    """
-    readable: list[Path] = []
-    scores: list[Score] = []
-    problems: dict[Path, str] = {}
-    # A bar for what takes its time, which a few images do not.
-    with tqdm(total=len(queries), desc="scoring", unit="image", disable=len(queries) < 8) as bar:
-        for start in range(0, len(queries), SCORE_BATCH):
-            part = list(queries[start : start + SCORE_BATCH])
-            try:
-                scores += detector.score(part, bank)
-            except ImageError:
-                problems |= {query: why for query in part if (why := why_unreadable(query))}
-                part = [query for query in part if query not in problems]
-                scores += detector.score(part, bank) if part else []
-            readable += part
-            bar.update(min(SCORE_BATCH, len(queries) - start))
-    if not readable:
-        raise ImageError(next(iter(problems.values())))
-    for problem in problems.values():
-        sys.stderr.write(f"left out: {problem}\n")
-    return readable, scores
-
-
-def list_images(paths: Iterable[Path]) -> list[Path]:
-    """Files as they stand, and the images directly inside each folder, by name.
-
-    Raises:
-        ImageError: A folder holds no image.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
+    lines = [f"{config.title}, {config.heads.described}, {normals}"]
+    for row in batch.ranked:
+        if (score := row.score) is None:
             continue
-        inside = images_in(path)
-        if not inside:
-            raise ImageError(f"'{path.name}' holds no images; name a folder that does.")
-        found += inside
-    return found
+        verdict = f"{batch.standing(row):12}  " if ranges else ""
+        lines.append(
+            f"{score.fused:.4f}  {verdict}patch {score.patch_max:.4f}  "
+            f"image {score.image_residual:.4f}  text {score.text_anomaly:.4f}  {row.file.path}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _document(
+    batch: Batch,
+    normals: FoundImages,
+    left_out: dict[str, Sequence[LeftOut]],
+    heatmaps: dict[BatchRow, dict[str, Path]] | None,
+) -> dict[str, Any]:
+    """All that is known, in the order of the queries, ready for ``json.dumps``."""
+    places = {row: index for index, row in enumerate(batch.rows)}
+    entries = []
+    for row in batch.ranked:
+        entry: dict[str, Any] = {"index": places[row], "file": row.file.path}
+        if heatmaps is not None:
+            files = heatmaps.get(row)
+            entry["heatmaps"] = files and {kind: str(path) for kind, path in files.items()}
+        entries.append(entry)
+    document = batch_dict(batch, entries)
+    scores = [entry for entry in document.pop("results") if not entry.pop("error")]
+    for entry in scores:
+        del entry["truth"]  # Nobody was asked for it.
+    document["normals"] = [
+        {"index": index, "name": str(file)} for index, file in enumerate(normals.files)
+    ]
+    document["scores"] = sorted(scores, key=lambda entry: entry["index"])
+    if heatmaps is not None:
+        document["heatmap_values"] = describe_heatmaps(batch.scale)
+    document["left_out"] = [
+        {"file": str(entry.path), "among": among, "why": entry.why}
+        for among, part in left_out.items()
+        for entry in part
+    ]
+    return document

@@ -7,9 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..batch import Batch, BatchRow, QueryFile
+from ..batch import Batch, BatchRow, QueryFile, start_batch
 from ..detector import Detector
-from ..diagnostics import normal_range, patch_scale
 from ..errors import InctrlError
 from ..image_files import same_content
 from ..prompt_bank import PromptBank, check_shots
@@ -116,14 +115,7 @@ def start_job(
             bank = bank.with_text(clean_object_name(object_name), text)
     else:
         bank = detector.build_bank(normal_files, object_name)
-    batch = Batch(
-        model=model,
-        object_name=bank.object_name,
-        shots=bank.shots,
-        ranges=normal_range(detector, bank),
-        scale=patch_scale(bank),
-        normal_boxes=bank.crop_boxes,
-    )
+    batch = start_batch(detector, bank, model)
     return BatchJob(key, model, normal_files, bank.to("cpu"), batch, files, phrases=phrases)
 
 
