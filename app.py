@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -82,13 +81,14 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ["INCTRL_HEADS"] = arguments.heads
     if arguments.precision:
         os.environ["INCTRL_PRECISION"] = arguments.precision
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     from inctrl_core.devices import keep_freed_memory
     from inctrl_core.errors import InctrlError
     from inctrl_core.ui.examples import load_examples
+    from inctrl_core.ui.log import start_log
     from inctrl_core.ui.models import ModelRegistry, find_sources
     from inctrl_core.ui.page import build_page, launch_page
 
+    start_log()
     keep_freed_memory()
     try:
         registry = ModelRegistry(find_sources(arguments.model), arguments.device)
