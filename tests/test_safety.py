@@ -6,12 +6,16 @@ import ast
 import gc
 import http.client
 import json
+import logging
 import os
 import pickle
 import shutil
 import socket
+import sys
+import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,15 +32,19 @@ from inctrl_core.config import HEAD_FORMS
 from inctrl_core.conversion import read_checkpoint
 from inctrl_core.experiments.training_run import CHECKPOINT_FILE, TrainingRun
 from inctrl_core.image_files import MAX_BYTES, open_image
-from inctrl_core.ui import guard, session
+from inctrl_core.ui import bodies, guard, session, uploads
+from inctrl_core.ui.bodies import MAX_FILES, MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES
 from inctrl_core.ui.examples import EXAMPLES
-from inctrl_core.ui.guard import MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES, check_files
+from inctrl_core.ui.guard import check_files
+from inctrl_core.ui.log import FORMAT, BoundedFormatter
 from inctrl_core.ui.models import ModelRegistry
 from inctrl_core.ui.page import build_page, launch_options
+from inctrl_core.ui.uploads import sweep
 from tests.app_server import running_app
-from tests.fuzz.conftest import scratch  # noqa: F401, a fixture.
+from tests.fuzz.conftest import MemoryPeak, scratch  # noqa: F401, a fixture.
 from tests.fuzz.corpus import good_files, png
 from tests.fuzz.test_fuzz_models import tiny  # noqa: F401, a fixture.
+from tests.test_faults import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = sorted([ROOT / "app.py", *(ROOT / "inctrl_core").rglob("*.py")])
@@ -282,6 +290,238 @@ def test_bodies_are_bounded_however_they_arrive(server: str) -> None:
         head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
         raw.sendall(head.encode())
         assert b" 413 " in raw.recv(4096).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("value", ["[],", "0,", "{},", '[[[["a"]]]],'])
+def test_bodies_of_countless_values_are_refused_before_they_are_read(
+    server: str, value: str
+) -> None:
+    count = (MAX_REQUEST_BYTES - 100) // len(value)
+    body = ('{"data": [' + value * count + "0]}").encode()
+    with MemoryPeak() as memory:
+        answer = httpx.post(f"{server}gradio_api/call/score", content=body, timeout=60)
+    assert answer.status_code == 413 and "more values" in answer.text
+    assert memory.grown < 100 * 2**20
+
+
+def test_names_that_are_kept_are_short(server: str) -> None:
+    long = "x" * 200
+    for path in ("call/score", "queue/join"):
+        body = {"data": [], "session_hash": long, "fn_index": 0}
+        answer = httpx.post(f"{server}gradio_api/{path}", json=body, timeout=60)
+        assert answer.status_code == 400 and "too long" in answer.text
+    address = f"{server}gradio_api/upload_progress?upload_id={long}"
+    assert httpx.get(address, timeout=60).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["call/score", "queue/join", "cancel", "component_server/"])
+def test_a_request_that_breaks_off_leaves_no_trace(
+    server: str, path: str, capfd: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = f"POST /gradio_api/{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n"
+    head += "Content-Type: application/json\r\n\r\n{"
+    with socket.create_connection(urlsplit(server).netloc.split(":"), timeout=30) as raw:
+        raw.sendall(head.encode())
+        time.sleep(0.3)
+    httpx.get(f"{server}config", timeout=60)
+    output = capfd.readouterr()
+    assert "Traceback" not in output.err + output.out + caplog.text
+
+
+def send_upload(server: str, body: Any, boundary: str = "x", query: str = "") -> httpx.Response:
+    """Sends an upload that no client would make."""
+    kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
+    address = f"{server}gradio_api/upload{query}"
+    return httpx.post(address, content=body, headers=kind, timeout=120)
+
+
+FILE_HEAD = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+FIELD_HEAD = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+END = b"\r\n--x--\r\n"
+MEGABYTE = bytes(2**20)
+
+
+def field(megabytes: int) -> Iterator[bytes]:
+    """An upload of one large field that is no file."""
+    yield FIELD_HEAD
+    yield from [MEGABYTE] * megabytes
+    yield END
+
+
+def test_fields_that_are_no_files_are_not_held(server: str) -> None:
+    def send(_: int) -> int:
+        try:
+            return send_upload(server, field(100)).status_code
+        except httpx.HTTPError:  # Refused while it was still sending.
+            return 400
+
+    with MemoryPeak() as memory, ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(send, range(3))) == [400] * 3
+    assert memory.grown < 60 * 2**20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        FIELD_HEAD + b"small" + END,
+        FIELD_HEAD.replace(b'"a"', b'"files"') + b"small" + END,
+        FILE_HEAD + b"small" + END.replace(b"--\r\n", b"\r\n") + FIELD_HEAD[5:] + END,
+        b"--x\r\nX: y\r\n\r\n" + END,
+        FILE_HEAD.replace(b"\r\n\r\n", b"\r\nX: " + b"y" * 20_000 + b"\r\n\r\n") + END,
+        FILE_HEAD.replace(b"\r\n\r\n", b"\r\nX: y" * 100 + b"\r\n\r\n") + END,
+        b"\r\n" * 500_000 + FILE_HEAD + END,
+        b"--x" + b" " * 500_000 + FILE_HEAD[3:] + END,
+        FILE_HEAD + END + bytes(500_000),
+        FILE_HEAD + b"\r\n--x" * 100_000 + END,
+        (FILE_HEAD + b"\r\n") * (MAX_FILES + 1) + END[2:],
+        FILE_HEAD + b"no end",
+        b"",
+        b"--x--",
+    ],
+    ids=range(14),
+)
+@pytest.mark.parametrize("query", ["", "?upload_id=a"])
+def test_uploads_that_are_none_leave_nothing(
+    server: str,
+    scratch: Path,  # noqa: F811
+    body: bytes,
+    query: str,
+    caplog: pytest.LogCaptureFixture,  # noqa: F811
+) -> None:
+    before = set((scratch / "safe").rglob("*"))
+    answer = send_upload(server, body, query=query)
+    nothing = body == b"--x--" and answer.json() == []
+    assert nothing or (answer.status_code in (400, 413) and answer.text.strip('"}')[-1] == ".")
+    assert set((scratch / "safe").rglob("*")) == before
+    assert "Traceback" not in caplog.text
+
+
+def test_uploads_have_the_boundaries_and_names_of_browsers(server: str) -> None:
+    long = "y" * 71
+    body = (FILE_HEAD + b"data" + END).replace(b"--x", b"--" + long.encode())
+    assert send_upload(server, body, boundary=long).status_code == 400
+    answer = send_upload(server, FILE_HEAD + b"data" + END, query="?upload_id=" + "i" * 5000)
+    assert answer.status_code == 400
+    assert send_upload(server, FILE_HEAD + b"data" + END).status_code == 200
+
+
+def test_uploads_together_keep_a_bounded_number_of_files_open(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MAX_OPEN_FILES", 3)
+    many = (FILE_HEAD + b"data\r\n") * 4 + END[2:]
+    answer = send_upload(server, many)
+    assert answer.status_code == 400 and "again in a minute" in answer.text
+    assert send_upload(server, FILE_HEAD + b"data" + END).status_code == 200
+
+
+def test_an_upload_that_breaks_off_leaves_neither_a_file_nor_a_trace(
+    server: str,
+    scratch: Path,  # noqa: F811
+    capfd: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = set((scratch / "safe").rglob("*"))
+    head = "POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    for sent in (b"", FILE_HEAD[:30], FILE_HEAD, FILE_HEAD + bytes(900_000)):
+        with socket.create_connection(urlsplit(server).netloc.split(":"), timeout=30) as raw:
+            raw.sendall(head.encode() + sent)
+            time.sleep(0.3)
+    wait_until(lambda: set((scratch / "safe").rglob("*")) == before)
+    output = capfd.readouterr()
+    assert "Traceback" not in output.err + output.out + caplog.text
+
+
+def test_the_own_folder_is_swept_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "own"
+    kept = {"whole": folder / "a" / "whole.png", "arriving": folder / "tmparriving"}
+    (folder / "a").mkdir(parents=True)
+    for path in kept.values():
+        path.write_bytes(GOOD)
+    sweep(folder)
+    assert all(path.is_file() for path in kept.values())
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 700)
+    sweep(folder)  # What arrives has come to a stop; what is whole is still in use.
+    assert kept["whole"].is_file() and not kept["arriving"].exists()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * 3600 + 60)
+    sweep(folder)
+    assert not kept["whole"].exists() and folder.is_dir()
+
+
+def test_what_is_in_use_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    path = tmp_path / "a" / "b.png"
+    path.parent.mkdir()
+    path.write_bytes(GOOD)
+    first = path.stat().st_ctime_ns
+    time.sleep(0.05)
+    check_files([{"path": str(path)}])
+    assert path.stat().st_ctime_ns > first  # By which both Gradio and the sweep go.
+
+
+def test_the_page_sweeps_while_it_runs(tiny: Path, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setattr(guard, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(uploads, "KEPT_SECONDS", -1)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "first-copy").mkdir()
+    (tmp_path / "first-copy" / "image.png").write_bytes(GOOD)
+    with running_app(sources={"tiny": tiny}):
+        wait_until(lambda: not (tmp_path / "first-copy" / "image.png").exists())
+
+
+def test_a_process_has_a_folder_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "shared"))
+    with uploads.own_uploads():
+        one = Path(os.environ["GRADIO_TEMP_DIR"])
+        with uploads.own_uploads():
+            other = Path(os.environ["GRADIO_TEMP_DIR"])
+        assert one.is_dir() and one.parent == tmp_path / "shared" and not other.exists()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(tmp_path / "shared") and not one.exists()
+
+
+def test_folders_of_killed_processes_are_cleared_away(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    killed, alive = tmp_path / "inctrl-uploads-killed", tmp_path / "inctrl-uploads-alive"
+    stranger = tmp_path / "inctrl-heads"
+    for folder in (killed, alive, stranger):
+        folder.mkdir()
+    for folder in (killed, stranger):
+        os.utime(folder, (0, 0))
+    with uploads.own_uploads():
+        assert alive.is_dir() and stranger.is_dir() and not killed.exists()
+
+
+def test_lines_of_the_log_are_short_and_single() -> None:
+    line = BoundedFormatter(FORMAT)
+    record = logging.LogRecord("a", 30, "", 1, "%s", ("x" * 10**6 + "\nERROR forged",), None)
+    assert len(line.format(record)) < 600
+    record = logging.LogRecord("a", 30, "", 1, "x\r\nERROR \x1b[2J\u2028\ud800", (), None)
+    assert line.format(record).isprintable()
+    try:
+        raise ValueError("\nERROR forged\n" * 10**4 + "x" * 10**5)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    text = line.format(record)
+    assert len(text) < 30_000 and "\nERROR forged" not in text
+
+
+def test_refusals_do_not_fill_the_log(
+    server: str, file: dict, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+) -> None:
+    caplog.handler.setFormatter(BoundedFormatter(FORMAT))
+    long = "y" * 100_000 + "\nERROR forged"
+    for wrong in (long, {"path": long}, [long], {long: long}):
+        score(server, [file], wrong, "nut", "tiny")
+        score(server, [file], file, wrong, "tiny")
+        score(server, [file], file, "nut", wrong)
+    for path in ("queue/join", "upload", "cancel", "reset", "call/" + long[:9000]):
+        httpx.post(f"{server}gradio_api/{path}", json={"data": [long], "fn_index": long})
+    output = capfd.readouterr()
+    assert "\nERROR forged" not in caplog.text + output.err + output.out
+    assert max(map(len, (caplog.text + output.err + output.out).splitlines()), default=0) < 2000
+    assert len(caplog.text) + len(output.err) + len(output.out) < 60_000
 
 
 def test_uploads_expire_whatever_a_visitor_names(tiny: Path, tmp_path: Path, monkeypatch) -> None:  # noqa: F811

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,30 @@ def one_sentence() -> Callable[[object], str]:
 def resident_bytes() -> int:
     """Memory of this process that is in use."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+class MemoryPeak:
+    """Watches how far the memory of this process grows while a block runs."""
+
+    def __enter__(self) -> MemoryPeak:
+        self._before = self._most = resident_bytes()
+        self._done = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(0.01):
+            self._most = max(self._most, resident_bytes())
+
+    @property
+    def grown(self) -> int:
+        """Bytes above the beginning, at most."""
+        return self._most - self._before
 
 
 def open_files() -> int:
