@@ -15,7 +15,7 @@ from ..hub import Progress
 from ..preprocessing import patch_at
 from .batch_job import match_example
 from .downloads import new_file
-from .events import sent
+from .events import sent, sent_place
 from .examples import ExampleSet, fill_form, pick_query
 from .form import UploadedFile, UploadedGallery, file_path, gallery_paths, same_files
 from .markup import error_html
@@ -176,11 +176,12 @@ class InspectHandlers:
             ledger_html(session),
         )
 
-    def pick_patch(self, session: Session | None, event: gr.SelectData) -> tuple[Any, Any]:
+    def pick_patch(self, session: Session | None, event: gr.EventData) -> tuple[Any, Any]:
         """Turns a click on the heatmap into a row and a column."""
-        if session is None:
+        clicked = sent_place(event)
+        if session is None or clicked is None:
             return gr.skip(), gr.skip()
-        x, y = event.index
+        x, y = clicked
         grid = session.score.patch_map.shape[0]
         place = patch_at(session.query.crop_box, grid, x, y)
         if place is None:

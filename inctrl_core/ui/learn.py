@@ -133,7 +133,7 @@ class LearnHandlers:
 
     def begin(
         self,
-        wanted: Wanted,
+        wanted: Wanted | None,
         model: str,
         session: Session | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
@@ -144,8 +144,10 @@ class LearnHandlers:
             The lesson (None after an error), what to say in its place, and the row and the column
             of the strongest patch.
         """
-        source, query, _ = wanted
         try:
+            if wanted is None:
+                raise InctrlError("Choose an example first.")
+            source, query, _ = wanted
             if source != OWN:
                 progress(0.1, desc="Working the example out")
                 example, index = pick_query(self.examples, {"set": source, "query": query})

@@ -262,6 +262,78 @@ def test_random_values(visitor: Visitor, file: dict, files: FileWatch) -> None:
         sweep(visitor, file, 0, 40)
 
 
+PLACES = [[5, 5], [], [1], [1, 2, 3], ["a", "b"], [None, None], [1e400, 0], [-5, 10**9], "ab", 7]
+EVENTS: list[Any] = [None, {}, [], "x", 3, {"index": None, "value": None}, {"row": "a"}]
+EVENTS += [{"index": place, "value": None} for place in PLACES]
+EVENTS += [{"set": ["x"], "query": {}}, {"set": "washer", "query": "9" * 40}, {"case": []}]
+EVENTS += [{"guess": {}, "case": None}, {"row": 10**30, "column": -1}, {"key": "x", "id": [1]}]
+EVENTS += [{"image": "data:image/jpeg;base64,!"}, {"image": 3, "id": True}, {"row": 1e400}]
+ODD: list[Any] = [None, "", "x", "no such thing", [], ["x"], [[]], {}, {"path": "x"}, 0, -1, 10**30]
+ODD += [1e400, True, "x" * 5000, {"a": {"b": []}}, [None] * 20, "\ud800", ["washer"], {"x": 1}]
+
+
+def private_steps(visitor: Visitor) -> list[dict[str, Any]]:
+    """All steps of the page that run here."""
+    steps = visitor.http.get("/config").json()["dependencies"]
+    return [step for step in steps if step["backend_fn"] and not step["js"]]
+
+
+def take_step(visitor: Visitor, step: dict, values: list, event: Any, session: str) -> Any:
+    """Runs a step as the page does; what it answered, or None after one sentence."""
+    targets = step["targets"]
+    body = {"data": values, "fn_index": step["id"], "session_hash": session, "event_data": event}
+    body["trigger_id"] = targets[0][0] if targets else None
+    content = json.dumps(body).encode()
+    answer = visitor.send("POST", "/gradio_api/queue/join", content=content, headers=JSON)
+    if answer.status_code != 200:
+        return None
+    stream = visitor.send("GET", f"/gradio_api/queue/data?session_hash={session}").text
+    lines = (line.removeprefix("data: ") for line in stream.splitlines() if line.startswith("data"))
+    messages = [json.loads(line) for line in lines]
+    done = next(message for message in messages if message["msg"] == "process_completed")
+    if not done["success"]:
+        visitor.one_sentence(done["output"]["error"])
+        return None
+    return done["output"]
+
+
+def test_all_steps_take_odd_values_and_events(
+    visitor: Visitor,
+    file: dict,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    rng = random.Random(0)
+    steps = private_steps(visitor)
+    assert len(steps) > 60
+    for step in steps:
+        inputs = len(step["inputs"])
+        for session in ("odd", "fuzz"):
+            for event in (None, rng.choice(EVENTS)):
+                values = [rng.choice(ODD) for _ in range(inputs)]
+                take_step(visitor, step, values, event, session)
+    output = capfd.readouterr()
+    assert "Traceback" not in output.out + output.err
+
+
+def test_steps_with_a_result_take_odd_values_and_events(visitor: Visitor, file: dict) -> None:
+    steps = {step["api_name"]: step for step in private_steps(visitor)}
+    gallery = [{"image": file, "caption": None}]
+    score = next(step for name, step in steps.items() if name.startswith("score_form"))
+    scored = take_step(visitor, score, [gallery, file, "nut", "tiny", None], None, "result")
+    assert scored["data"][1] == ""
+    for event in EVENTS:
+        for name in ("pick_patch", "open_row", "pick", "guess", "choose"):
+            for step in [s for key, s in steps.items() if key.startswith(name)][:2]:
+                take_step(visitor, step, [None] * len(step["inputs"]), event, "result")
+    for odd in ODD:
+        for name in ("use_phrases", "show_map", "save", "toggle_normal", "begin_2", "open"):
+            for step in [s for key, s in steps.items() if key.startswith(name)][:1]:
+                values = [None, *[odd] * (len(step["inputs"]) - 1)]
+                take_step(visitor, step, values, None, "result")
+    normal = [None, "sound {}", "broken {}"]
+    assert take_step(visitor, steps["use_phrases"], normal, None, "result")
+
+
 @pytest.mark.slow
 def test_requests_by_the_hundred(
     visitor: Visitor, file: dict, files: FileWatch, capfd: pytest.CaptureFixture
