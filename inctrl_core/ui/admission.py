@@ -197,8 +197,8 @@ class Admission:
             self._dismiss(event, "The images could not be fetched; try again.")
             raise
         pending = self._queue.pending_event_ids_session.get(event.session_hash, ())
-        if event._id not in pending or self._is_unread(event):
-            return self._dismiss(event, _UNREAD)  # Cancelled, or gone.
+        if event._id not in pending:
+            return self._dismiss(event, _UNREAD)  # Cancelled meanwhile.
         self._queue.event_queue_per_concurrency_id[event.concurrency_id].queue.append(event)
 
 
