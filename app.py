@@ -28,8 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         action="append",
         default=[],
-        metavar="NAME_OR_DIR",
-        help="offer this model, the first one as the default; may be repeated",
+        metavar="NAME_OR_PATH",
+        help="offer this model, the first one as the default: name, directory, .safetensors file "
+        "of a backbone, or USER/REPO; may be repeated",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument(

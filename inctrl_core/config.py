@@ -153,6 +153,8 @@ class ModelConfig:
             parts.append(f"{backbone.hub_repo}@{backbone.hub_revision or 'main'}")
         if self.weights_sha256 is not None:
             parts.append(f"sha256 {self.weights_sha256}")
+        if isinstance(self.provenance.get("backbone_sha256"), str):
+            parts.append(f"backbone sha256 {self.provenance['backbone_sha256']}")
         if isinstance(heads, Mapping) and isinstance(heads.get("weights_sha256"), str):
             parts.append(f"heads sha256 {heads['weights_sha256']}")
         return " + ".join(parts) or "not recorded"

@@ -50,6 +50,14 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_WRITING = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_OUT_OF_REACH = (
+    ConnectError,
+    ConnectTimeout,
+    FileMetadataError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    ProxyError,
+)
 
 
 def is_repo_id(name: str) -> bool:
@@ -175,7 +183,21 @@ def _explained(what: str, repo: str, revision: str | None) -> Iterator[None]:
     except ModelError:
         raise
     except (HTTPError, OSError, RuntimeError, EntryNotFoundError, ValueError) as error:
-        raise ModelError(_sentence(error, what, repo, revision)) from error
+        sentence = _sentence(error, what, repo, revision)
+        raise ModelError(_with_way_by_hand(sentence, error, what, repo)) from error
+
+
+def _with_way_by_hand(sentence: str, error: Exception, what: str, repo: str) -> str:
+    """The sentence, and where the Hub is out of reach, how its file may come by other means."""
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if what == repo or not isinstance(error, _OUT_OF_REACH):
+        return sentence
+    if what.removeprefix(f"{repo}/") in ("config.json", "model.safetensors"):
+        way = f"fetch the files of {repo} by other means into a folder, and name that with --model"
+    else:
+        way = f"fetch {what} by other means, and name the file with --model"
+    return f"{sentence.removesuffix('.')}; or {way}."
 
 
 def _sentence(error: Exception, what: str, repo: str, revision: str | None) -> str:

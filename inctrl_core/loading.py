@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from .backbone import Backbone
+from .backbone_files import file_beside, find_owner, names_weights
 from .config import CONFIG_FILE, ModelConfig, read_config
 from .detector import Detector
 from .devices import pick_device, pick_precision
 from .errors import InctrlError, ModelError
 from .hub import Progress, is_repo_id
-from .weights import fetch_backbone, fetch_directory, load_model
+from .weights import WEIGHTS_FILE, fetch_backbone, fetch_directory, load_model
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "inctrl-lite"
@@ -33,7 +34,8 @@ def load_detector(
     """Loads a model, fetching from the Hugging Face Hub what is not on this computer yet.
 
     Args:
-        name: A model of ``assets/``, a model directory, or a Hub repository USER/REPO.
+        name: A model of ``assets/``, a model directory, a Hub repository USER/REPO, or a
+            ``.safetensors`` file with the backbone of one of ``assets/``.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.
         precision: "float32", "bfloat16", "float16" or "auto", see
             :func:`inctrl_core.devices.pick_precision`; None for ``INCTRL_PRECISION`` or float32.
@@ -56,7 +58,12 @@ def load_detector(
     if heads is None and use_environment and _takes_heads(read_config(directory)):
         heads = os.environ.get(HEADS_VARIABLE) or None
     heads_directory = None if heads is None else find_model(heads, on_progress=on_progress)
-    model = load_model(directory, heads=heads_directory, on_progress=on_progress)
+    model = load_model(
+        directory,
+        heads=heads_directory,
+        backbone_file=find_backbone_file(name, directory),
+        on_progress=on_progress,
+    )
     config = model.config
     try:
         backbone = Backbone(model.clip, config.backbone, picked, dtype, model.patch_adapter)
@@ -74,16 +81,19 @@ def find_model(
     """The directory of a model: embedded, by path, or fetched from the Hub.
 
     Args:
-        name: Its directory under ``assets/``, a path, or USER/REPO.
+        name: Its directory under ``assets/``, a path, or USER/REPO. Of a file of weights: the
+            directory that it is of, its own or, by names and shapes, one under ``assets/``.
         revision: Branch, tag or commit of the repository.
         on_progress: Told of a download.
 
     Raises:
-        ModelError: It is none of the three, cannot be fetched, or has no revisions.
+        ModelError: It is none of these, cannot be fetched, or has no revisions.
     """
     embedded = ASSETS / str(name) if str(name) in embedded_models() else None
     # Path.is_dir raises on a name that is too long.
     directory = embedded or (Path(name) if os.path.isdir(name) else None)
+    if directory is None and names_weights(name):
+        directory = _owner(Path(name))
     if directory is not None:
         if revision is not None:
             raise ModelError(
@@ -99,6 +109,34 @@ def find_model(
     )
 
 
+def is_backbone_file(name: str | Path) -> bool:
+    """Whether a model is named by a file with a backbone, outside the directory that it is of."""
+    path = Path(name)
+    return names_weights(name) and not os.path.isdir(path) and not _is_own_weights(path)
+
+
+def find_backbone_file(name: str | Path, directory: Path) -> Path | None:
+    """The file that a model's backbone came in by hand; None where it comes as it is configured.
+
+    Args:
+        name: As for :func:`find_model`.
+        directory: The directory that it gave for the name.
+    """
+    if is_backbone_file(name):
+        return Path(name)
+    return file_beside(directory, read_config(directory).backbone)
+
+
+def _is_own_weights(path: Path) -> bool:
+    return path.name == WEIGHTS_FILE and path.with_name(CONFIG_FILE).is_file()
+
+
+def _owner(path: Path) -> Path:
+    if _is_own_weights(path):
+        return path.parent
+    return find_owner(path, [ASSETS / name for name in embedded_models()])
+
+
 def fetch_files(name: str | Path, on_progress: Progress | None = None) -> None:
     """Fetches from the Hub what a model needs and this computer lacks; puts nothing into memory.
 
@@ -109,8 +147,10 @@ def fetch_files(name: str | Path, on_progress: Progress | None = None) -> None:
     Raises:
         ModelError: The model cannot be found or fetched.
     """
-    config = read_config(find_model(name, on_progress=on_progress))
-    if config.backbone.hub_repo is not None:
+    directory = find_model(name, on_progress=on_progress)
+    config = read_config(directory)
+    here = find_backbone_file(name, directory) is not None
+    if config.backbone.hub_repo is not None and not here:
         fetch_backbone(config, on_progress)
 
 

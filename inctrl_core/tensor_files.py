@@ -50,6 +50,11 @@ class TensorFile(Mapping[str, Tensor]):
         with safe_open(self.path, framework="pt") as file:
             return file.get_tensor(key)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, from the file's header alone."""
+        with safe_open(self.path, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in self._keys}
+
     def __iter__(self) -> Iterator[str]:
         """The names, in the order of the file."""
         return iter(self._keys)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, aminmax, isfinite, nn
 
 from .backbone import build_clip
+from .backbone_files import UNUSED_BACKBONE_KEYS, as_given, file_beside
 from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
 from .errors import ModelError, name_some
 from .heads import build_heads
@@ -32,9 +33,6 @@ HEADS_PREFIX = "heads."
 ADAPTER = "patch_adapter"
 ADAPTER_PREFIX = f"{ADAPTER}."
 HALF_FROM = 4096  # Values of a tensor.
-
-# Trained with the backbone but used by nothing here: the text signal has its own fixed scale.
-UNUSED_BACKBONE_KEYS = frozenset({"logit_scale", "logit_bias"})
 
 
 @dataclass(frozen=True)
@@ -123,12 +121,18 @@ def save_model(directory: Path, config: ModelConfig, tensors: Mapping[str, Tenso
 
 
 def load_model(
-    directory: Path, *, heads: Path | None = None, on_progress: Progress | None = None
+    directory: Path,
+    *,
+    heads: Path | None = None,
+    backbone_file: Path | None = None,
+    on_progress: Progress | None = None,
 ) -> LoadedModel:
     """Reads a model directory, and fetches its backbone where the Hub has it.
 
     Args:
         directory: Of the model.
+        backbone_file: Weights to use in place of the Hub's, under open_clip's names; None for the
+            file of the Hub's name in the directory, where there is one.
         heads: Another model directory, whose heads and patch adapter are to be used with this
             model's backbone.
         on_progress: Told of a download.
@@ -150,8 +154,13 @@ def load_model(
     head_module = load_heads(config, heads_tensors, str(heads_source))
     adapter = load_adapter(config, heads_tensors, str(heads_source))
     clip = build_clip(config.backbone, random_weights=False)
-    fill_backbone(clip, config, tensors, path, on_progress)
-    config = _with_commit(config)
+    backbone_file = backbone_file or file_beside(directory, config.backbone)
+    if backbone_file is not None:
+        load_strict(clip, TensorFile(backbone_file), str(backbone_file))
+        config = as_given(config, backbone_file)
+    else:
+        fill_backbone(clip, config, tensors, path, on_progress)
+        config = _with_commit(config)
     # Last of all, so that a file that does not fit is told by what is wrong with it.
     for source in (directory,) if heads is None else (directory, heads):
         check_digest(source)

@@ -192,6 +192,16 @@ def test_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         load_detector("someone/golden", "cpu")
 
 
+def test_out_of_reach_the_way_by_hand_is_told(split: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError) as caught:
+        load_detector(split, "cpu")
+    way = f"or fetch maker/backbone/{BACKBONE_FILE} by other means, and name the file with --model."
+    assert str(caught.value).endswith(f"unset it; {way}")
+    with pytest.raises(ModelError, match="or fetch the files of maker/model .* into a folder, and"):
+        load_detector("maker/model", "cpu")
+
+
 def test_offline_mode(published: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE forbids a download"):

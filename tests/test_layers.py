@@ -38,6 +38,7 @@ FLOORS = {
     "inctrl_core.heads": 1,
     "inctrl_core.tensor_files": 2,
     "inctrl_core.weights": 2,
+    "inctrl_core.backbone_files": 2,
     "inctrl_core.conversion": 2,
     "inctrl_core.hub": 2,
     "inctrl_core.model_card": 2,

@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help="name, directory, or USER/REPO; random weights where its own are not on this "
-        f"computer (default: {DEFAULT_MODEL})",
+        help="name, directory, .safetensors file, or USER/REPO; random weights where its own are "
+        f"not on this computer (default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--shots", type=int, default=4, metavar="K", help="normals in the bank (default: 4)"

@@ -19,7 +19,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help=f"name, directory, or USER/REPO of the Hub (default: {DEFAULT_MODEL})",
+        metavar="NAME_OR_PATH",
+        help="name, directory, .safetensors file of a backbone, or USER/REPO of the Hub (default: "
+        f"{DEFAULT_MODEL})",
     )
     parser.add_argument("--revision", help="branch, tag or commit of USER/REPO")
     parser.add_argument(

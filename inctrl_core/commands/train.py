@@ -26,9 +26,17 @@ from ..experiments.layouts import load_folders
 from ..experiments.patch_pools import source_patches, subset_patches
 from ..experiments.training import AnyPool, TrainingOptions, check_pools, train_heads
 from ..experiments.training_run import CHECKPOINT_FILE
-from ..loading import DEFAULT_MODEL, find_model, load_detector
+from ..loading import DEFAULT_MODEL, find_backbone_file, find_model, load_detector
 from ..tensor_files import read_tensors
-from ..weights import ADAPTER, ADAPTER_PREFIX, HEADS_PREFIX, WEIGHTS_FILE, add_prefix, save_model
+from ..weights import (
+    ADAPTER,
+    ADAPTER_PREFIX,
+    BACKBONE_PREFIX,
+    HEADS_PREFIX,
+    WEIGHTS_FILE,
+    add_prefix,
+    save_model,
+)
 from .evaluate import readable, split_paths
 
 CURVES_FILE = "training.png"
@@ -44,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone",
         default=DEFAULT_MODEL,
         metavar="MODEL",
-        help=f"whose backbone is used: name, directory, or USER/REPO (default: {DEFAULT_MODEL})",
+        help=f"whose backbone is used: name, directory, .safetensors file, or USER/REPO (default: "
+        f"{DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="where the model is written"
@@ -253,13 +262,17 @@ def write_model(
 
     Args:
         arguments: Name the model that the backbone is of, whose tensors are kept as they are
-            stored there, and the directory to write, which may be the model's own.
+            stored there (those of a file are copied), and the directory to write, which may be
+            the model's own.
         config: Of the result.
         tensors: That were trained.
         prefixes: Of stored tensors that they replace.
     """
-    source = find_model(arguments.backbone) / WEIGHTS_FILE
+    directory = find_model(arguments.backbone)
+    source, file = directory / WEIGHTS_FILE, find_backbone_file(arguments.backbone, directory)
     stored = read_tensors(source) if source.is_file() else {}
+    if file is not None:
+        stored |= add_prefix(read_tensors(file), BACKBONE_PREFIX)
     kept = {key: value for key, value in stored.items() if not key.startswith(prefixes)}
     save_model(arguments.out, config, kept | tensors)
     record = config.training[ADAPTER] if arguments.form == ADAPTER else config.training

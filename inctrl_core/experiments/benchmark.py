@@ -21,7 +21,7 @@ from ..figures import OverlayStyle, overlay
 from ..heads import build_heads
 from ..hub import is_cached
 from ..image_files import open_image
-from ..loading import find_model, load_detector
+from ..loading import find_backbone_file, find_model, load_detector
 from ..patch_adapter import PatchAdapter
 from ..preprocessing import preprocess
 from ..prompt_bank import PromptBank
@@ -89,8 +89,9 @@ def load_for_benchmark(
     config = read_config(directory)
     backbone = config.backbone
     repo, revision = backbone.hub_repo, backbone.hub_revision
-    if repo is None or is_cached(repo, backbone.hub_file, revision):
-        return load_detector(directory, device, precision=precision), True
+    here = repo is None or find_backbone_file(name, directory) is not None
+    if here or is_cached(repo, backbone.hub_file, revision):
+        return load_detector(name, device, precision=precision), True
     return random_detector(config, device, precision), False
 
 

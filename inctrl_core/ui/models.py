@@ -16,7 +16,14 @@ from ..config import CONFIG_FILE, read_config
 from ..detector import Detector
 from ..errors import InctrlError, ModelError
 from ..hub import Progress
-from ..loading import ASSETS, DEFAULT_MODEL, fetch_files, load_detector
+from ..loading import (
+    ASSETS,
+    DEFAULT_MODEL,
+    fetch_files,
+    find_model,
+    is_backbone_file,
+    load_detector,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -156,15 +163,18 @@ def find_sources(given: Iterable[str] = (), assets: Path = ASSETS) -> dict[str, 
     """Names the models given by the operator, then those of the assets folder.
 
     Args:
-        given: Directories or names; each is shown by its last part, without the path.
+        given: Directories, names, or files with a backbone; each is shown by its last part,
+            without the path, and a file by the model that it is of.
         assets: Folder of embedded models.
 
     Raises:
-        ModelError: Two of them would be shown by the same name.
+        ModelError: Two of them would be shown by the same name, or a file is of no model.
     """
     sources: dict[str, str | Path] = {}
     for source in given:
-        name = Path(source).name or Path(source).resolve().name
+        # A file gives a model of the assets its backbone, and takes its place in the list.
+        path = find_model(source) if is_backbone_file(source) else Path(source)
+        name = path.name or path.resolve().name
         if sources.setdefault(name, source) != source:
             raise ModelError(
                 f"'{sources[name]}' and '{source}' would both be called '{name}'; rename one."
