@@ -26,7 +26,8 @@ from .diagnostics import (
     patch_scale,
 )
 from .errors import ImageError
-from .image_files import open_image
+from .image_files import levels_used, open_image
+from .levels import Levels, describe_levels
 from .preprocessing import CropBox, other_proportions, preprocess
 from .prompt_bank import PromptBank
 from .score import Score
@@ -85,6 +86,7 @@ class Batch:
         scale: Of every heatmap.
         rows: In the order of the files.
         normal_boxes: What was seen of each normal, in pixels of its original.
+        levels: The levels by which the bank's images are read; None where its normals have 8 bits.
     """
 
     model: str
@@ -94,6 +96,7 @@ class Batch:
     scale: PatchScale
     rows: tuple[BatchRow, ...] = ()
     normal_boxes: tuple[CropBox, ...] = ()
+    levels: Levels | None = None
 
     @property
     def ranked(self) -> tuple[BatchRow, ...]:
@@ -143,6 +146,7 @@ def start_batch(detector: Detector, bank: PromptBank, model: str) -> Batch:
         ranges=normal_range(detector, bank),
         scale=patch_scale(bank),
         normal_boxes=bank.crop_boxes,
+        levels=bank.levels,
     )
 
 
@@ -165,19 +169,21 @@ def score_chunk(
     rows: list[BatchRow] = []
     inputs: list[torch.Tensor] = []
     boxes: list[CropBox] = []
+    data: list[str] = []
     for file in files[:CHUNK]:
         try:
-            image = open_image(file.path)
+            image = open_image(file.path, bank.levels)
         except ImageError as error:
             rows.append(BatchRow(file, None, error=str(error)))
         else:
             pixels, box = preprocess(image, detector.config.preprocess)
             inputs.append(pixels)
             boxes.append(box)
+            data.append(describe_levels(levels_used(image)))
             rows.append(BatchRow(file, None, _thumbnail(image), size=image.size))
         if time.monotonic() > deadline:
             break
-    scores = iter(_scores(detector, bank, inputs, boxes))
+    scores = iter(_scores(detector, bank, inputs, boxes, data))
     return tuple(row if row.error else dataclasses.replace(row, score=next(scores)) for row in rows)
 
 
@@ -204,11 +210,12 @@ def _scores(
     bank: PromptBank,
     inputs: Sequence[torch.Tensor],
     boxes: Sequence[CropBox],
+    data: Sequence[str],
 ) -> list[Score]:
     if not inputs:
         return []
     features = detector.backbone.encode_images(torch.stack(list(inputs)))
-    scores = detector.score_encoded(EncodedImages(features, tuple(boxes)), bank)
+    scores = detector.score_encoded(EncodedImages(features, tuple(boxes), tuple(data)), bank)
     return [
         # Copies: a view of one image's map would keep those of all its neighbours in memory.
         dataclasses.replace(

@@ -22,6 +22,7 @@ from .batch import Batch, BatchRow
 from .errors import ImageError
 from .figures import OverlayStyle, overlay
 from .image_files import open_image
+from .levels import describe_levels
 
 # Overlays have their image's own size; beyond so many pixels in all, an archive would be as large
 # as a disk and minutes in the making. About 100 images of 2 megapixels.
@@ -82,7 +83,8 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
         ``results`` has one entry per file, highest score first. Each ``patch_map`` is [G][G], row
         by row; its ``crop_box`` is the (left, top, right, bottom) that it covers, in pixels of the
         upright original, whose width and height are ``size``. ``other_proportions`` tells where
-        those are none of the normals': such an image is squeezed by another amount.
+        those are none of the normals': such an image is squeezed by another amount. ``data`` and
+        ``normals_data`` tell the kind of data, such as "12-bit data".
     """
     ranges = batch.ranges
     results = [_result(batch, row) for row in batch.ranked]
@@ -92,6 +94,7 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
         "model": batch.model,
         "object_name": batch.object_name,
         "shots": batch.shots,
+        "normals_data": describe_levels(batch.levels),
         "normal_range": None
         if ranges is None
         else {"lowest": ranges.lowest, "highest": ranges.highest, "fused": list(ranges.fused)},
@@ -242,7 +245,7 @@ def _add_overlay(
 ) -> dict[str, str]:
     """Adds one overlay; what to say of it, its name or why there is none."""
     try:
-        image = open_image(row.file.path)
+        image = open_image(row.file.path, batch.levels)
     except ImageError as error:
         return {"overlay_error": str(error)}
     style = OverlayStyle(batch.scale.low, batch.scale.high)

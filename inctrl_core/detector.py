@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from .backbone import Backbone, ImageFeatures
@@ -16,7 +17,8 @@ from .devices import explain_memory
 from .errors import InctrlError, PromptError
 from .evidence import Evidence
 from .heads import build_heads
-from .image_files import ImageSource, check_listed, open_image
+from .image_files import ImageSource, check_listed, levels_used, open_image, set_levels
+from .levels import Levels, describe_levels
 from .preprocessing import CropBox, preprocess
 from .prompt_bank import (
     PromptBank,
@@ -40,10 +42,12 @@ class EncodedImages:
     Attributes:
         features: Of the B images.
         crop_boxes: B boxes, in pixels of each original.
+        data: The kind of data of each, for people; none where it is not known.
     """
 
     features: ImageFeatures
     crop_boxes: tuple[CropBox, ...]
+    data: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -51,7 +55,7 @@ class EncodedImages:
 
     def to(self, device: torch.device | str) -> EncodedImages:
         """The same features on another device."""
-        return EncodedImages(self.features.to(device), self.crop_boxes)
+        return dataclasses.replace(self, features=self.features.to(device))
 
 
 class Detector:
@@ -115,7 +119,9 @@ class Detector:
         """Encodes the normals and the prompts, once for all queries to come.
 
         Args:
-            normal_images: 1 to 16 images, each a path, bytes or PIL image.
+            normal_images: 1 to 16 images, each a path, bytes, PIL image or numpy array; see
+                :func:`.image_files.open_image`. Those of more than 8 bits a value are read twice:
+                first for the levels of the set.
             object_name: What they show, for the text prompts.
             prompts: Replaces the prompts made from ``object_name``.
 
@@ -128,18 +134,19 @@ class Detector:
         check_listed(normal_images)
         check_shots(len(normal_images))
         text = self.encode_prompts(prompts or build_prompts(object_name))
-        encoded = self.encode(normal_images)
-        return build_prompt_bank(
-            clean_object_name(object_name), encoded.features, text, encoded.crop_boxes
-        )
+        levels = set_levels(normal_images)
+        encoded = self.encode(normal_images, levels)
+        name = clean_object_name(object_name)
+        return build_prompt_bank(name, encoded.features, text, encoded.crop_boxes, levels)
 
     @explain_memory
     def score(self, queries: Sequence[ImageSource], bank: PromptBank) -> list[Score]:
         """Scores queries against a bank; each result is independent of the others.
 
         Args:
-            queries: Images, each a path, bytes or PIL image.
-            bank: Of :meth:`build_bank`, of this detector.
+            queries: Images, each a path, bytes, PIL image or numpy array; see
+                :func:`.image_files.open_image`.
+            bank: What :meth:`build_bank` of this detector has made.
 
         Returns:
             One score per query, in order.
@@ -152,21 +159,37 @@ class Detector:
         check_listed(queries)
         scores: list[Score] = []
         for start in range(0, len(queries), SCORE_BATCH):
-            scores += self.score_encoded(self.encode(queries[start : start + SCORE_BATCH]), bank)
+            encoded = self.encode(queries[start : start + SCORE_BATCH], bank.levels)
+            scores += self.score_encoded(encoded, bank)
         return scores
 
-    def encode(self, images: Iterable[ImageSource]) -> EncodedImages:
+    def encode(self, images: Iterable[ImageSource], levels: Levels | None = None) -> EncodedImages:
         """Opens, crops and embeds images; of each only the crop is held.
+
+        Args:
+            images: Images, as :func:`.image_files.open_image` takes them.
+            levels: The levels of their set, as a bank has them; None: each image has its own.
 
         Raises:
             ImageError: An image cannot be used, or is given alone.
         """
         check_listed(images)
-        inputs = [preprocess(open_image(image), self.config.preprocess) for image in images]
+        return self.encode_opened(open_image(image, levels) for image in images)
+
+    def encode_opened(self, images: Iterable[Image.Image]) -> EncodedImages:
+        """Crops and embeds what :func:`.image_files.open_image` has opened.
+
+        Raises:
+            InctrlError: There is no image.
+        """
+        inputs = [
+            (*preprocess(image, self.config.preprocess), describe_levels(levels_used(image)))
+            for image in images
+        ]
         if not inputs:
             raise InctrlError("Add at least one image.")
-        features = self.backbone.encode_images(torch.stack([pixels for pixels, _ in inputs]))
-        return EncodedImages(features, tuple(box for _, box in inputs))
+        pixels, boxes, data = zip(*inputs, strict=True)
+        return EncodedImages(self.backbone.encode_images(torch.stack(pixels)), boxes, data)
 
     def encode_prompts(self, prompts: PromptSet) -> TextFeatures:
         """Embeds both groups of prompts; the last ``TEXT_CACHE_SIZE`` sets are remembered.
@@ -196,7 +219,13 @@ class Detector:
             raise PromptError("The bank was made by another model; build one with this detector.")
         layer_maps, nearest = layer_residuals(encoded.features.patches, bank.features.patches)
         evidence = self.evidence(layer_maps, encoded.features.embeddings, bank)
-        return self.fuse(evidence, nearest, encoded.crop_boxes)
+        scores = self.fuse(evidence, nearest, encoded.crop_boxes)
+        if not encoded.data:
+            return scores
+        return [
+            dataclasses.replace(score, data=data)
+            for score, data in zip(scores, encoded.data, strict=True)
+        ]
 
     @torch.inference_mode()
     def score_normal(self, index: int, bank: PromptBank) -> Score:

@@ -23,6 +23,7 @@ from .diagnostics import PatchScale
 from .errors import InctrlError, name_some
 from .figures import OverlayStyle, level_map, overlay, value_map
 from .image_files import open_image
+from .levels import Levels
 from .tensor_files import write_whole
 
 KINDS = ("overlay", "map8", "map16")
@@ -79,19 +80,22 @@ def is_heatmap(path: Path) -> bool:
         return False
 
 
-def write_heatmaps(files: dict[str, Path], row: BatchRow, scale: PatchScale) -> None:
+def write_heatmaps(
+    files: dict[str, Path], row: BatchRow, scale: PatchScale, levels: Levels | None = None
+) -> None:
     """Writes the heatmaps of one image.
 
     Args:
         files: One of :func:`heatmap_files`.
         row: With a score.
         scale: Of overlay and 8-bit map.
+        levels: The levels by which the row's image was read, as the bank has them.
 
     Raises:
         ImageError: The image can no longer be read.
         InctrlError: A file cannot be written.
     """
-    image = open_image(row.file.path)
+    image = open_image(row.file.path, levels)
     place = row.score.patch_map, row.score.crop_box
     for kind, path in files.items():
         if kind == "overlay":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import filecmp
 import io
-import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,16 +16,16 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
+from .deep_images import DeepImage, deep_array, deep_grey, is_deep, over_white
 from .errors import ImageError
 from .image_structure import check_structure
+from .levels import Levels, join_levels
 from .tiff_directory import ORIENTATION, read_orientation
 
 MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 50_000_000
 # Small files can be slow to decode: Pillow reads a few rare kinds of PPM and BMP in plain Python.
 MAX_SLOW_VALUES = 1_200_000
-
-_BAND = 256  # Rows that are scaled at once.
 
 # Raster formats only: Pillow hands some of the others (EPS, for one) to external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
@@ -36,18 +36,27 @@ IMAGE_SUFFIXES = frozenset(
 
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
-ImageSource = str | os.PathLike | bytes | BinaryIO | Image.Image
+# How files begin that never have more than 8 bits a value.
+_EIGHT_BIT = (b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
+_PNG_START, _PNG_BITS = b"\x89PNG", 24
+
+_LEVELS = "levels"  # Where an opened image keeps them, among what Pillow knows of it.
+
+ImageSource = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray
 
 
-def open_image(source: ImageSource) -> Image.Image:
+def open_image(source: ImageSource, levels: Levels | None = None) -> Image.Image:
     """Opens an image as people have them, as an upright RGB image.
 
     EXIF orientation is applied; transparency is laid over white; of an animation the first frame
-    is taken; 16-bit greyscale is scaled from 0..65535, floating point from 0..1 (or 0..255 where
-    a value exceeds 1).
+    is taken. More than 8 bits a value are brought to 8 by the levels of the image's set.
 
     Args:
-        source: Path, bytes, binary file object or PIL image.
+        source: Path, bytes, binary file object, PIL image, or numpy array [H, W], [H, W, 1],
+            [H, W, 3] (RGB) or [H, W, 4] (RGBA). OpenCV's frames are BGR: turn them round with
+            ``frame[..., ::-1]``.
+        levels: The levels of the set that the image is compared with, as a bank keeps them; None:
+            the image's own.
 
     Returns:
         PIL image of mode RGB, whose pixels are its own.
@@ -58,13 +67,43 @@ def open_image(source: ImageSource) -> Image.Image:
     """
     name = _display_name(source)
     with _in_a_sentence(name):
-        if isinstance(source, Image.Image):
-            _check_pixels(*source.size, name)
-            upright = ImageOps.exif_transpose(source)  # A copy, whichever way up it was.
-        else:
-            upright = _open_checked(source, name)
-            ImageOps.exif_transpose(upright, in_place=True)
-        return _to_rgb(upright, name)
+        image = _read(source, name)
+        if isinstance(image, DeepImage):
+            own = image.levels(name)
+            used = replace(own, white=levels.white_for(own)) if levels else own
+            rgb = image.to_rgb(used.white)
+            rgb.info[_LEVELS] = used
+            return rgb
+        return _to_rgb(image)
+
+
+def levels_used(image: Image.Image) -> Levels | None:
+    """The levels by which :func:`open_image` read an image; None where it had 8 bits."""
+    used = image.info.get(_LEVELS)
+    return used if isinstance(used, Levels) else None  # A file may bring any text.
+
+
+def image_levels(source: ImageSource) -> Levels | None:
+    """The levels of one image; None where it has 8 bits, which its file's beginning mostly tells.
+
+    Raises:
+        ImageError: See :func:`open_image`; of a file of 8 bits damage is not seen.
+    """
+    name = _display_name(source)
+    with _in_a_sentence(name):
+        if _has_8_bits(source):
+            return None
+        image = _read(source, name, deep_only=True)
+        return image.levels(name) if isinstance(image, DeepImage) else None
+
+
+def set_levels(sources: Iterable[ImageSource]) -> Levels | None:
+    """The levels of a set of images, one of which lies in memory at a time.
+
+    Raises:
+        ImageError: See :func:`open_image`.
+    """
+    return join_levels(map(image_levels, sources))
 
 
 def open_values(source: str | os.PathLike | bytes) -> np.ndarray:
@@ -148,7 +187,8 @@ def _in_a_sentence(name: str) -> Iterator[None]:
 
 def check_listed(images: object) -> None:
     """Raises ImageError where a single image stands for a list: a path is a row of letters too."""
-    if isinstance(images, str | bytes | os.PathLike | Image.Image | io.IOBase):
+    one_array = isinstance(images, np.ndarray) and images.ndim < 4
+    if one_array or isinstance(images, str | bytes | os.PathLike | Image.Image | io.IOBase):
         raise ImageError("Give a list of images, also where there is only one.")
 
 
@@ -184,6 +224,11 @@ def _open_checked(source: str | os.PathLike | bytes | BinaryIO, name: str) -> Im
         size, stream = path.stat().st_size, path
         if path.is_dir():
             raise IsADirectoryError
+    elif not hasattr(source, "seek"):
+        raise ImageError(
+            f"A {type(source).__name__} is not an image; give a path, bytes, an open binary file, "
+            "a PIL image or a numpy array."
+        )
     else:
         size = source.seek(0, io.SEEK_END)
         source.seek(0)
@@ -247,37 +292,69 @@ def _check_cost(image: ImageFile.ImageFile, name: str) -> None:
         raise ImageError(f"{name} is stored in a way that is slow to read; save it as PNG.")
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    image.load()
+def _read(
+    source: ImageSource, name: str, deep_only: bool = False
+) -> Image.Image | DeepImage | None:
+    """Decodes an image, upright; with ``deep_only`` None, undecoded, where it has 8 bits."""
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name)
+    if isinstance(source, Image.Image):
+        _check_pixels(*source.size, name)
+        upright = ImageOps.exif_transpose(source)  # A copy, whichever way up it was.
+    else:
+        upright = _open_checked(source, name)
+        if deep_only and not is_deep(upright):
+            return None
+        ImageOps.exif_transpose(upright, in_place=True)
+    upright.load()
+    return deep_grey(upright) if is_deep(upright) else upright
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image | DeepImage:
+    """An image of an array; its memory stays the caller's."""
+    shape = array.shape[:2] if array.ndim == 3 and array.shape[2] == 1 else array.shape
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))):
+        raise ImageError(
+            f"An array of shape {array.shape} is not an image; give height x width, or height x "
+            "width x 1, 3 (RGB) or 4 (RGBA)."
+        )
+    if array.dtype.kind not in "buif":
+        raise ImageError(
+            f"An array of {array.dtype} is not an image; give uint8, uint16 or floating point."
+        )
+    _check_pixels(shape[1], shape[0], name)
+    values = array.reshape(shape)
+    if values.dtype == bool:
+        values = values * np.uint8(255)
+    if values.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(values)).copy()
+    return deep_array(values)
+
+
+def _has_8_bits(source: ImageSource) -> bool:
+    """Whether an image has at most 8 bits a value, as far as its first bytes tell."""
+    if isinstance(source, Image.Image):
+        return not is_deep(source)
+    if isinstance(source, np.ndarray):
+        return source.dtype in (np.uint8, bool)
+    if isinstance(source, bytes):
+        start = source[: _PNG_BITS + 1]
+    elif isinstance(source, str | os.PathLike):
+        with open(source, "rb") as stream:
+            start = stream.read(_PNG_BITS + 1)
+    elif hasattr(source, "seek"):
+        source.seek(0)
+        start = source.read(_PNG_BITS + 1)
+    else:
+        return False
+    if start.startswith(_PNG_START):
+        return start[_PNG_BITS:] != b"\x10"
+    return start.startswith(_EIGHT_BIT)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     # A PNG without an alpha channel may name one colour that is transparent.
     if image.mode == "RGB" and not isinstance(image.info.get("transparency"), tuple):
         # Of several frames the file would stay open for the others.
         return image.copy() if getattr(image, "is_animated", False) else image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _scale_to_8_bit(image, name).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _scale_to_8_bit(image: Image.Image, name: str) -> Image.Image:
-    values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())  # Not a number where any value is none.
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ImageError(f"{name} has values that are not numbers; save it as an 8-bit image.")
-    limit = 65535.0 if image.mode != "F" else (1.0 if high <= 1.0 else 255.0)
-    if low < 0 or high > limit:
-        raise ImageError(
-            f"{name} has values from {low:g} to {high:g}; save it as an 8-bit or 16-bit image."
-        )
-    transparent = image.info.get("transparency") if image.mode != "F" else None
-    scaled = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), _BAND):  # All rows at once would take 1 GB and more.
-        band = values[start : start + _BAND]
-        grey = np.rint(band.astype(np.float64) * (255.0 / limit))
-        if isinstance(transparent, int):
-            grey[band == transparent] = 255.0
-        scaled[start : start + _BAND] = grey
-    return Image.fromarray(scaled)
+    return over_white(image) if image.has_transparency_data else image.convert("RGB")

@@ -16,6 +16,7 @@ from torch import Tensor
 from .backbone import ImageFeatures
 from .config import MAX_SHOTS
 from .errors import PromptError
+from .levels import Levels, describe_levels
 from .preprocessing import CropBox
 from .residuals import leave_one_out, pairwise_residuals, text_prototype
 from .text_prompts import PromptSet
@@ -66,6 +67,8 @@ class PromptBank:
         pairwise: [K, K, D, P], each normal's residual maps against each single other; see
             :func:`inctrl_core.residuals.pairwise_residuals`.
         crop_boxes: K boxes, in pixels of each normal's original.
+        levels: The levels by which the normals were read, and queries are to be; None where all
+            normals have 8 bits.
     """
 
     object_name: str
@@ -73,11 +76,17 @@ class PromptBank:
     text: TextFeatures
     pairwise: Tensor
     crop_boxes: tuple[CropBox, ...]
+    levels: Levels | None = None
 
     @property
     def shots(self) -> int:
         """K, the number of normals."""
         return len(self.features)
+
+    @property
+    def data(self) -> str:
+        """The kind of data of the normals, for people: such as "12-bit data"."""
+        return describe_levels(self.levels)
 
     def to(self, device: torch.device | str) -> PromptBank:
         """The same bank on another device; on "cpu" it may be pickled and leave the process."""
@@ -136,7 +145,7 @@ class PromptBank:
             ),
         )
         boxes = (*self.crop_boxes, *crop_boxes)
-        return build_prompt_bank(self.object_name, joined, self.text, boxes)
+        return build_prompt_bank(self.object_name, joined, self.text, boxes, self.levels)
 
     def with_text(self, object_name: str, text: TextFeatures) -> PromptBank:
         """A bank of the same normals with other prompts."""
@@ -148,6 +157,7 @@ def build_prompt_bank(
     features: ImageFeatures,
     text: TextFeatures,
     crop_boxes: Sequence[CropBox],
+    levels: Levels | None = None,
 ) -> PromptBank:
     """Makes a bank from encoded normals and prompts.
 
@@ -157,7 +167,7 @@ def build_prompt_bank(
     check_shots(len(features))
     with torch.inference_mode():
         pairwise = pairwise_residuals(features.patches)
-    return PromptBank(object_name, features, text, pairwise, tuple(crop_boxes))
+    return PromptBank(object_name, features, text, pairwise, tuple(crop_boxes), levels)
 
 
 def check_shots(shots: int) -> None:

@@ -24,6 +24,7 @@ class Score:
         crop_box: (left, top, right, bottom) of the part that was seen, in the query's own
             (EXIF-upright) pixels; fractional where the resize is.
         fusion: "trained" or "training-free".
+        data: The kind of data that the query was read as, such as "12-bit data".
     """
 
     fused: float
@@ -36,6 +37,7 @@ class Score:
     nearest: np.ndarray
     crop_box: tuple[float, float, float, float]
     fusion: str
+    data: str = "8-bit data"
 
     def to_dict(self) -> dict[str, Any]:
         """The score without the per-depth arrays, ready for ``json.dumps``."""
@@ -48,4 +50,5 @@ class Score:
             "text_anomaly": self.text_anomaly,
             "patch_map": [[float(value) for value in row] for row in self.patch_map],
             "crop_box": list(self.crop_box),
+            "data": self.data,
         }

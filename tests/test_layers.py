@@ -22,6 +22,8 @@ FLOORS = {
     "inctrl_core.text_tower": 0,
     "inctrl_core.perturbations": 0,
     "inctrl_core.residuals": 0,
+    "inctrl_core.levels": 0,
+    "inctrl_core.deep_images": 0,
     "inctrl_core.image_files": 0,
     "inctrl_core.image_structure": 0,
     "inctrl_core.media_boxes": 0,

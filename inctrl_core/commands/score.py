@@ -29,6 +29,7 @@ from ..heatmap_files import (
     write_heatmaps,
 )
 from ..image_folders import FOLDERS, FoundImages, LeftOut, find_images
+from ..levels import describe_set
 from ..prompt_bank import PromptBank
 from .options import add_model_options, load_model_option, print_result, write_text
 
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ImageError(unreadable[0].why)
     left_out = {"normals": normals.left_out, "queries": (*queries.left_out, *unreadable)}
     _tell_left_out(entry for part in left_out.values() for entry in part)
+    if read := describe_set(bank.data, [row.score.data for row in batch.scored]):
+        sys.stderr.write(f"note: {read}\n")
     _tell_proportions(batch)
     heatmaps, problem = _draw(batch, files)
     if arguments.json:
@@ -140,7 +143,7 @@ def _draw(
     pairs = [(row, each) for row, each in zip(batch.rows, files, strict=True) if row.score]
     for row, each in tqdm(pairs, desc="drawing", unit="image", disable=len(pairs) < 8):
         try:
-            write_heatmaps(each, row, batch.scale)
+            write_heatmaps(each, row, batch.scale, batch.levels)
         except InctrlError as error:
             return written, error
         written[row] = each

@@ -15,6 +15,7 @@ from ..diagnostics import PatchScale, patch_scale
 from ..errors import InctrlError
 from ..figures import OverlayStyle, overlay
 from ..image_files import open_image
+from ..levels import Levels
 from ..preprocessing import other_proportions
 from ..prompt_bank import check_shots
 from ..score import Score
@@ -91,7 +92,8 @@ class ScoreApi:
             The score and its parts: fused (the anomaly score), holistic, patch_max,
             image_residual, text_anomaly, all in [0, 1]; patch_map, 15 x 15; crop_box, the part of
             the query that was seen, in its pixels; other_proportions, whether it was squeezed by
-            another amount than every normal. Then the heatmap over the query.
+            another amount than every normal; data and normals_data, the kind of data, such as
+            "12-bit data". Then the heatmap over the query.
         """
         with told_to_client():
             files = [file_path(file) for file in normals or ()]
@@ -99,29 +101,33 @@ class ScoreApi:
             if not file_path(query):
                 raise InctrlError("Add the image to check.")
             path = file_path(query)
-            name, apart, scale, score = self.run(score_files, model, files, path, object_name)
+            about, levels, scale, score = self.run(score_files, model, files, path, object_name)
             # One at a time: drawing on one of the largest images takes close to 1 GB.
             with self._drawing:
                 style = OverlayStyle(scale.low, scale.high)
-                picture = overlay(open_image(path), score.patch_map, score.crop_box, style)
-        about = {"model": model, "object_name": name, "shots": len(files)}
-        return about | score.to_dict() | {"other_proportions": apart}, picture
+                picture = overlay(open_image(path, levels), score.patch_map, score.crop_box, style)
+        return {"model": model} | about | score.to_dict(), picture
 
 
 def score_files(
     detector: Detector, files: Sequence[str], query: str, object_name: str
-) -> tuple[str, bool, PatchScale, Score]:
+) -> tuple[dict[str, Any], Levels | None, PatchScale, Score]:
     """Scores one query; nothing of the result lies on the model's device.
 
     Returns:
-        The object's name as it went into the prompts, whether the query has other proportions than
-        every normal, the heatmap's scale, and the score.
+        The object's name as it went into the prompts, the number and the data of the normals, and
+        whether the query has other proportions than all of them; the levels of the bank; the
+        heatmap's scale; and the score.
 
     Raises:
         InctrlError: Anything in the input cannot be used.
     """
-    encoded = detector.encode([query])
     bank = detector.build_bank(files, object_name)
-    score = detector.score_encoded(encoded, bank)[0]
-    apart = other_proportions(score.crop_box, bank.crop_boxes) is not None
-    return bank.object_name, apart, patch_scale(bank), score
+    score = detector.score([query], bank)[0]
+    about = {
+        "object_name": bank.object_name,
+        "shots": bank.shots,
+        "normals_data": bank.data,
+        "other_proportions": other_proportions(score.crop_box, bank.crop_boxes) is not None,
+    }
+    return about, bank.levels, patch_scale(bank), score

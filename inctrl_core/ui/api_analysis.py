@@ -180,6 +180,7 @@ def session_to_dict(session: Session) -> dict[str, Any]:
         "model": session.model,
         "object_name": session.bank.object_name,
         "shots": session.bank.shots,
+        "normals_data": session.bank.data,
         "score": session.score.to_dict(),
         "other_proportions": apart is not None,
         "normal_range": None if session.ranges is None else dataclasses.asdict(session.ranges),

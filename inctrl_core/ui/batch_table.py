@@ -13,6 +13,7 @@ from ..batch import Batch, BatchRow, auroc
 from ..batch_export import plain_name
 from ..diagnostics import BARELY_ABOVE
 from ..errors import name_some
+from ..levels import describe_levels, describe_set
 from .batch_job import BatchJob
 from .charts import axis_top
 
@@ -227,6 +228,10 @@ def _range(batch: Batch) -> str:
 
 def _remarks(job: BatchJob) -> list[str]:
     remarks = []
+    batch = job.batch
+    read = describe_set(describe_levels(batch.levels), [row.score.data for row in batch.scored])
+    if read:
+        remarks.append(f"{read[0].upper()}{read[1:]}.")
     unread = sum(row.score is None for row in job.batch.rows)
     if unread:
         verb, pronoun = ("stands", "it") if unread == 1 else ("stand", "they")

@@ -19,7 +19,7 @@ from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
 from ..errors import InctrlError, PromptError
 from ..explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from ..figures import resize_for_screen, scale_box
-from ..image_files import open_image
+from ..image_files import open_image, set_levels
 from ..preprocessing import CropBox
 from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
 from ..score import Score
@@ -122,7 +122,6 @@ def start_session(
     check_shots(len(normal_files))
     if not query_file:
         raise InctrlError("Add the image to check.")
-    query_image = open_image(query_file)
     phrases: Phrases = ((), ())
     if previous is not None and (previous.model, previous.normal_files) == (model, normal_files):
         bank, normals = _renamed(detector, previous.bank, object_name), previous.normals
@@ -130,7 +129,8 @@ def start_session(
             phrases = previous.phrases
     else:
         bank, normals = _new_bank(detector, normal_files, object_name)
-    encoded = detector.encode([query_image])
+    query_image = open_image(query_file, bank.levels)
+    encoded = detector.encode_opened([query_image])
     shown = picture(query_image, encoded.crop_boxes[0], QUERY_PIXELS, QUERY_SIDE)
     return Session(
         model=model,
@@ -152,18 +152,21 @@ def _new_bank(
     sizes: list[tuple[int, int]] = []
     small: list[Image.Image] = []
 
+    levels = set_levels(files)
+
     def open_each() -> Iterator[Image.Image]:
         # One after the other: sixteen of the largest photographs at once would take 3 GB.
         for path in files:
-            image = open_image(path)
+            image = open_image(path, levels)
             sizes.append(image.size)
             small.append(resize_for_screen(image, NORMAL_PIXELS))
             yield image
 
     text = detector.encode_prompts(build_prompts(object_name))
-    encoded = detector.encode(open_each())
+    encoded = detector.encode_opened(open_each())
     boxes = encoded.crop_boxes
-    bank = build_prompt_bank(clean_object_name(object_name), encoded.features, text, boxes)
+    name = clean_object_name(object_name)
+    bank = build_prompt_bank(name, encoded.features, text, boxes, levels)
     shown = (
         Picture(image, scale_box(box, size, image.size))
         for image, box, size in zip(small, boxes, sizes, strict=True)

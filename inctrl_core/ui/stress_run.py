@@ -81,12 +81,12 @@ def start_run(session: Session, query_file: str) -> StressRun:
     Raises:
         ImageError: A file cannot be read again.
     """
-    config = session.config.preprocess
+    config, levels = session.config.preprocess, session.bank.levels
     normal = None
     if session.ranges is not None:
         index = typical_normal(session.ranges)
-        normal = index, seen_image(open_image(session.normal_files[index]), config)
-    return StressRun(session, seen_image(open_image(query_file), config), normal)
+        normal = index, seen_image(open_image(session.normal_files[index], levels), config)
+    return StressRun(session, seen_image(open_image(query_file, levels), config), normal)
 
 
 def compute_part(

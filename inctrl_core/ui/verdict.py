@@ -36,7 +36,7 @@ def verdict_html(session: Session) -> str:
         tone = "ic-above" if score.fused > ranges.highest else "ic-inside"
         text = _compare(session) + _patches_above(session)
         strip = range_strip(score.fused, ranges)
-    text += _proportions(session) + _mistake(session)
+    text += _data(session) + _proportions(session) + _mistake(session)
     return (
         f'<div class="ic-verdict {tone}"><div class="ic-headline">'
         f'<div><p class="ic-label">Anomaly score{_untrained(session.config.heads)}</p>'
@@ -72,6 +72,14 @@ def _compare(session: Session) -> str:
     if fused < ranges.lowest:
         return f"{span}; this image scores lower still. "
     return f"{span}; this image lies among them. "
+
+
+def _data(session: Session) -> str:
+    """The kind of data that the images hold, where it is not simply 8 bits."""
+    normals, query = session.bank.data, session.score.data
+    if normals == query:
+        return "" if session.bank.levels is None else f" All images were read as {query}."
+    return f" The normals were read as {normals}, this image as {query}."
 
 
 def _proportions(session: Session) -> str:
