@@ -14,7 +14,7 @@ HIDDEN, NO_IMAGES, FOLDERS = "hidden", "not images", "folders inside a folder"
 
 # Pictures that are not read, by the ends of their names: whoever has them expects them scored.
 _UNREAD = {
-    "HEIC": "heic heics heif heifs hif",
+    "HEIC sequence": "heics heifs",
     "JPEG 2000": "jp2 j2k jpf jpx jpm j2c",
     "JPEG XL": "jxl",
     "DICOM": "dcm dicom",

@@ -77,7 +77,7 @@ class Directory:
         header = self._read(0, 16)
         if header[:4] not in _HEADERS:
             raise ValueError("no TIFF structure")
-        self._order, says_big = _HEADERS[header[:4]]
+        self.order, says_big = _HEADERS[header[:4]]
         big = says_big if big is None else big
         if place is None:
             place = self._number("Q" if big else "L", header[8:16] if big else header[4:8])
@@ -88,11 +88,11 @@ class Directory:
         data = self._read(place + width, min(self.count, MAX_TAGS) * step)
         value, inline = (12, 8) if big else (8, 4)
         for start in range(0, len(data) - step + 1, step):
-            number, kind, count = struct.unpack_from(self._order + entry, data, start)
+            number, kind, count = struct.unpack_from(self.order + entry, data, start)
             at = place + width + start + value
             if count * _BYTES.get(kind, 0) > inline:
                 form = "Q" if big else "L"
-                (at,) = struct.unpack_from(self._order + form, data, start + value)
+                (at,) = struct.unpack_from(self.order + form, data, start + value)
             self.tags[number] = Tag(kind, count, at)
 
     def whole_numbers(self, number: int, most: int) -> list[int]:
@@ -102,7 +102,7 @@ class Directory:
             return []
         form, width = _WHOLE[tag.kind], _BYTES[tag.kind]
         data = self._read(tag.place, min(tag.count, most) * width)
-        return list(struct.unpack(f"{self._order}{len(data) // width}{form}", _even(data, width)))
+        return list(struct.unpack(f"{self.order}{len(data) // width}{form}", _even(data, width)))
 
     def whole_number(self, number: int, default: int) -> int:
         """The first value of a tag, or ``default``."""
@@ -133,7 +133,7 @@ class Directory:
 
     def _number(self, form: str, data: bytes) -> int:
         try:
-            return struct.unpack(self._order + form, data)[0]
+            return struct.unpack(self.order + form, data)[0]
         except struct.error:
             raise ValueError("a TIFF structure that ends too early") from None
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inctrl_core import ImageError, image_files
+from inctrl_core import ImageError
 from inctrl_core.image_files import images_in, open_image, same_content
+from inctrl_core.image_limits import MAX_BYTES, check_sent, most_bytes, most_pixels
 
 
 def test_files_are_compared_byte_for_byte(tmp_path):
@@ -162,14 +163,35 @@ def test_limits_hold_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(image_files, "MAX_PIXELS", 99)
+    monkeypatch.setenv("INCTRL_MAX_MEGAPIXELS", "0.000099")
     data = encoded(noise(10, 10))
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
     with pytest.raises(ImageError, match="10 x 10 pixels"):
         open_image(data)
-    monkeypatch.setattr(image_files, "MAX_BYTES", 50)
-    with pytest.raises(ImageError, match="MB"):
-        open_image(data)
+
+
+def test_the_bounds_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of a camera of 20 megapixels, larger on disk than the page takes.
+    large = tmp_path / "large.bmp"
+    Image.new("RGB", (5472, 3648), (9, 80, 7)).save(large)
+    assert large.stat().st_size > MAX_BYTES
+    assert open_image(large).getpixel((5000, 3000)) == (9, 80, 7)
+    monkeypatch.setenv("INCTRL_MAX_MEGAPIXELS", "19")
+    with pytest.raises(ImageError, match="use at most 19 megapixels, or set INCTRL_MAX_MEGAPIX"):
+        open_image(large)
+    monkeypatch.setenv("INCTRL_MAX_MEGAPIXELS", "60")
+    assert most_pixels() == 60_000_000
+    assert most_bytes() == MAX_BYTES
+    monkeypatch.setenv("INCTRL_MAX_MEGABYTES", "1.5")
+    with pytest.raises(ImageError, match="It has 2 MB; use at most 1.5 MB"):
+        check_sent(2 * 2**20, "It")
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-3", "nan", "inf"])
+def test_a_bound_that_is_no_number_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INCTRL_MAX_MEGAPIXELS", text)
+    with pytest.raises(ImageError, match=f"INCTRL_MAX_MEGAPIXELS is '{text}'; set it to a number"):
+        open_image(encoded(noise(4, 4)))
 
 
 def bomb(side: int) -> bytes:

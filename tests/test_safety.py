@@ -31,9 +31,10 @@ from inctrl_core.__main__ import main
 from inctrl_core.config import HEAD_FORMS
 from inctrl_core.conversion import read_checkpoint
 from inctrl_core.experiments.training_run import CHECKPOINT_FILE, TrainingRun
-from inctrl_core.image_files import MAX_BYTES, open_image
+from inctrl_core.image_files import open_image
+from inctrl_core.image_limits import MAX_BYTES
 from inctrl_core.ui import bodies, guard, session, uploads
-from inctrl_core.ui.bodies import MAX_FILES, MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES
+from inctrl_core.ui.bodies import MAX_FILES, MAX_REQUEST_BYTES, most_upload_bytes
 from inctrl_core.ui.examples import EXAMPLES
 from inctrl_core.ui.guard import check_files
 from inctrl_core.ui.log import FORMAT, BoundedFormatter
@@ -286,7 +287,7 @@ def test_bodies_are_bounded_however_they_arrive(server: str) -> None:
         answer = httpx.post(address, content=content, timeout=60)
         assert answer.status_code == 413 and "send less at once" in answer.text
     with socket.create_connection(urlsplit(server).netloc.split(":"), timeout=30) as raw:
-        length = MAX_UPLOAD_BYTES + 1
+        length = most_upload_bytes() + 1
         head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
         raw.sendall(head.encode())
         assert b" 413 " in raw.recv(4096).split(b"\r\n")[0]

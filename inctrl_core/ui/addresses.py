@@ -24,7 +24,7 @@ from anyio.to_thread import run_sync
 from httpx import URL, InvalidURL
 
 from ..errors import InctrlError
-from ..image_files import MAX_BYTES
+from ..image_limits import MAX_BYTES, most_bytes
 from .downloads import new_file
 
 # For all the images of a request together.
@@ -228,9 +228,9 @@ async def _save(response: httpcore.Response, place: Path, total: _Total) -> None
         async for part in response.aiter_stream():
             size += len(part)
             total.add(len(part))
-            if size > MAX_BYTES:
+            if size > most_bytes():
                 raise InctrlError(
-                    f"An image at an address is too large; use at most {MAX_BYTES >> 20} MB."
+                    f"An image at an address is too large; use at most {most_bytes() / 2**20:g} MB."
                 )
             file.write(part)
 

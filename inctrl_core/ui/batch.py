@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..image_files import MAX_BYTES
+from ..image_limits import most_bytes
 from .batch_handlers import BatchHandlers, check_batch
 from .batch_job import MAX_FILES, MAX_TOTAL_BYTES
 from .batch_table import ON_LOAD as TABLE_ON_LOAD
@@ -20,10 +20,6 @@ WELCOME = (
     '<div class="ic-welcome"><h2>Which of these are unlike the others?</h2><p>Add normal images in '
     "the form and the images to check above, and press <strong>Score all</strong>; or try an "
     "example.</p></div>"
-)
-LIMITS = (
-    f'<p class="ic-small">At most {MAX_FILES} images at a time, {MAX_BYTES >> 20} MB each and '
-    f"{MAX_TOTAL_BYTES >> 20} MB together.</p>"
 )
 TO_THE_TOP = "() => { if (window.innerWidth >= 800) window.scrollTo({top: 0}); }"
 
@@ -62,7 +58,7 @@ class BatchTab:
         with gr.Row(elem_id="batch-buttons"):
             self.button = gr.Button("Score all", variant="primary", elem_id="batch-run")
             self.stop = gr.Button("Stop", visible=False, elem_id="batch-stop")
-            gr.HTML(LIMITS, elem_id="batch-limits")
+            gr.HTML(_limits_html(), elem_id="batch-limits")
         self.notice = gr.HTML(WELCOME, elem_id="batch-notice")
         with gr.Column(visible=False, elem_id="batch-result") as self.result:
             self.summary = gr.HTML(elem_id="batch-summary")
@@ -201,3 +197,10 @@ class BatchTab:
                 api_visibility="private",
             )
             made.success(None, self.download, js=DOWNLOAD, api_visibility="private")
+
+
+def _limits_html() -> str:
+    return (
+        f'<p class="ic-small">At most {MAX_FILES} images at a time, {most_bytes() / 2**20:g} MB '
+        f"each and {MAX_TOTAL_BYTES >> 20} MB together.</p>"
+    )

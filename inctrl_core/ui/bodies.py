@@ -18,10 +18,8 @@ from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..config import MAX_SHOTS
-from ..image_files import MAX_BYTES
+from ..image_limits import most_bytes
 
-# A full form of the largest images at once; several requests may follow each other.
-MAX_UPLOAD_BYTES = (MAX_SHOTS + 1) * MAX_BYTES + 2**20
 # Values without files: names, phrases, settings.
 MAX_REQUEST_BYTES = 16 * 2**20
 # Commas and brackets, each of which may become an object; the largest batch has some thousands.
@@ -43,6 +41,11 @@ _ODD_ID = "The name of the upload is longer than a browser would make it; send i
 _NO_UPLOAD = "This is no upload that a browser sends; send files as multipart/form-data."
 
 
+def most_upload_bytes() -> int:
+    """Bytes of a full form of the largest images; several requests may follow each other."""
+    return (MAX_SHOTS + 1) * most_bytes() + 2**20
+
+
 class BodyLimit:
     """Middleware that refuses bodies that are not meant for the page, however they arrive.
 
@@ -61,7 +64,7 @@ class BodyLimit:
         headers = Headers(scope=scope)
         kind, options = parse_options_header(headers.get("content-type", ""))
         upload = scope["path"].rstrip("/").endswith("/upload")
-        limit = MAX_UPLOAD_BYTES if upload else MAX_REQUEST_BYTES
+        limit = most_upload_bytes() if upload else MAX_REQUEST_BYTES
         refusal = f"The request is larger than {limit >> 20} MB; send less at once."
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
@@ -107,7 +110,7 @@ class BodyLimit:
                 upload.take(message.get("body", b""))
             finally:
                 self.open_files += upload.files
-            if upload.size > MAX_UPLOAD_BYTES:
+            if upload.size > most_upload_bytes():
                 # Gradio looks for these words to answer 413.
                 raise MultiPartException(f"{too_large} This is the maximum allowed size.")
             if self.open_files > MAX_OPEN_FILES:

@@ -32,6 +32,7 @@ from starlette.middleware import Middleware
 
 from ..config import MAX_SHOTS
 from ..errors import InctrlError
+from ..image_limits import check_sent
 from .addresses import AddressFetcher, is_address
 from .admission import Admission, Listening
 from .bodies import BodyLimit
@@ -129,7 +130,8 @@ def check_files(values: Any) -> None:
         values: Lists and dicts as JSON has them; a dict with "path" names a file.
 
     Raises:
-        InctrlError: One of them does not; the sentence does not say what lies where it points.
+        InctrlError: One of them does not, and the sentence does not say what lies where it points;
+            or it is larger than the page takes.
     """
     folder = Path(get_upload_folder()).resolve()
     for file in _named_files(values):
@@ -140,6 +142,7 @@ def check_files(values: Any) -> None:
             uploaded = False  # No path at all: too long, with a null character, or not text.
         if not uploaded:
             raise InctrlError(_NOT_UPLOADED)
+        check_sent(place.stat().st_size, "A file in the request")
         renew(place)
 
 

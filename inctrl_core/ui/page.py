@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import InctrlError
-from ..image_files import MAX_BYTES
+from ..image_limits import most_bytes
 from .api import ScoreApi
 from .api_analysis import AnalysisApi
 from .batch import BatchTab
@@ -106,7 +106,7 @@ def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
         "css": read_css(),
         "head": FOOTER_STYLE,
         "allowed_paths": [os.fspath(examples)],
-        "max_file_size": MAX_BYTES,
+        "max_file_size": most_bytes(),
         "footer_links": ["api", "settings"],
         # Unforeseen errors keep their details in the log; foreseen ones are shown by the page.
         "show_error": False,
