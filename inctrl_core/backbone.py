@@ -165,6 +165,25 @@ class Backbone:
         """The open_clip model as it is stored; images pass through a copy where that is faster."""
         return self._clip
 
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Backbone:
+        """The same model on another device, at another precision.
+
+        The weights are moved, not copied: this object is of no use any more.
+
+        Args:
+            device: Where it computes from now on.
+            dtype: Precision of the forward pass.
+        """
+        moved = copy.copy(self)
+        moved.device, moved.dtype = torch.device(device), dtype
+        keep_float32_exact(moved.device)
+        moved._clip = self._clip.to(device=moved.device, dtype=dtype)
+        moved._tower = self._tower.to(device=moved.device, dtype=dtype)
+        moved.patch_adapter = _frozen(self.patch_adapter, moved.device)
+        # A process that was forked has none of its parent's threads, and would wait for them.
+        moved._passes = None
+        return moved
+
     def with_adapter(self, patch_adapter: PatchAdapter | None) -> Backbone:
         """The same model under another patch adapter, sharing the weights."""
         other = copy.copy(self)

@@ -90,6 +90,15 @@ class Detector:
         """How scores come about: "trained" where heads or patch adapter are, or "training-free"."""
         return "trained" if self.config.heads.trained else "training-free"
 
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Detector:
+        """The same model on another device; the weights are moved, so this one is of no use.
+
+        Args:
+            device: Where it computes from now on.
+            dtype: Precision of the backbone's forward pass.
+        """
+        return Detector(self.config, self.backbone.to(device, dtype), self.heads)
+
     def training_free(self) -> Detector:
         """This model without all that is trained: the bare backbone under the fixed fusion."""
         heads = dataclasses.replace(

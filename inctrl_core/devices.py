@@ -195,17 +195,3 @@ def explain_memory(task: Task) -> Task:
             raise InctrlError(NO_MEMORY) from None
 
     return explained
-
-
-def gpu_task(seconds: int = 60) -> Callable[[Task], Task]:
-    """Decorator of a function that needs the GPU for at most so many seconds.
-
-    On a ZeroGPU Space a GPU is lent for the call (``spaces.GPU``), and the function runs in another
-    process: whatever goes in or comes out must be picklable and on the CPU, see
-    :meth:`inctrl_core.prompt_bank.PromptBank.to`. Everywhere else the function stays as it is.
-    """
-    try:
-        import spaces
-    except ImportError:
-        return lambda task: task
-    return spaces.GPU(duration=seconds)

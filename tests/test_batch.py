@@ -9,7 +9,6 @@ import io
 import json
 import pickle
 import re
-import sys
 import types
 import zipfile
 from collections.abc import Iterator
@@ -33,7 +32,6 @@ from inctrl_core.ui.batch_handlers import BatchHandlers, check_batch, query_file
 from inctrl_core.ui.batch_job import BatchJob, match_example, start_job
 from inctrl_core.ui.examples import EXAMPLES, load_examples
 from inctrl_core.ui.models import ModelRegistry
-from inctrl_core.ui.runner import ModelRunner
 from inctrl_core.ui.session import start_session, with_phrases
 
 LAWN = EXAMPLES / "lawn"
@@ -398,25 +396,15 @@ class TestJob:
             (query(large),) * 2
         )
 
-    def test_both_steps_cross_to_another_process_and_back(self, handlers, monkeypatch):
-        crossed = []
-
-        def cross(value: object) -> object:
-            crossed.append(pickle.dumps(value))
-            return pickle.loads(crossed[-1])
-
-        def lend(duration: int) -> object:
-            return lambda task: lambda *given: cross(task(*cross(given)))
-
-        monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=lend))
-        run = ModelRunner(handlers.run._registry)
+    def test_both_steps_run_where_models_do(self, handlers):
+        run = handlers.run
         files = (query(QUERIES[0]), query(QUERIES[3]))
         there = run(
             start_job, DEFAULT_MODEL, "key", DEFAULT_MODEL, NORMALS, files, "grass lawn", None
         )
         rows = run(score_chunk, DEFAULT_MODEL, there.bank, there.waiting)
         here = self.start(handlers.run._registry.get(DEFAULT_MODEL), "grass lawn")
-        assert there.batch.ranges == here.batch.ranges and len(crossed) == 4
+        assert there.batch.ranges == here.batch.ranges
         assert [row.score is not None for row in rows] == [True, True]
 
     def test_examples_are_known_by_their_bytes(self, tmp_path):

@@ -6,7 +6,6 @@ import pickle
 import platform
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from inctrl_core import Detector, InctrlError, devices, load_detector
 from inctrl_core.backbone import Backbone, build_clip
-from inctrl_core.devices import gpu_task, pick_device, pick_precision, run_in_batches
+from inctrl_core.devices import pick_device, pick_precision, run_in_batches
 
 GOLDEN = Path(__file__).parent / "golden"
 QUERIES = [GOLDEN / f"query_{i}.png" for i in range(3)]
@@ -143,25 +142,20 @@ def test_memory_for_not_even_the_model(golden_model: Path, monkeypatch: pytest.M
         load_detector(golden_model, "cpu")
 
 
-def test_gpu_task_changes_nothing_outside_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "spaces", None)
-
-    def task() -> int:
-        return 1
-
-    assert gpu_task(5)(task) is task
-
-
-def test_gpu_task_asks_spaces_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def lend(duration: int):
-        asked.append(duration)
-        return lambda task: lambda: f"on a GPU: {task()}"
-
-    monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=lend))
-    assert gpu_task(5)(lambda: "done")() == "on a GPU: done"
-    assert asked == [5]
+def test_a_model_moves_as_a_whole(golden_model: Path) -> None:
+    detector = load_detector(golden_model, "cpu")
+    bank = detector.build_bank(NORMALS[:2], "candle")
+    first = detector.score(QUERIES[:1], bank)[0]
+    again = detector.to("cpu")
+    assert again.score(QUERIES[:1], bank)[0].fused == first.fused
+    narrow = again.to("cpu", torch.bfloat16)
+    close = narrow.score(QUERIES[:1], narrow.build_bank(NORMALS[:2], "candle"))[0]
+    assert close.fused != first.fused == pytest.approx(close.fused, abs=0.05)
+    far = again.to("meta")
+    features = far.backbone.encode_images(torch.zeros(2, 3, 240, 240))
+    tensors = [features.embeddings, *features.patches, far.backbone.encode_text(["a nut"])]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert {weight.device.type for weight in far.heads.parameters()} <= {"meta"}
 
 
 def test_scores_do_not_depend_on_the_batch(golden_detector: Detector) -> None:

@@ -1,10 +1,7 @@
-"""Steps with a model where the GPU may be in another process: what crosses, and how errors do."""
+"""Steps with a model: what reaches it, what comes back, and how errors do."""
 
 from __future__ import annotations
 
-import pickle
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import pytest
 
 from inctrl_core import Detector, InctrlError
 from inctrl_core.config import BackboneConfig, ModelConfig, config_to_json
-from inctrl_core.ui import models, runner
+from inctrl_core.ui import models
 from inctrl_core.ui.api import score_files
 from inctrl_core.ui.handlers import download_progress
 from inctrl_core.ui.models import ModelRegistry, find_sources
@@ -36,23 +33,7 @@ def registry(golden_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> Mode
     return ModelRegistry({"golden": "golden"}, "cpu")
 
 
-@pytest.fixture
-def borrowed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """A GPU in another process: all that goes there and comes back is pickled."""
-    crossed: list[bytes] = []
-
-    def cross(value: object) -> object:
-        crossed.append(pickle.dumps(value))
-        return pickle.loads(crossed[-1])
-
-    def lend(duration: int) -> Callable:
-        return lambda task: lambda *arguments: cross(task(*cross(arguments)))
-
-    monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=lend))
-    return crossed
-
-
-def test_all_steps_of_the_page_cross(registry: ModelRegistry, borrowed: list[bytes]) -> None:
+def test_a_session_changes_in_steps(registry: ModelRegistry) -> None:
     run = ModelRunner(registry)
     files = tuple(NORMALS), QUERY
     first = run(start_session, "golden", "golden", files, "candle", None)
@@ -63,7 +44,6 @@ def test_all_steps_of_the_page_cross(registry: ModelRegistry, borrowed: list[byt
     assert run(with_query_as_normal, "golden", spoken).bank.shots == 3
     name, _, _, score = run(score_files, "golden", NORMALS, QUERY, "candle")
     assert (name, score.fused) == ("candle", here.score.fused)
-    assert len(borrowed) == 8
 
 
 def test_sessions_go_to_the_model_and_come_back_to_the_cpu(
@@ -85,7 +65,7 @@ def test_sessions_go_to_the_model_and_come_back_to_the_cpu(
     assert moves == ["meta", "cpu"] and set(seen) == {"meta"}
 
 
-def test_errors_keep_their_sentence(registry: ModelRegistry, borrowed: list[bytes]) -> None:
+def test_errors_keep_their_sentence(registry: ModelRegistry) -> None:
     run = ModelRunner(registry)
     with pytest.raises(InctrlError, match="Add the image to check"):
         run(start_session, "golden", "golden", (tuple(NORMALS), ""), "candle", None)
@@ -111,10 +91,3 @@ def test_names_say_which_weights_they_stand_for(tmp_path: Path) -> None:
     assert (tmp_path.name, tmp_path.name) in choices and ("repo", "repo") in choices
     shown = {name: title for title, name in choices}["inctrl-vit-b-16-plus-240"]
     assert shown.endswith("(laion400m_e31)")
-
-
-def test_a_gpu_is_asked_for_once(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(runner, "gpu_task", lambda seconds: asked.append(seconds) or (lambda t: t))
-    ModelRunner(registry)(lambda detector: None, "golden")
-    assert asked == [runner.GPU_SECONDS]

@@ -45,5 +45,7 @@ def one_line(text: str) -> str:
 def start_log() -> None:
     """Logs to standard error, within bounds."""
     logging.basicConfig(level=logging.INFO)
+    # It writes every address that it asks, and with it what stands for a visitor of a Space.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(BoundedFormatter(FORMAT))

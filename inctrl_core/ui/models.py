@@ -24,6 +24,7 @@ from ..loading import (
     is_backbone_file,
     load_detector,
 )
+from .lending import LentModel, gpus_are_lent
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ Result = TypeVar("Result")
 class ModelRegistry:
     """An allow-list of models; keeps the ones used last in memory.
 
-    Detectors hold nothing of any visitor, so all may share one.
+    Detectors hold nothing of any visitor, so all may share one. Where GPUs are lent for a call they
+    lie on the CPU, and :meth:`compute` is where they are moved.
 
     Args:
         sources: Models by the name shown to visitors: a name of ``assets/`` or a directory.
@@ -53,6 +55,8 @@ class ModelRegistry:
         self._device = device
         self._capacity = capacity
         self._loaded: OrderedDict[str, Detector] = OrderedDict()
+        lent = device.startswith(("auto", "cuda")) and gpus_are_lent()
+        self._lent = {name: LentModel() for name in self._sources} if lent else {}
         # Gradio calls from any of forty threads. OpenMP gives each its own helpers, and lets those
         # sleep between operations once there are more of them than cores: a query takes half as
         # long again and more.
@@ -96,18 +100,28 @@ class ModelRegistry:
                 detector = self._recall(name) or self._load(name, on_progress)
         return detector
 
-    def compute(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """The result of a call on the one thread where all models compute.
+    def compute(self, name: str, function: Callable[..., Result], *arguments: Any) -> Result:
+        """The result of ``function(detector, *arguments)``, where models compute.
 
-        Calls have their turns in the order in which they came, so a long analysis that comes back
-        for each of its parts keeps nobody waiting for longer than one of them.
+        That is one thread for all models. Calls have their turns in the order in which they came,
+        so a long analysis that comes back for each of its parts keeps nobody waiting for longer
+        than one of them. Where GPUs are lent every call has a process with a GPU of its own, and
+        the service that lends them keeps the order.
+
+        Args:
+            name: The model's, one of :attr:`names`.
+            function: A function of a module.
+            *arguments: The others, which can be pickled.
 
         Raises:
-            Exception: Whatever ``function`` raises.
+            InctrlError: No GPU was lent, or the model does not load.
+            Exception: Whatever ``function`` raises; where a GPU was lent, an InctrlError for it.
         """
-        # The request belongs to the caller's context, where a host that lends GPUs looks for it.
+        if name in self._lent:
+            return self._lent[name].run(self.get(name), function, *arguments)
         context = copy_context()
-        return self._computing.submit(context.run, function, *arguments).result()
+        turn = context.run, lambda: function(self.get(name), *arguments)
+        return self._computing.submit(*turn).result()
 
     def warm_up(self) -> threading.Thread:
         """Loads the default model in the background, so that the first visitor need not wait."""
@@ -128,8 +142,11 @@ class ModelRegistry:
             # Before another is let go: a model that does not load leaves the others in place.
             # On a thread that ends, and its helpers with it: see above.
             with ThreadPoolExecutor(max_workers=1) as loading:
-                load = copy_context().run, load_detector, source, self._device
-                detector = loading.submit(*load, on_progress=on_progress).result()
+                load = copy_context().run, load_detector, source
+                options: dict[str, Any] = {"device": self._device, "on_progress": on_progress}
+                if self._lent:  # Moved, and rounded, where the GPU is.
+                    options |= {"device": "cpu", "precision": "float32"}
+                detector = loading.submit(*load, **options).result()
             with self._list:
                 self._loaded[name] = detector
                 while len(self._loaded) > self._capacity:

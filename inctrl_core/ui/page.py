@@ -20,6 +20,7 @@ from .form import Shared, build_form
 from .guard import guard
 from .inspect import InspectTab
 from .learn import LearnTab
+from .lending import launch
 from .live import LiveTab
 from .mcp_tools import McpTools
 from .models import ModelRegistry
@@ -125,7 +126,8 @@ def launch_page(page: gr.Blocks, *, mcp_server: bool, **options: Any) -> None:
         InctrlError: Nothing can listen on the port.
     """
     try:
-        page.launch(
+        launch(
+            page,
             mcp_server=mcp_server,
             prevent_thread_lock=True,
             **options,

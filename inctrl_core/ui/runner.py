@@ -1,4 +1,4 @@
-"""Runs what needs a model where the GPU is, which may be in another process."""
+"""Runs what needs a model where models compute, which may be in another process."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from typing import Any
 
 import torch
 
-from ..devices import NO_MEMORY, gpu_task
+from ..detector import Detector
+from ..devices import NO_MEMORY
 from ..errors import InctrlError
 from ..hub import Progress
 from .models import ModelRegistry
 from .session import Session
 
-GPU_SECONDS = 60
-
 
 class ModelRunner:
-    """Calls steps with a detector, on a GPU lent for the call where the host lends GPUs (ZeroGPU).
+    """Calls steps with a detector: in turns, or on a GPU lent for the call (ZeroGPU).
 
-    One step at a time computes, in the order of the calls; downloads wait for nobody's turn.
-
-    What goes in and comes out lies on the CPU and can be pickled; sessions are moved both ways.
+    Downloads wait for nobody's turn. What goes in and comes out lies on the CPU and can be pickled;
+    sessions are moved both ways.
 
     Args:
         registry: The models.
@@ -29,21 +27,6 @@ class ModelRunner:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
-
-        # A closure, so that the registry and its detectors are not among what is pickled.
-        @gpu_task(GPU_SECONDS)
-        def run_there(step: Callable[..., Any], model: str, arguments: tuple[Any, ...]) -> Any:
-            detector = registry.get(model)
-            device = detector.backbone.device
-            try:
-                outcome = step(detector, *(_move(argument, device) for argument in arguments))
-            except torch.OutOfMemoryError:
-                return InctrlError(NO_MEMORY)
-            except InctrlError as error:
-                return error  # As a result: an exception would cross without its sentence.
-            return _move(outcome, "cpu")
-
-        self._run_there = run_there
 
     def __call__(
         self,
@@ -62,14 +45,25 @@ class ModelRunner:
 
         Raises:
             ModelError: The model is not on the list or does not load.
-            InctrlError: Whatever the step refuses.
+            InctrlError: Whatever the step refuses; or no GPU was lent.
         """
-        # Loaded on this side: what a borrowed process loads is gone when it ends.
+        # Loaded before its turn, and on this side: what a borrowed process loads ends with it.
         self._registry.get(model, on_progress)
-        outcome = self._registry.compute(self._run_there, step, model, arguments)
-        if isinstance(outcome, InctrlError):
-            raise outcome
-        return outcome
+        return self._registry.compute(model, run_step, step, arguments)
+
+
+def run_step(detector: Detector, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The result of ``step(detector, *arguments)``, with sessions on the model's device.
+
+    Raises:
+        InctrlError: Whatever the step refuses; or there is too little memory.
+    """
+    device = detector.backbone.device
+    try:
+        outcome = step(detector, *(_move(argument, device) for argument in arguments))
+    except torch.OutOfMemoryError:
+        raise InctrlError(NO_MEMORY) from None
+    return _move(outcome, "cpu")
 
 
 def _move(value: Any, device: torch.device | str) -> Any:
