@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from httpx2 import ConnectError, ConnectTimeout, ProxyError
+from httpx2 import ConnectError, ConnectTimeout, InvalidURL, ProxyError
 from huggingface_hub import (
     CommitOperationAdd,
     HfApi,
@@ -40,6 +40,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import tqdm
 
 from .errors import ModelError
+from .proxies import describe_proxy, unusable_proxy
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and, where known, the bytes to come in all."""
@@ -58,6 +59,9 @@ _OUT_OF_REACH = (
     OfflineModeIsEnabled,
     ProxyError,
 )
+# What the client raises where no client can be made for the proxies of the environment.
+_NO_CLIENT = (ImportError, InvalidURL, ValueError)
+_FAILURES = (HTTPError, OSError, RuntimeError, EntryNotFoundError, *_NO_CLIENT)
 
 
 def is_repo_id(name: str) -> bool:
@@ -99,11 +103,14 @@ def fetch_file(
         if not isinstance(cached, str) and not constants.is_offline_mode():
             # The client repeats a refused connection for half a minute; this finds out at once.
             get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision))
-        path = Path(
-            hf_hub_download(
-                repo, filename, revision=revision, tqdm_class=_progress_bar(on_progress)
-            )
-        )
+        bar = _progress_bar(on_progress)
+        try:
+            path = Path(hf_hub_download(repo, filename, revision=revision, tqdm_class=bar))
+        except (ProxyError, *_NO_CLIENT):
+            # Unlike a network that is down, a proxy that refuses stops the client.
+            if not isinstance(cached, str):
+                raise
+            path = Path(cached)
         if str(path) != cached and not _has_its_checksum(path):
             discard(path)
             raise ModelError(f"{repo}/{filename} arrived damaged and was thrown away; try again.")
@@ -182,7 +189,7 @@ def _explained(what: str, repo: str, revision: str | None) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (HTTPError, OSError, RuntimeError, EntryNotFoundError, ValueError) as error:
+    except _FAILURES as error:
         sentence = _sentence(error, what, repo, revision)
         raise ModelError(_with_way_by_hand(sentence, error, what, repo)) from error
 
@@ -220,6 +227,8 @@ def _sentence(error: Exception, what: str, repo: str, revision: str | None) -> s
             f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does; "
             "check HF_ENDPOINT and any proxy."
         )
+    if isinstance(error, _NO_CLIENT) and (sentence := unusable_proxy()):
+        return f"{what} cannot be fetched: {sentence}"
     if isinstance(error, ValueError):  # A path out of the repository, or characters of no name.
         return f"{what!r} is not a file that a repository can have; check its name and revision."
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -228,11 +237,23 @@ def _sentence(error: Exception, what: str, repo: str, revision: str | None) -> s
         cache = constants.HF_HUB_CACHE
         return f"The cache {cache} cannot be written; set HF_HOME to another folder."
     if isinstance(error, ConnectError | ConnectTimeout | ProxyError):
-        return (
-            f"{what} is not in the local cache, and {constants.ENDPOINT} cannot be reached; "
-            "check the connection and try again."
-        )
+        return _sentence_on_connection(error, what)
     return f"The transfer of {what} broke off and nothing was kept; try again."
+
+
+def _sentence_on_connection(error: Exception, what: str) -> str:
+    proxy = describe_proxy(constants.ENDPOINT)
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return (
+            f"{constants.ENDPOINT} shows a certificate that is not trusted here; where a proxy of "
+            "your company gives it its own, name the company's CA file with SSL_CERT_FILE."
+        )
+    start = f"{what} is not in the local cache, and {constants.ENDPOINT} cannot be reached"
+    if proxy is None:
+        return f"{start}; check the connection and try again."
+    if isinstance(error, ProxyError):  # Its answer, such as "403 Forbidden".
+        return f"{start}: {proxy}, refuses ({str(error)[:100]}); ask who runs it, or correct it."
+    return f"{start} through {proxy}; correct or unset it."
 
 
 def _sentence_on_absence(
@@ -267,9 +288,19 @@ def _sentence_on_answer(error: HfHubHTTPError, repo: str) -> str:
             f"The Hub has no model {repo} that you may read; check the name, "
             "and for a private one set HF_TOKEN to your token."
         )
+    if status in (403, 407) and (proxy := _answering_proxy(error)):
+        return f"{repo} cannot be fetched: {proxy}, refuses ({status}); ask who runs it."
     if status in (401, 403):
         return f"The Hub refuses your token for {repo}; set HF_TOKEN to one with access."
     return f"The Hub answered {repo} with an error ({status}); try again later."
+
+
+def _answering_proxy(error: HfHubHTTPError) -> str | None:
+    """The proxy that gave the answer itself, as it can without TLS; None where the Hub gave it."""
+    answer = error.response
+    if answer.url.scheme != "http" or any(name.startswith("x-") for name in answer.headers):
+        return None  # The Hub's own answers name the error, or the request, in such headers.
+    return describe_proxy(str(answer.url))
 
 
 def _pickle_error(what: str) -> ModelError:

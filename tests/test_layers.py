@@ -16,6 +16,7 @@ FLOORS = {
     "inctrl_core.architecture": 0,
     "inctrl_core.config": 0,
     "inctrl_core.devices": 0,
+    "inctrl_core.proxies": 0,
     "inctrl_core.score": 0,
     "inctrl_core.text_prompts": 0,
     "inctrl_core.prompt_tree": 0,
