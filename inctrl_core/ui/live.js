@@ -1,8 +1,9 @@
-// The page's side of the tab Live. Gradio gives: element, props, trigger, watch.
+// The page's side of the tab Live, after cameras.js. Gradio gives: element, props, trigger, watch.
 // One frame is under way at a time; the next is taken when its answer is here.
 const find = selector => element.querySelector(selector);
 const video = find('video'), picture = find('.ic-live-picture'), line = find('.ic-live-line');
 const says = find('.ic-live-says'), stage = find('.ic-live-stage');
+const cameraList = find('.ic-live-cameras select');
 const SHORTER = 480, KEPT = 240, PATIENCE = 5000, CLIP_SECONDS = 2.5;
 const shot = document.createElement('canvas'), heat = document.createElement('canvas');
 
@@ -192,17 +193,36 @@ async function camera() {
   stop();
   // Permission may take its time, and the visitor may choose something else meanwhile.
   const mine = asked;
-  if (!navigator.mediaDevices) return say('The browser gives the camera only to pages over https, or on this computer.');
+  if (!navigator.mediaDevices) return say(window.isSecureContext
+    ? 'This browser has no cameras for pages: open a video or try the example.'
+    : 'Browsers give the camera only to pages over https or on the same computer: ask whoever runs this page for an https address, or open a video.');
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({video: {width: {ideal: 640}}, audio: false});
-    if (mine !== asked) return stream.getTracks().forEach(track => track.stop());
+    let stream = await openCamera(chosen().id);
+    const {label} = chosen(), end = () => stream.getTracks().forEach(track => track.stop());
+    if (mine !== asked) return end();
+    if (label && stream.getVideoTracks()[0].label !== label) {
+      const same = (await listCameras()).find(device => device.label === label);
+      if (same) {
+        end();
+        stream = await openCamera(same.deviceId);
+      }
+      if (mine !== asked) return end();
+    }
     video.srcObject = stream;
+    stream.getVideoTracks()[0].addEventListener('ended', () => {
+      if (mine !== asked) return;
+      stop();
+      say('The camera is gone: connect it again, or choose another, and press Use the camera.');
+    });
     await video.play();
+    if (mine !== asked) return;
     begin('camera');
+    listCameras();
   } catch (error) {
     if (mine !== asked) return;
-    say(error.name === 'NotAllowedError' ? 'The browser was not allowed to use the camera; allow it and try again.'
-      : 'There is no camera that the browser can use; open a video or try the example.');
+    stop();
+    say(refusal(error));
+    listCameras();
   }
 }
 
@@ -227,10 +247,17 @@ async function play(addresses) {
 
 const chooser = find('input[type=file]');
 chooser.addEventListener('change', () => { if (chooser.files[0]) openVideo(chooser.files[0]); chooser.value = ''; });
-find('label').addEventListener('keydown', event => {
+find('label.ic-button').addEventListener('keydown', event => {
   if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); chooser.click(); }
 });
 button('camera').addEventListener('click', camera);
+cameraList.addEventListener('change', () => {
+  const {value, selectedOptions: [option]} = cameraList;
+  choose({deviceId: value, label: option.label});
+  if (source === 'camera') camera();
+});
+navigator.mediaDevices?.addEventListener?.('devicechange', listCameras);
+listCameras();
 button('example').addEventListener('click', () => trigger('example', {}));
 button('stop').addEventListener('click', () => { stop(); say('Stopped.'); });
 button('normal').addEventListener('click', () => {

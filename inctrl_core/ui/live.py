@@ -29,11 +29,12 @@ from .runner import ModelRunner
 from .session import SESSION_SECONDS
 
 FRAME_PIXELS = 640 * 480  # Of a frame of the example, at most.
-SCRIPT = Path(__file__).with_name("live.js")
+SCRIPTS = [Path(__file__).with_name(name) for name in ("cameras.js", "live.js")]
 TEMPLATE = """
 <div class="ic-live">
   <div class="ic-live-bar">
     <button type="button" data-do="camera" disabled>Use the camera</button>
+    <label class="ic-live-cameras" hidden>Camera <select></select></label>
     <label class="ic-button" tabindex="0" role="button">Open a video
       <input type="file" accept="video/*" hidden></label>
     <button type="button" data-do="example" disabled>Try with an example</button>
@@ -142,7 +143,7 @@ class LiveTab:
         self.stage = gr.HTML(
             "",
             html_template=TEMPLATE,
-            js_on_load=SCRIPT.read_text(encoding="utf-8"),
+            js_on_load="".join(path.read_text(encoding="utf-8") for path in SCRIPTS),
             palette=colour_table(COLOUR_MAPS[0]).tolist(),
             elem_id="stage",
         )

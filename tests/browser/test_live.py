@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserType, Page, expect
 
+from tests.app_server import running_app
 from tests.browser.conftest import ARGUMENTS, NARROW, WIDE, find_chromium
 
 pytestmark = pytest.mark.browser
@@ -154,3 +157,129 @@ def test_two_quick_presses_take_no_frame_twice_over(live: Page):
     expect(take).to_be_enabled(timeout=TIMEOUT)
     take.click()
     expect(live.locator("#normals .thumbnail-item")).to_have_count(2, timeout=TIMEOUT)
+
+
+TWO_CAMERAS = [
+    "--use-fake-device-for-media-stream=device-count=2",
+    "--use-fake-ui-for-media-stream",
+]
+NAMED = "document.querySelector('.ic-live video').srcObject?.getVideoTracks()[0].label"
+
+
+@contextmanager
+def opened(
+    chromium: BrowserType, url: str, arguments: list[str], script: str = ""
+) -> Iterator[Page]:
+    """The tab in a browser of its own, after a script of the test."""
+    browser = chromium.launch(executable_path=find_chromium(), args=[*ARGUMENTS, *arguments])
+    page = browser.new_page(viewport=WIDE)
+    if script:
+        page.add_init_script(script)
+    page.goto(f"{url}?tab=live")
+    expect(page.get_by_role("button", name="Use the camera")).to_be_enabled(timeout=TIMEOUT)
+    yield page
+    browser.close()
+
+
+def test_a_camera_is_chosen_and_stays_chosen(chromium: BrowserType, address: str):
+    with opened(chromium, address, TWO_CAMERAS) as page:
+        page.get_by_role("button", name="Use the camera").click()
+        choice = page.get_by_label("Camera", exact=True)
+        expect(choice).to_be_visible(timeout=TIMEOUT)
+        expect(choice.locator("option")).to_have_count(2)
+        first, second = choice.locator("option").all_inner_texts()
+        assert page.evaluate(NAMED) == first
+        choice.select_option(label=second)
+        page.wait_for_function(f"name => {NAMED} === name", arg=second, timeout=TIMEOUT)
+        expect(page.get_by_role("button", name="Stop")).to_be_enabled(timeout=TIMEOUT)
+        page.reload()
+        expect(choice.locator("option:checked")).to_have_text(second, timeout=TIMEOUT)
+        page.get_by_role("button", name="Use the camera").click()
+        page.wait_for_function(f"name => {NAMED} === name", arg=second, timeout=TIMEOUT)
+        expect(choice.locator("option:checked")).to_have_text(second)
+        # One that is gone: another, and no error.
+        page.evaluate('localStorage.setItem(\'inctrl-camera\', \'{"id":"x","label":"gone"}\')')
+        page.reload()
+        page.get_by_role("button", name="Use the camera").click()
+        expect(page.get_by_role("button", name="Stop")).to_be_enabled(timeout=TIMEOUT)
+        assert page.evaluate(NAMED) in (first, second)
+        # As browsers that make ids anew at every visit.
+        text = json.dumps({"id": "another", "label": second})
+        page.evaluate("text => localStorage.setItem('inctrl-camera', text)", text)
+        page.reload()
+        page.get_by_role("button", name="Use the camera").click()
+        page.wait_for_function(f"name => {NAMED} === name", arg=second, timeout=TIMEOUT)
+
+
+# A phone: the camera on the front comes first in the system's list.
+PHONE = """
+  const device = (deviceId, label) => ({kind: 'videoinput', deviceId, label, groupId: ''});
+  navigator.mediaDevices.enumerateDevices = async () =>
+    [device('f', 'camera2 1, facing front'), device('b', 'camera2 0, facing back')];
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  window.wishes = [];
+  navigator.mediaDevices.getUserMedia = wish => { wishes.push(wish.video); return ask(wish); };
+"""
+
+
+def test_the_rear_camera_comes_first(chromium: BrowserType, address: str):
+    with opened(chromium, address, FAKE_CAMERA, PHONE) as page:
+        page.get_by_role("button", name="Use the camera").click()
+        options = page.get_by_label("Camera", exact=True).locator("option")
+        expect(options).to_have_text(["camera2 0, facing back", "camera2 1, facing front"])
+        assert page.evaluate("wishes[0].facingMode.ideal") == "environment"
+
+
+def fails_with(name: str, message: str = "") -> str:
+    """A script after which the camera is refused."""
+    thrown = f"throw new DOMException({message!r}, {name!r})"
+    return f"navigator.mediaDevices.getUserMedia = async () => {{ {thrown}; }};"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "script", "says"),
+    [
+        (FAKE_CAMERA[:1], "", "blocked for this page: allow it with the icon beside the address"),
+        (FAKE_CAMERA[1:], "", "No camera was found: connect one"),
+        ([], fails_with("NotAllowedError", "Permission dismissed"), "and choose Allow"),
+        ([], fails_with("NotAllowedError", "Permission denied by system"), "privacy settings"),
+        ([], fails_with("NotReadableError"), "another program may be using it"),
+        ([], fails_with("TypeError"), "cannot be used (TypeError): open a video"),
+    ],
+)
+def test_what_to_do_without_a_picture(
+    chromium: BrowserType, address: str, arguments: list[str], script: str, says: str
+):
+    with opened(chromium, address, arguments, script) as page:
+        page.get_by_role("button", name="Use the camera").click()
+        expect(page.locator(".ic-live-says")).to_contain_text(says, timeout=TIMEOUT)
+        expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+        page.get_by_role("button", name="Try with an example").click()
+        wait_for_scores(page, 1)
+
+
+def test_without_https_from_another_computer(
+    chromium: BrowserType, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("INCTRL_ALLOWED_HOSTS", "page.test")
+    with running_app() as url:
+        there = url.replace("127.0.0.1", "page.test")
+        arguments = [*FAKE_CAMERA, "--host-resolver-rules=MAP page.test 127.0.0.1"]
+        with opened(chromium, there, arguments) as page:
+            assert page.evaluate("isSecureContext") is False
+            page.get_by_role("button", name="Use the camera").click()
+            says = page.locator(".ic-live-says")
+            expect(says).to_contain_text("ask whoever runs this page for an https address")
+            page.get_by_role("button", name="Try with an example").click()
+            wait_for_scores(page, 1)
+
+
+def test_a_camera_that_is_unplugged_is_told(live: Page):
+    live.get_by_role("button", name="Use the camera").click()
+    expect(live.get_by_role("button", name="Stop")).to_be_enabled(timeout=TIMEOUT)
+    live.evaluate("""() => {
+      const track = document.querySelector('.ic-live video').srcObject.getVideoTracks()[0];
+      track.dispatchEvent(new Event('ended'));
+    }""")
+    expect(live.locator(".ic-live-says")).to_contain_text("The camera is gone", timeout=TIMEOUT)
+    expect(live.get_by_role("button", name="Stop")).to_be_disabled()
