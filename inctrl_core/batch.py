@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from .detector import Detector, EncodedImages
 from .diagnostics import (
     ABOVE,
     BARELY_ABOVE,
+    ITSELF,
     NormalRange,
     PatchScale,
     normal_range,
@@ -87,6 +90,8 @@ class Batch:
         rows: In the order of the files.
         normal_boxes: What was seen of each normal, in pixels of its original.
         levels: The levels by which the bank's images are read; None where its normals have 8 bits.
+        normal_names: Names of the normals, as their owner calls them.
+        copy_of: Which normals are copies of others, see :attr:`PromptBank.copy_of`.
     """
 
     model: str
@@ -97,6 +102,8 @@ class Batch:
     rows: tuple[BatchRow, ...] = ()
     normal_boxes: tuple[CropBox, ...] = ()
     levels: Levels | None = None
+    normal_names: tuple[str, ...] = ()
+    copy_of: tuple[int | None, ...] = ()
 
     @property
     def ranked(self) -> tuple[BatchRow, ...]:
@@ -108,6 +115,23 @@ class Batch:
         """The rows that have a score, in the order of the files."""
         return tuple(row for row in self.rows if row.score is not None)
 
+    def index(self, row: BatchRow) -> int:
+        """Place of a row's file in the order in which the files were given, counted from 0."""
+        return self._places[id(row)]
+
+    def name(self, row: BatchRow) -> str:
+        """A row's name; with its file's number, counted from 1, where others have that name too."""
+        name = row.file.name
+        return f"{name} (file {self.index(row) + 1})" if self._names[name] > 1 else name
+
+    @cached_property
+    def _names(self) -> Counter[str]:
+        return Counter(row.file.name for row in self.rows)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {id(row): place for place, row in enumerate(self.rows)}
+
     def misshapen(self, row: BatchRow) -> bool:
         """Whether a row's image has none of the normals' proportions, so is squeezed otherwise."""
         if row.score is None or not self.normal_boxes:
@@ -115,7 +139,12 @@ class Batch:
         return other_proportions(row.score.crop_box, self.normal_boxes) is not None
 
     def standing(self, row: BatchRow) -> str:
-        """Where a row's score lies among the normals' own; "" where there is no range or score."""
+        """Where a row's score lies among the normals' own; "" where there is no range or score.
+
+        ``ITSELF`` where the image is one of the normals: its score says nothing.
+        """
+        if row.score is not None and row.score.copy_of is not None:
+            return ITSELF
         if self.ranges is None or row.score is None:
             return ""
         return self.ranges.standing(row.score.fused)
@@ -131,13 +160,16 @@ class Batch:
         return () if any(anomalous is None for anomalous, _ in known) else known
 
 
-def start_batch(detector: Detector, bank: PromptBank, model: str) -> Batch:
+def start_batch(
+    detector: Detector, bank: PromptBank, model: str, normal_names: Sequence[str]
+) -> Batch:
     """A batch without rows yet: what the normals say before any query is seen.
 
     Args:
         detector: Of the bank.
         bank: The normals.
         model: The model's name, as it is to be shown.
+        normal_names: Names of the normals, as they are to be shown.
     """
     return Batch(
         model=model,
@@ -147,6 +179,8 @@ def start_batch(detector: Detector, bank: PromptBank, model: str) -> Batch:
         scale=patch_scale(bank),
         normal_boxes=bank.crop_boxes,
         levels=bank.levels,
+        normal_names=tuple(normal_names),
+        copy_of=bank.copy_of,
     )
 
 

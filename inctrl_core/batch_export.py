@@ -12,17 +12,19 @@ import json
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .batch import Batch, BatchRow
+from .diagnostics import called, normals_to_dict
 from .errors import ImageError
 from .figures import OverlayStyle, overlay
 from .image_files import open_image
 from .levels import describe_levels
+from .tables import table_text
 
 # Overlays have their image's own size; beyond so many pixels in all, an archive would be as large
 # as a disk and minutes in the making. About 100 images of 2 megapixels.
@@ -32,8 +34,10 @@ MAX_STEM = 60
 
 COLUMNS = (
     "file",
+    "index",
     "score",
     "against_the_normals",
+    "copy_of_normal",
     "strongest_patch",
     "strongest_row",
     "strongest_column",
@@ -48,8 +52,6 @@ COLUMNS = (
 
 # Names of devices on Windows, with any extension; the raised digits count too.
 _DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?![^. ])", re.IGNORECASE)
-# What a spreadsheet may take for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 OnProgress = Callable[[int, int], None]
 
@@ -67,7 +69,7 @@ def batch_csv(batch: Batch, names: Mapping[BatchRow, str] | None = None) -> str:
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
     for row in batch.ranked:
-        given = {} if names is None else {"file": _text(names[row])}
+        given = {} if names is None else {"file": table_text(names[row])}
         writer.writerow(_cells(batch, row) | given)
     return stream.getvalue()
 
@@ -80,13 +82,15 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
         entries: What to add to each ranked row, in that order.
 
     Returns:
-        ``results`` has one entry per file, highest score first. Each ``patch_map`` is [G][G], row
+        ``results`` has one entry per file, highest score first; ``index`` is the file's place in
+        the order in which they were given, counted from 0, and ``file`` its name, which another may
+        have too. ``normals`` and ``normal_range``: see
+        :func:`inctrl_core.diagnostics.normals_to_dict`. Each ``patch_map`` is [G][G], row
         by row; its ``crop_box`` is the (left, top, right, bottom) that it covers, in pixels of the
         upright original, whose width and height are ``size``. ``other_proportions`` tells where
         those are none of the normals': such an image is squeezed by another amount. ``data`` and
         ``normals_data`` tell the kind of data, such as "12-bit data".
     """
-    ranges = batch.ranges
     results = [_result(batch, row) for row in batch.ranked]
     for result, entry in zip(results, entries or [{}] * len(results), strict=True):
         result.update(entry)
@@ -95,9 +99,7 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
         "object_name": batch.object_name,
         "shots": batch.shots,
         "normals_data": describe_levels(batch.levels),
-        "normal_range": None
-        if ranges is None
-        else {"lowest": ranges.lowest, "highest": ranges.highest, "fused": list(ranges.fused)},
+        **normals_to_dict(batch.normal_names, batch.copy_of, batch.ranges),
         "heatmap_scale": {"low": batch.scale.low, "high": batch.scale.high},
         "results": results,
     }
@@ -124,7 +126,9 @@ def write_zip(path: Path, batch: Batch, on_progress: OnProgress | None = None) -
         scores come first, those that matter least.
     """
     rows = batch.ranked
-    names = safe_names([Path(row.file.name).stem for row in rows])
+    # In the order of the files: which of two equal names gets a number does not hang on scores.
+    taken = safe_names([Path(row.file.name).stem for row in batch.rows])
+    names = [taken[batch.index(row)] for row in rows]
     entries: list[dict[str, Any]] = []
     pixels, left_out = 0, 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -179,6 +183,11 @@ def plain_name(name: str) -> str:
     return "".join(" " if unicodedata.category(c)[0] == "C" else c for c in last).strip()
 
 
+def file_names(paths: Iterable[str]) -> tuple[str, ...]:
+    """The names of files, each in one line; some may be equal."""
+    return tuple(plain_name(Path(path).name) for path in paths)
+
+
 def _safe(name: str) -> str:
     normal = unicodedata.normalize("NFC", plain_name(name))
     stem = re.sub(r"[^\w \-.()]", "_", normal)[:MAX_STEM].strip(" .")
@@ -189,9 +198,10 @@ def _safe(name: str) -> str:
 
 def _cells(batch: Batch, row: BatchRow) -> dict[str, str]:
     cells = {
-        "file": _text(plain_name(row.file.name)),
+        "file": table_text(plain_name(row.file.name)),
+        "index": str(batch.index(row)),
         "truth": _truth(row.file.anomalous),
-        "error": _text(row.error),
+        "error": table_text(row.error),
     }
     if batch.ranges is not None:
         cells["normals_lowest"] = f"{batch.ranges.lowest:.6f}"
@@ -203,6 +213,9 @@ def _cells(batch: Batch, row: BatchRow) -> dict[str, str]:
     return cells | {
         "score": f"{score.fused:.6f}",
         "against_the_normals": batch.standing(row),
+        "copy_of_normal": ""
+        if score.copy_of is None
+        else table_text(called(score.copy_of, batch.normal_names)),
         "strongest_patch": f"{score.patch_max:.6f}",
         "strongest_row": str(strongest[0] + 1),
         "strongest_column": str(strongest[1] + 1),
@@ -214,6 +227,7 @@ def _cells(batch: Batch, row: BatchRow) -> dict[str, str]:
 
 def _result(batch: Batch, row: BatchRow) -> dict[str, Any]:
     result = {
+        "index": batch.index(row),
         "file": plain_name(row.file.name),
         "truth": _truth(row.file.anomalous) or None,
         "against_the_normals": batch.standing(row) or None,
@@ -222,16 +236,11 @@ def _result(batch: Batch, row: BatchRow) -> dict[str, Any]:
     if row.score is None:
         return result
     shape = {"size": list(row.size), "other_proportions": batch.misshapen(row)}
-    return result | shape | row.score.to_dict()
+    return result | shape | row.score.to_dict(batch.normal_names)
 
 
 def _truth(anomalous: bool | None) -> str:
     return {None: "", True: "anomalous", False: "normal"}[anomalous]
-
-
-def _text(value: str) -> str:
-    # Spreadsheets show what follows the apostrophe, and compute nothing.
-    return f"'{value}" if value.lstrip().startswith(_FORMULA) else value
 
 
 def _npy(values: np.ndarray) -> bytes:

@@ -26,6 +26,7 @@ from .prompt_bank import (
     build_prompt_bank,
     build_text_features,
     check_shots,
+    same_images,
 )
 from .residuals import layer_residuals, text_anomaly
 from .score import Score
@@ -87,7 +88,7 @@ class Detector:
 
     @property
     def fusion(self) -> str:
-        """How scores come about: "trained" where heads or patch adapter are, or "training-free"."""
+        """The word of :class:`Score` for how scores come about: "trained" or "training-free"."""
         return "trained" if self.config.heads.trained else "training-free"
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Detector:
@@ -229,25 +230,27 @@ class Detector:
         layer_maps, nearest = layer_residuals(encoded.features.patches, bank.features.patches)
         evidence = self.evidence(layer_maps, encoded.features.embeddings, bank)
         scores = self.fuse(evidence, nearest, encoded.crop_boxes)
-        if not encoded.data:
-            return scores
+        data = encoded.data or [score.data for score in scores]
+        same = same_images(encoded.features, bank.features).tolist()
         return [
-            dataclasses.replace(score, data=data)
-            for score, data in zip(scores, encoded.data, strict=True)
+            dataclasses.replace(score, data=kind, copy_of=row.index(True) if any(row) else None)
+            for score, kind, row in zip(scores, data, same, strict=True)
         ]
 
     @torch.inference_mode()
     def score_normal(self, index: int, bank: PromptBank) -> Score:
-        """Scores one of the bank's normals against the others, from what the bank holds.
+        """Scores one of the bank's normals against its others, from what the bank holds.
+
+        Copies of it are left out with it, see :attr:`PromptBank.copy_of`.
 
         Its ``nearest`` is -1 throughout: the bank keeps distances, not positions.
 
         Raises:
-            PromptError: It is the only normal.
+            PromptError: It is the only normal, or all are copies of it.
         """
         bank = bank.to(self.backbone.device)
-        others = bank.without(index)
-        kept = [i for i in range(bank.shots) if i != index]
+        kept = list(bank.others(index))
+        others = bank.subset(kept)
         layer_maps = bank.pairwise[index, kept].amin(dim=0, keepdim=True)
         embeddings = bank.features.embeddings[index : index + 1]
         evidence = self.evidence(layer_maps, embeddings, others)

@@ -18,6 +18,11 @@ def name_some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def join_words(items: Sequence[str], last: str = "and") -> str:
+    """One list of words as in a sentence: "a", then "a and b", then "a, b and c"."""
+    return f" {last} ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
 class InctrlError(ValueError):
     """Base of all errors with a message for the user."""
 

@@ -117,7 +117,8 @@ def _query_and_neutral(
     maps = torch.zeros_like(layer_maps) if normal_maps is None else normal_maps[closest][None]
     query = detector.evidence(layer_maps, embeddings, bank)
     # Against itself its embedding would be at no distance, which no other image reaches.
-    others = bank.without(closest) if bank.shots > 1 else bank
+    kept = bank.others(closest)
+    others = bank.subset(kept) if kept else bank
     return query, detector.evidence(maps, normal, others), closest
 
 

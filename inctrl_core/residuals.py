@@ -157,8 +157,8 @@ def pairwise_residuals(normals: Sequence[Tensor]) -> Tensor:
     return torch.stack(table, dim=2)
 
 
-def leave_one_out(pairwise: Tensor) -> Tensor:
-    """Each normal's residual maps against the other K - 1.
+def leave_one_out(pairwise: Tensor, left_out: Tensor | None = None) -> Tensor:
+    """Each normal's residual maps against the other K - 1, or against fewer of them.
 
     >>> table = torch.tensor([[0.0, 0.3, 0.2], [0.1, 0.0, 0.4], [0.5, 0.6, 0.0]])
     >>> leave_one_out(table[:, :, None, None]).flatten().tolist()
@@ -166,19 +166,64 @@ def leave_one_out(pairwise: Tensor) -> Tensor:
 
     Args:
         pairwise: [K, K, ...] of :func:`pairwise_residuals`, K >= 2.
+        left_out: bool [K, K], true where normal j is left out for normal i; None for itself alone.
 
     Returns:
         [K, ...].
 
     Raises:
-        ValueError: K is 1: a single normal has no others.
+        ValueError: A normal has no others, as where K is 1.
     """
     shots = pairwise.shape[0]
-    if shots < 2:
+    if left_out is None:
+        left_out = torch.eye(shots, dtype=torch.bool)
+    if left_out.all(dim=1).any():
         raise ValueError("leave-one-out needs at least two normals")
-    itself = torch.eye(shots, dtype=torch.bool, device=pairwise.device)
-    itself = itself.view(shots, shots, *[1] * (pairwise.dim() - 2))
-    return pairwise.masked_fill(itself, float("inf")).amin(dim=1)
+    left_out = left_out.to(pairwise.device).view(shots, shots, *[1] * (pairwise.dim() - 2))
+    return pairwise.masked_fill(left_out, float("inf")).amin(dim=1)
+
+
+def distances_in_place(query: Sequence[Tensor], normals: Sequence[Tensor]) -> Tensor:
+    """Distance of every patch of each query to the patch at the same place in each normal.
+
+    Half the cosine distance, mean over depths.
+
+    Args:
+        query: D tensors [B, P, C_d], rows of unit length.
+        normals: D tensors [K, P, C_d], rows of unit length.
+
+    Returns:
+        [B, K, P], in [0, 1].
+    """
+    cosines = [
+        (own[:, None] * other).sum(dim=-1) for own, other in zip(query, normals, strict=True)
+    ]
+    return (0.5 * (1.0 - torch.stack(cosines).mean(dim=0))).clamp(0.0, 1.0)
+
+
+def share_in_place(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Share of the patches of two images that find their own place in the other one.
+
+    A patch does where none of the other image's patches is more like it, by the mean over depths,
+    than the one at the same place.
+
+    >>> image = [torch.eye(3)]
+    >>> share_in_place(image, image), round(share_in_place(image, [torch.eye(3)[[1, 0, 2]]]), 6)
+    (1.0, 0.0)
+
+    Args:
+        one: D tensors [P, C_d], rows of unit length.
+        other: The same of the other image.
+
+    Returns:
+        At most 1, the smaller of both directions; 0 where it is no more than chance, as it always
+        is with a single patch.
+    """
+    cosines = sum(own @ others.T for own, others in zip(one, other, strict=True)) / len(one)
+    in_place = cosines.diagonal() + 1e-6  # No rounding makes another place the better one.
+    share = min(float((in_place >= cosines.amax(dim=axis)).float().mean()) for axis in (0, 1))
+    chance = 1.0 / len(cosines)
+    return max(0.0, (share - chance) / (1.0 - chance)) if len(cosines) > 1 else 0.0
 
 
 def text_prototype(embeddings: Tensor) -> Tensor:

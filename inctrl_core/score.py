@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,14 @@ class Score:
         nearest: int64 [D, G, G, 3], that patch: index of the normal, row, column.
         crop_box: (left, top, right, bottom) of the part that was seen, in the query's own
             (EXIF-upright) pixels; fractional where the resize is.
-        fusion: "trained" or "training-free".
+        fusion: "trained" where anything that the score depends on was learnt from auxiliary data:
+            heads, a patch adapter, or both. "training-free" where nothing was: features of the
+            bare backbone under a fixed formula. These two words mean this everywhere; that a
+            formula is fixed, beside a trained adapter or not, is said in other words.
         data: The kind of data that the query was read as, such as "12-bit data".
+        copy_of: Index of the normal that the query is a copy of, see
+            :func:`inctrl_core.prompt_bank.same_images`; None where it is none. A query that finds
+            itself scores close to 0 whatever it shows.
     """
 
     fused: float
@@ -38,9 +45,18 @@ class Score:
     crop_box: tuple[float, float, float, float]
     fusion: str
     data: str = "8-bit data"
+    copy_of: int | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The score without the per-depth arrays, ready for ``json.dumps``."""
+    def to_dict(self, normal_names: Sequence[str] = ()) -> dict[str, Any]:
+        """The score without the per-depth arrays, ready for ``json.dumps``.
+
+        Args:
+            normal_names: Names of the normals; without them ``copy_of`` gives none.
+
+        Returns:
+            The fields by name. ``copy_of`` is None or has ``index``, counted from 0, and ``name``.
+        """
+        names = dict(enumerate(normal_names))
         return {
             "fusion": self.fusion,
             "fused": self.fused,
@@ -51,4 +67,7 @@ class Score:
             "patch_map": [[float(value) for value in row] for row in self.patch_map],
             "crop_box": list(self.crop_box),
             "data": self.data,
+            "copy_of": None
+            if self.copy_of is None
+            else {"index": self.copy_of, "name": names.get(self.copy_of)},
         }

@@ -67,14 +67,15 @@ class Poisoned:
         before: Its score against the normals.
         after: Its score against the normals and the intruder.
         threshold_before: Suggested by the normals; None where there is one.
-        threshold_after: Suggested by the normals and the intruder.
+        threshold_after: Suggested by the normals and the intruder; None where all are copies of
+            one image.
         replaced: Index of the normal whose place the intruder took; None where there was room.
     """
 
     before: Score
     after: Score
     threshold_before: float | None
-    threshold_after: float
+    threshold_after: float | None
     replaced: int | None
 
 
@@ -97,14 +98,14 @@ def poison(
         before=detector.score_encoded(encoded, bank)[0],
         after=detector.score_encoded(encoded, mixed)[0],
         threshold_before=None if before is None else before.threshold,
-        threshold_after=after.threshold,
+        threshold_after=None if after is None else after.threshold,
         replaced=bank.shots - 1 if full else None,
     )
 
 
 def typical_normal(ranges: NormalRange) -> int:
     """Index of the normal in the middle of the normals' own scores (the lower of two)."""
-    order = sorted(range(len(ranges.fused)), key=lambda index: ranges.fused[index])
+    order = sorted(ranges.normals, key=ranges.fused_of)
     return order[(len(order) - 1) // 2]
 
 
@@ -144,8 +145,8 @@ def strength_curve(
         name: The kind of change.
         query: What the model sees of the query, see
             :func:`inctrl_core.preprocessing.seen_image`.
-        normal: Index of a normal, and the same of it; scored against the others. None for a bank
-            of one.
+        normal: Index of a normal, and the same of it; scored against the others, without copies
+            of it. None where there are no others.
         seed: Of what is random in the change.
 
     Raises:
@@ -168,7 +169,7 @@ def strength_curve(
         name=name,
         strengths=strengths,
         query=scores(0, bank),
-        normal=None if normal is None else scores(count, bank.without(normal[0])),
+        normal=None if normal is None else scores(count, bank.subset(bank.others(normal[0]))),
     )
 
 

@@ -45,7 +45,7 @@ def test_an_explanation_gives_every_signal_and_the_strongest_patch(client, fused
     assert result["standing"] == "above" and len(result["normal_range"]["fused"]) == 4
     signals = {entry["signal"]: entry for entry in result["ledger"]["entries"]}
     assert set(signals) == {"patches", "image", "text"}
-    # Training-free fusion reads the patches alone.
+    # The formula of this model reads the patches alone.
     assert signals["text"]["change"] == signals["image"]["change"] == 0
     strongest = result["strongest_patch"]
     assert [match["depth"] for match in strongest["matches"]] == [1, 2, 3]
@@ -69,6 +69,10 @@ def test_a_batch_ranks_its_queries_and_names_what_cannot_be_read(client, fused, 
     assert first["fused"] == pytest.approx(fused, abs=1e-6)
     assert first["file"] == Path(QUERY).name and first["against_the_normals"] == "above"
     assert second["fused"] == pytest.approx(0, abs=1e-5)  # It is one of the normals.
+    assert second["copy_of"] == {"index": 0, "name": Path(NORMALS[0]).name}
+    assert second["against_the_normals"] == "one of the normals" and first["copy_of"] is None
+    assert [entry["index"] for entry in result["results"]] == [1, 2, 0]
+    assert [entry["copy_of"] for entry in result["normals"]] == [None] * 4
     assert last["file"] == "broken.png" and "not an image" in last["error"]
 
 

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from inctrl_core import Detector, InctrlError, batch, batch_export, load_detector
+from inctrl_core import Detector, InctrlError, batch, batch_export, load_detector, tables
 from inctrl_core.batch import Batch, BatchRow, QueryFile, auroc, score_chunk
 from inctrl_core.batch_export import batch_csv, batch_dict, batch_json, safe_names, write_zip
 from inctrl_core.diagnostics import NormalRange, PatchScale
@@ -229,6 +229,40 @@ class TestExport:
         line = list(csv.DictReader(io.StringIO(batch_csv(made([(name, 0.3, None)])))))[0]
         assert line["file"] == f"'{name.strip()}"
         assert line["score"] == "0.300000"
+
+    @pytest.mark.parametrize(
+        "name",
+        [";=1+1.png", "a;=1+1.png", "|-2.png", "a | @x", ';"=1+1".png', "x;y|+1", ",=1", "a;'=1"],
+    )
+    @pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
+    def test_no_cell_is_a_formula_whatever_the_separator(self, name, separator):
+        text = batch_csv(made([(name, 0.3, None)]))
+        for line in csv.reader(io.StringIO(text), delimiter=separator):
+            assert not [cell for cell in line if re.match(r"[\s\"]*[=+\-@]", cell)]
+        assert tables.table_text("part-3 (a=b).png") == "part-3 (a=b).png"
+
+    def test_files_of_one_name_are_told_apart(self, tmp_path):
+        path = tmp_path / "original.png"
+        Image.new("RGB", (80, 60)).save(path)
+        rows = [("000.png", 0.1, None), ("000.png", None, None), ("000.png", 0.3, None)]
+        results = made(rows, str(path))
+        lines = list(csv.DictReader(io.StringIO(batch_csv(results))))
+        assert [(line["file"], line["index"]) for line in lines] == [
+            ("000.png", "2"), ("000.png", "0"), ("000.png", "1")
+        ]  # fmt: skip
+        write_zip(tmp_path / "all.zip", results)
+        with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+            names = archive.namelist()
+            entries = json.loads(archive.read("results.json"))["results"]
+        assert len(set(names)) == len(names)
+        assert [(entry["index"], entry["file"], entry["map"]) for entry in entries] == [
+            (2, "000.png", "maps/000 (3).npy"),
+            (0, "000.png", "maps/000.npy"),
+            (1, "000.png", None),
+        ]
+        markup = batch_table.table_html(job(results))
+        assert "000.png (file 3)" in markup and "000.png (file 2)" in markup
+        assert "(file" not in batch_table.table_html(job(made([("a", 0.1, None)])))
 
     def test_the_table_has_a_line_for_each_file(self):
         results = made([('a,\n"b', 0.1, False), ("broken", None, None), ("c", 0.3, True)])

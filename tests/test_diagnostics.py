@@ -86,8 +86,10 @@ def test_the_scale_is_twice_the_largest_difference_among_the_normals():
     assert diagnostics.patch_scale(bank(0, 10, 40), depth=0) == scale
 
 
-def test_identical_normals_do_not_shrink_the_scale_to_nothing():
-    assert diagnostics.patch_scale(bank(5, 5)).high == diagnostics.NARROWEST_SCALE
+def test_normals_alike_do_not_shrink_the_scale_to_nothing():
+    assert diagnostics.patch_scale(bank(5, 7)).high == diagnostics.NARROWEST_SCALE
+    # Copies of one image say nothing of how far apart normals lie.
+    assert diagnostics.patch_scale(bank(5, 5)).high == diagnostics.UNCALIBRATED_HIGH
 
 
 def test_the_ledger_puts_the_closest_normal_in_the_query_s_place(detector):

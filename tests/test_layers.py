@@ -18,6 +18,7 @@ FLOORS = {
     "inctrl_core.devices": 0,
     "inctrl_core.proxies": 0,
     "inctrl_core.score": 0,
+    "inctrl_core.tables": 0,
     "inctrl_core.text_prompts": 0,
     "inctrl_core.prompt_tree": 0,
     "inctrl_core.text_tower": 0,

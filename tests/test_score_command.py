@@ -281,3 +281,24 @@ def test_standard_output_that_ends_or_is_full(nested: Path) -> None:
     run = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_copies_and_a_query_that_is_a_normal_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy.jpg"
+    Image.open(NORMALS[0]).convert("RGB").save(copy, quality=90)
+    assert main(
+        ["score", "--device", "cpu", "--normal", *NORMALS, str(copy), "--query", NORMALS[1], DEFECT]
+        + ["--json"]
+    ) == 0  # fmt: skip
+    output = capsys.readouterr()
+    assert f"note: Normal 4 ({copy}) is a copy of normal 1 ({NORMALS[0]})" in output.err
+    assert f"note: {NORMALS[1]} is normal 2 ({NORMALS[1]}) or a copy of it" in output.err
+    document = json.loads(output.out)
+    assert [entry["copy_of"] for entry in document["normals"]] == [None, None, None, 0]
+    assert len(document["normal_range"]["fused"]) == 3
+    first, second = document["scores"]
+    assert first["copy_of"] == {"index": 1, "name": NORMALS[1]} and second["copy_of"] is None
+    assert (first["index"], second["against_the_normals"]) == (0, "above")
+    assert first["against_the_normals"] == "one of the normals"

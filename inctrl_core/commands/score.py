@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
 from ..batch_export import batch_csv, batch_dict
 from ..detector import Detector
+from ..diagnostics import called, copies_told, count_normals
 from ..errors import ImageError, InctrlError, name_some
 from ..heatmap_files import (
     describe_heatmaps,
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         prepare_folder(arguments.heatmaps, files)  # Before minutes of scoring.
     detector = load_model_option(arguments)
     bank = detector.build_bank(normals.files, arguments.object)
-    batch = start_batch(detector, bank, detector.name)
+    batch = start_batch(detector, bank, detector.name, [str(file) for file in normals.files])
     batch = dataclasses.replace(batch, rows=_score(detector, bank, queries))
     unreadable = _unreadable(batch.rows)
     if not batch.scored:
@@ -81,10 +82,11 @@ def run(arguments: argparse.Namespace) -> None:
     if read := describe_set(bank.data, [row.score.data for row in batch.scored]):
         sys.stderr.write(f"note: {read}\n")
     _tell_proportions(batch)
+    _tell_copies(batch)
     heatmaps, problem = _draw(batch, files)
     if arguments.json:
         drawn = None if files is None else heatmaps
-        print_result(json.dumps(_document(batch, normals, left_out, drawn)) + "\n")
+        print_result(json.dumps(_document(batch, left_out, drawn)) + "\n")
     else:
         print_result(_table(detector, batch))
     if arguments.csv:
@@ -181,21 +183,38 @@ def _tell_proportions(batch: Batch) -> None:
         )
 
 
+def _tell_copies(batch: Batch) -> None:
+    """Says which normals are copies of others, and which queries are normals."""
+    told = copies_told(batch.copy_of, batch.normal_names)
+    if told:
+        sys.stderr.write(f"note: {told}\n")
+    for row in batch.scored:
+        if row.score.copy_of is not None:
+            normal = called(row.score.copy_of, batch.normal_names)
+            sys.stderr.write(
+                f"note: {row.file.path} is normal {normal} or a copy of it: it finds itself among "
+                "the normals, so its score says nothing\n"
+            )
+
+
 def _table(detector: Detector, batch: Batch) -> str:
     """A line on the normals, then one for each score, the highest first."""
     config, ranges = detector.config, batch.ranges
-    if ranges is None:
+    if ranges is None and batch.shots > 1:
+        normals = f"{batch.shots} normals, all copies of one (a different one gives a range)"
+    elif ranges is None:
         normals = "1 normal (a second one gives the range that scores are compared with)"
     else:
         normals = (
-            f"{batch.shots} normals, which score {ranges.lowest:.4f} to {ranges.highest:.4f} "
-            "against each other"
+            f"{count_normals(batch.shots, batch.copy_of)}, which score {ranges.lowest:.4f} to "
+            f"{ranges.highest:.4f} against each other"
         )
     lines = [f"{config.title}, {config.heads.described}, {normals}"]
+    width = max(12, *(len(batch.standing(row)) for row in batch.rows))
     for row in batch.ranked:
         if (score := row.score) is None:
             continue
-        verdict = f"{batch.standing(row):12}  " if ranges else ""
+        verdict = f"{batch.standing(row):{width}}  " if ranges else ""
         lines.append(
             f"{score.fused:.4f}  {verdict}patch {score.patch_max:.4f}  "
             f"image {score.image_residual:.4f}  text {score.text_anomaly:.4f}  {row.file.path}"
@@ -205,7 +224,6 @@ def _table(detector: Detector, batch: Batch) -> str:
 
 def _document(
     batch: Batch,
-    normals: FoundImages,
     left_out: dict[str, Sequence[LeftOut]],
     heatmaps: dict[BatchRow, dict[str, Path]] | None,
 ) -> dict[str, Any]:
@@ -222,9 +240,6 @@ def _document(
     scores = [entry for entry in document.pop("results") if not entry.pop("error")]
     for entry in scores:
         del entry["truth"]  # Nobody was asked for it.
-    document["normals"] = [
-        {"index": index, "name": str(file)} for index, file in enumerate(normals.files)
-    ]
     document["scores"] = sorted(scores, key=lambda entry: entry["index"])
     if heatmaps is not None:
         document["heatmap_values"] = describe_heatmaps(batch.scale)

@@ -11,15 +11,14 @@ import gradio as gr
 from PIL import Image
 
 from ..detector import Detector
-from ..diagnostics import PatchScale, patch_scale
+from ..diagnostics import NormalRange, PatchScale, normal_range, normals_to_dict, patch_scale
 from ..errors import InctrlError
 from ..figures import OverlayStyle, overlay
 from ..image_files import open_image
-from ..levels import Levels
 from ..preprocessing import other_proportions
-from ..prompt_bank import check_shots
+from ..prompt_bank import PromptBank, check_shots
 from ..score import Score
-from .form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path
+from .form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path, given_name
 from .models import ModelRegistry
 from .runner import ModelRunner
 
@@ -93,7 +92,10 @@ class ScoreApi:
             image_residual, text_anomaly, all in [0, 1]; patch_map, 15 x 15; crop_box, the part of
             the query that was seen, in its pixels; other_proportions, whether it was squeezed by
             another amount than every normal; data and normals_data, the kind of data, such as
-            "12-bit data". Then the heatmap over the query.
+            "12-bit data"; copy_of, the normal that the query is or is a copy of (then its score
+            says nothing), or null; normals, their names, and which are copies of others;
+            normal_range, the scores of the normals against each other, or null. Then the heatmap
+            over the query.
         """
         with told_to_client():
             files = [file_path(file) for file in normals or ()]
@@ -101,33 +103,32 @@ class ScoreApi:
             if not file_path(query):
                 raise InctrlError("Add the image to check.")
             path = file_path(query)
-            about, levels, scale, score = self.run(score_files, model, files, path, object_name)
+            names = tuple(given_name(file) for file in normals)
+            bank, ranges, scale, score = self.run(score_files, model, files, path, object_name)
             # One at a time: drawing on one of the largest images takes close to 1 GB.
             with self._drawing:
                 style = OverlayStyle(scale.low, scale.high)
-                picture = overlay(open_image(path, levels), score.patch_map, score.crop_box, style)
-        return {"model": model} | about | score.to_dict(), picture
+                picture = overlay(
+                    open_image(path, bank.levels), score.patch_map, score.crop_box, style
+                )
+        apart = other_proportions(score.crop_box, bank.crop_boxes) is not None
+        about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
+        about["normals_data"] = bank.data
+        about |= normals_to_dict(names, bank.copy_of, ranges)
+        return about | score.to_dict(names) | {"other_proportions": apart}, picture
 
 
 def score_files(
     detector: Detector, files: Sequence[str], query: str, object_name: str
-) -> tuple[dict[str, Any], Levels | None, PatchScale, Score]:
+) -> tuple[PromptBank, NormalRange | None, PatchScale, Score]:
     """Scores one query; nothing of the result lies on the model's device.
 
     Returns:
-        The object's name as it went into the prompts, the number and the data of the normals, and
-        whether the query has other proportions than all of them; the levels of the bank; the
-        heatmap's scale; and the score.
+        The normals, their range where they have one, the heatmap's scale, and the score.
 
     Raises:
         InctrlError: Anything in the input cannot be used.
     """
     bank = detector.build_bank(files, object_name)
     score = detector.score([query], bank)[0]
-    about = {
-        "object_name": bank.object_name,
-        "shots": bank.shots,
-        "normals_data": bank.data,
-        "other_proportions": other_proportions(score.crop_box, bank.crop_boxes) is not None,
-    }
-    return about, bank.levels, patch_scale(bank), score
+    return bank.to("cpu"), normal_range(detector, bank), patch_scale(bank), score

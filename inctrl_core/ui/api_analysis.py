@@ -11,13 +11,14 @@ import gradio as gr
 
 from ..batch import score_chunk
 from ..batch_export import batch_dict
+from ..diagnostics import ITSELF, normals_to_dict
 from ..errors import InctrlError
 from ..explanations import patch_matches
 from ..preprocessing import other_proportions
 from .api import Visibility, told_to_client
 from .batch_handlers import query_files
 from .batch_job import start_job
-from .form import UploadedFile, UploadedFiles, file_path
+from .form import UploadedFile, UploadedFiles, file_path, given_name
 from .models import ModelRegistry
 from .render import strongest_patch
 from .runner import ModelRunner
@@ -94,10 +95,12 @@ class AnalysisApi:
             anomaly_phrases: Phrases of your own for a damaged one, one a line.
 
         Returns:
-            score, other_proportions (whether the query was squeezed by another amount than every
-            normal), normal_range (each normal against the others; null for one normal), ledger (the
-            score without each signal), text (closest phrases), strongest_patch (row and column
-            from 1, and its match at each depth).
+            score (its copy_of names the normal that the query is or is a copy of, if any), normals
+            (their names, and which are copies of others), other_proportions (whether the query was
+            squeezed by another amount than every normal), normal_range (each normal against the
+            others, without copies; null where fewer than two are distinct), ledger (the score
+            without each signal), text (closest phrases), strongest_patch (row and column from 1,
+            and its match at each depth).
         """
         with told_to_client():
             session = self._session(normals, query, object_name, model)
@@ -122,15 +125,18 @@ class AnalysisApi:
             model: One of the offered models.
 
         Returns:
-            The normals' own range, and for each query its score and its parts, its place against
-            that range, or why it cannot be read.
+            The normals' names, which of them are copies of others, and their own range. Then
+            results, highest score first: for each query its index (its place in the input, counted
+            from 0) and the name given, which another may have too; its score and its parts, its
+            place against that range and the normal that it is a copy of, or why it cannot be read.
         """
         with told_to_client():
             files = query_files(queries)
             if len(files) > MAX_QUERIES:
                 raise InctrlError(f"There are {len(files)} queries; use at most {MAX_QUERIES}.")
             paths = tuple(file_path(file) for file in normals or ())
-            job = self.run(start_job, model, "", model, paths, files, object_name)
+            names = tuple(given_name(file) for file in normals or ())
+            job = self.run(start_job, model, "", model, paths, files, object_name, None, names)
             while job.waiting:
                 rows = self.run(score_chunk, model, job.bank, job.waiting)
                 job = job.with_rows(rows, time.monotonic())
@@ -173,6 +179,7 @@ class AnalysisApi:
 
 def session_to_dict(session: Session) -> dict[str, Any]:
     """Score, range, ledger, words and the strongest patch, ready for ``json.dumps``."""
+    names = session.normal_names
     apart = other_proportions(session.score.crop_box, session.bank.crop_boxes)
     row, column = strongest_patch(session)
     matches = patch_matches(session.score, row - 1, column - 1)
@@ -181,10 +188,13 @@ def session_to_dict(session: Session) -> dict[str, Any]:
         "object_name": session.bank.object_name,
         "shots": session.bank.shots,
         "normals_data": session.bank.data,
-        "score": session.score.to_dict(),
+        "normals": normals_to_dict(names, session.bank.copy_of, None)["normals"],
+        "score": session.score.to_dict(names),
         "other_proportions": apart is not None,
         "normal_range": None if session.ranges is None else dataclasses.asdict(session.ranges),
-        "standing": session.ranges and session.ranges.standing(session.score.fused),
+        "standing": ITSELF
+        if session.score.copy_of is not None
+        else session.ranges and session.ranges.standing(session.score.fused),
         "ledger": dataclasses.asdict(session.ledger),
         "text": dataclasses.asdict(session.text),
         "strongest_patch": {

@@ -6,13 +6,12 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ..batch import BatchRow, QueryFile, score_chunk
-from ..batch_export import batch_csv, batch_json, plain_name, write_zip
+from ..batch_export import batch_csv, batch_json, write_zip
 from ..errors import InctrlError
 from ..text_prompts import DEFAULT_OBJECT_NAME
 from .batch_job import BatchJob, files_problem, match_example, start_job
@@ -20,7 +19,15 @@ from .batch_table import histogram_html, progress_html, summary_html, table_html
 from .downloads import new_file
 from .events import sent
 from .examples import ExampleSet, fill_form, pick_query, queries_html
-from .form import UploadedFiles, UploadedGallery, check_normals, file_path, gallery_paths
+from .form import (
+    UploadedFiles,
+    UploadedGallery,
+    check_normals,
+    file_path,
+    gallery_names,
+    gallery_paths,
+    given_name,
+)
 from .handlers import download_progress
 from .markup import error_html
 from .models import ModelRegistry
@@ -76,6 +83,7 @@ class BatchHandlers:
                 queries,
                 object_name or "",
                 session,
+                gallery_names(normals),
                 on_progress=download_progress(progress),
             )
         except InctrlError as error:
@@ -199,10 +207,7 @@ class BatchHandlers:
 
 def query_files(files: UploadedFiles) -> tuple[QueryFile, ...]:
     """The uploaded files under the names their owner gave them."""
-    return tuple(
-        QueryFile(path, plain_name(file.get("orig_name") or Path(path).name))
-        for file, path in ((file, file_path(file)) for file in files or ())
-    )
+    return tuple(QueryFile(file_path(file), given_name(file)) for file in files or ())
 
 
 def check_batch(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..batch import Batch, BatchRow, QueryFile, start_batch
+from ..batch_export import file_names
 from ..detector import Detector
 from ..errors import InctrlError
 from ..image_files import same_content
@@ -85,6 +86,7 @@ def start_job(
     files: tuple[QueryFile, ...],
     object_name: str,
     previous: Session | None = None,
+    normal_names: tuple[str, ...] = (),
 ) -> BatchJob:
     """Makes the bank, or takes that of the visitor's session where the normals are the same.
 
@@ -97,6 +99,7 @@ def start_job(
         object_name: What the images show.
         previous: The visitor's session. Under the same name its bank serves as it is, with the
             visitor's own phrases, so that a batch says what Inspect says.
+        normal_names: Names of the normals; by default those of their files.
 
     Raises:
         InctrlError: The normals, the name or the number of files cannot be used.
@@ -115,7 +118,8 @@ def start_job(
             bank = bank.with_text(clean_object_name(object_name), text)
     else:
         bank = detector.build_bank(normal_files, object_name)
-    batch = start_batch(detector, bank, model)
+    names = normal_names or file_names(normal_files)
+    batch = start_batch(detector, bank, model, names)
     return BatchJob(key, model, normal_files, bank.to("cpu"), batch, files, phrases=phrases)
 
 

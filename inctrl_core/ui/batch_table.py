@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..batch import Batch, BatchRow, auroc
 from ..batch_export import plain_name
-from ..diagnostics import BARELY_ABOVE
+from ..diagnostics import BARELY_ABOVE, ITSELF, copies_told, count_normals
 from ..errors import name_some
 from ..levels import describe_levels, describe_set
 from .batch_job import BatchJob
@@ -153,7 +153,6 @@ def histogram_html(batch: Batch) -> str:
 def table_html(job: BatchJob) -> str:
     """All files, highest score first; headings sort it where it stands."""
     batch = job.batch
-    places = {id(row): place for place, row in enumerate(batch.rows)}
     known = bool(batch.truths)
     heads = [("name", "Image"), ("score", "Score"), ("above", "Against the normals")]
     heads.append(("patch", "Strongest difference"))
@@ -165,7 +164,7 @@ def table_html(job: BatchJob) -> str:
         for key, title in heads
     )
     rows = "".join(
-        _table_row(batch, row, places[id(row)], known) if row.score else _error_row(row, known)
+        _table_row(batch, row, known) if row.score else _error_row(batch, row, known)
         for row in batch.ranked
     )
     return (
@@ -175,8 +174,8 @@ def table_html(job: BatchJob) -> str:
     )
 
 
-def _table_row(batch: Batch, row: BatchRow, place: int, known: bool) -> str:
-    name, score = html.escape(plain_name(row.file.name)), row.score
+def _table_row(batch: Batch, row: BatchRow, known: bool) -> str:
+    name, score = html.escape(plain_name(batch.name(row))), row.score
     uri = "data:image/jpeg;base64," + base64.b64encode(row.thumbnail).decode("ascii")
     truth = data = ""
     if known:
@@ -187,20 +186,26 @@ def _table_row(batch: Batch, row: BatchRow, place: int, known: bool) -> str:
     tone = " class=ic-row-above" if batch.above(row) else ""
     same = score.patch_max == score.fused  # Where the score is just that, its place is news.
     return (
-        f'<tr data-row="{place}" data-name="{name}" data-score="{score.fused:.9f}" '
+        f'<tr data-row="{batch.index(row)}" data-name="{name}" data-score="{score.fused:.9f}" '
         f'data-above="{distance:.9f}" data-patch="{score.patch_max:.9f}"{data}{tone}>'
         '<th scope="row"><button type="button" title="Look at it in Inspect">'
         f'<img alt="" src="{uri}"><span>{name}</span></button></th>'
         f"<td><strong>{score.fused:.3f}</strong></td>"
-        f'<td><span class="ic-tag">{batch.standing(row) or "no range"}</span></td>'
+        f'<td><span class="ic-tag">{_standing(batch, row)}</span></td>'
         f'<td class="ic-wide">{"" if same else f"{score.patch_max:.3f}"}'
         f'<span class="ic-place">row {peak // grid + 1}, column {peak % grid + 1}</span></td>'
         f"{truth}</tr>"
     )
 
 
-def _error_row(row: BatchRow, known: bool) -> str:
-    name = html.escape(plain_name(row.file.name))
+def _standing(batch: Batch, row: BatchRow) -> str:
+    if row.score.copy_of is not None:
+        return f"is normal {row.score.copy_of + 1}"
+    return batch.standing(row) or "no range"
+
+
+def _error_row(batch: Batch, row: BatchRow, known: bool) -> str:
+    name = html.escape(plain_name(batch.name(row)))
     return (
         f'<tr class="ic-unread" data-name="{name}"><th scope="row"><div><i></i><span>{name}</span>'
         f'</div></th><td colspan="{3 + known}">{html.escape(row.error)}</td></tr>'
@@ -215,30 +220,41 @@ def _bins(rows: Sequence[BatchRow], top: float) -> list[int]:
 
 
 def _range(batch: Batch) -> str:
+    if batch.ranges is None and any(original is not None for original in batch.copy_of):
+        return "Until there is a range, compare the scores with each other."
     if batch.ranges is None:
         return (
             "One normal gives no range: add a second to learn how far apart normal images lie. "
             "Until then, compare the scores with each other."
         )
     return (
-        f"The {batch.shots} normals score {batch.ranges.lowest:.3f} to {batch.ranges.highest:.3f} "
-        "when each is compared with the others."
+        f"The {count_normals(batch.shots, batch.copy_of)} score {batch.ranges.lowest:.3f} to "
+        f"{batch.ranges.highest:.3f} when each is compared with the others."
     )
 
 
 def _remarks(job: BatchJob) -> list[str]:
-    remarks = []
-    batch = job.batch
+    batch, remarks = job.batch, []
     read = describe_set(describe_levels(batch.levels), [row.score.data for row in batch.scored])
     if read:
         remarks.append(f"{read[0].upper()}{read[1:]}.")
-    unread = sum(row.score is None for row in job.batch.rows)
+    told = copies_told(batch.copy_of, batch.normal_names)
+    if told:
+        remarks.append(html.escape(told))
+    among = [plain_name(batch.name(row)) for row in batch.scored if batch.standing(row) == ITSELF]
+    if among:
+        verb, score = ("is", "its score says") if len(among) == 1 else ("are", "their scores say")
+        remarks.append(
+            f"{html.escape(name_some(among))} {verb} among the normals, or copies of them: {score} "
+            "nothing."
+        )
+    unread = sum(row.score is None for row in batch.rows)
     if unread:
         verb, pronoun = ("stands", "it") if unread == 1 else ("stand", "they")
         remarks.append(
             f"{_count(unread, 'file')} could not be read; {pronoun} {verb} at the end of the table."
         )
-    apart = [plain_name(row.file.name) for row in job.batch.scored if job.batch.misshapen(row)]
+    apart = [plain_name(batch.name(row)) for row in batch.scored if batch.misshapen(row)]
     if apart:
         remarks.append(
             f"Not in the proportions of any normal: {html.escape(name_some(apart))}. Every image "
@@ -246,7 +262,7 @@ def _remarks(job: BatchJob) -> list[str]:
             "proportions."
         )
     if job.stopped:
-        remarks.append(f"Stopped after {len(job.batch.rows)} of {job.total} images.")
+        remarks.append(f"Stopped after {len(batch.rows)} of {job.total} images.")
     if job.phrases:
         remarks.append(f"Scored with {_count(job.phrases, 'phrase')} of your own, as in Inspect.")
     return remarks

@@ -159,8 +159,8 @@ def _price(case: Case, session: Session) -> str:
     """What an added normal costs that widens the range of the others."""
     if session.ranges is None or not case.remedy_normals:
         return ""
-    scored = list(zip(case.remedy_normals, session.ranges.fused, strict=True))
-    kept = [fused for path, fused in scored if path in case.normals]
+    scored = zip(session.ranges.normals, session.ranges.fused, strict=True)
+    kept = [fused for index, fused in scored if case.remedy_normals[index] in case.normals]
     highest = session.ranges.highest
     if not kept or highest <= max(kept):
         return ""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ..batch_export import plain_name
 from ..config import MAX_SHOTS
 from ..image_files import same_content
 from ..text_prompts import MAX_OBJECT_NAME
@@ -111,6 +113,16 @@ def gallery_paths(data: UploadedGallery) -> tuple[str, ...]:
 def file_path(data: UploadedFile) -> str:
     """Where an uploaded file lies; empty where there is none."""
     return (data or {}).get("path") or ""
+
+
+def given_name(data: UploadedFile) -> str:
+    """The name that its owner gave an uploaded file, in one line; empty where there is none."""
+    return plain_name((data or {}).get("orig_name") or Path(file_path(data)).name)
+
+
+def gallery_names(data: UploadedGallery) -> tuple[str, ...]:
+    """The names of :func:`gallery_paths`."""
+    return tuple(given_name(entry.get("image") or entry.get("video")) for entry in data or ())
 
 
 def same_files(paths: Sequence[str], others: Sequence[str]) -> bool:

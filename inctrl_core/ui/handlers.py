@@ -171,7 +171,7 @@ class InspectHandlers:
             gr.Column(visible=True),
             verdict_html(session),
             gr.Radio(depths(session), value=offered_depth(session, depth)),
-            TAKE_OUT if session.query_file in session.normal_files else ADD,
+            ADD if session.score.copy_of is None else TAKE_OUT,
             text_html(session),
             ledger_html(session),
         )
@@ -210,7 +210,7 @@ class InspectHandlers:
                 raise InctrlError("Score an image first.")
             if not same_files(gallery_paths(normals), session.normal_files):
                 raise InctrlError(OTHER_NORMALS)
-            added = session.query_file in session.normal_files
+            added = session.score.copy_of is not None
             step = without_query_as_normal if added else with_query_as_normal
             changed = self.run(step, session.model, session)
         except InctrlError as error:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..errors import join_words
 from ..figures import COLOUR_MAPS, OverlayStyle, colour_table, overlay
 from ..walkthrough import FusionAccount
 from .charts import gradient
-from .markup import jpeg_uri, spoken
+from .markup import jpeg_uri
 from .session import Picture, Session
 
 DEVIATION = (
@@ -121,7 +122,7 @@ class Step:
 def step_html(step: Step, body: str) -> str:
     """One numbered step: a sentence, pictures and formulas, and what to look for."""
     index, title, lead, look, badge = step.index, step.title, step.lead, step.look, step.badge
-    code = spoken([f"<code>{name}</code>" for name in step.code])
+    code = join_words([f"<code>{name}</code>" for name in step.code])
     mark = f'<span class="ic-badge">{badge}</span>' if badge else ""
     return (
         f'<section class="ic-step" aria-labelledby="ic-step-{index}">'

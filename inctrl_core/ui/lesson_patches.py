@@ -7,6 +7,7 @@ import html
 import numpy as np
 
 from ..config import SQUASH
+from ..errors import join_words
 from ..explanations import PatchMatch, patch_matches
 from ..figures import COLOUR_MAPS, OverlayStyle, overlay
 from ..preprocessing import patch_box
@@ -33,7 +34,7 @@ from .lesson_parts import (
     sum_line,
     tile_row,
 )
-from .markup import jpeg_uri, spoken
+from .markup import jpeg_uri
 from .render import depth_names
 from .session import Picture
 
@@ -211,7 +212,7 @@ def _patch_words(lesson: Lesson, depths: int) -> str:
     )
     sizes = config.image_sizes
     joined = (
-        f" The square is read at {spoken([str(size) for size in sizes])} pixels, since a small "
+        f" The square is read at {join_words([str(size) for size in sizes])} pixels, since a small "
         "thing may show at one size and not at another; each list holds the numbers of every size."
         if len(sizes) > 1
         else ""
@@ -255,7 +256,7 @@ def _map_words(
         + lines
     )
     right = (
-        formula(f"M = mean of {spoken([f'M<sub>{name}</sub>' for name in names])}", "")
+        formula(f"M = mean of {join_words([f'M<sub>{name}</sub>' for name in names])}", "")
         + sum_line("This patch", f"({added}) ÷ {len(matches)}", value)
         + formula(
             "patch maximum = largest value of M",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import join_words
 from ..walkthrough import CalibratedAccount, ReferenceAccount, TrainingFreeAccount
 from .charts import range_strip
 from .lesson_parts import (
@@ -22,7 +23,6 @@ from .lesson_parts import (
     step_html,
     sum_line,
 )
-from .markup import spoken
 
 SIGNALS = {
     "patch_max": "patch maximum",
@@ -38,7 +38,11 @@ def score_step(lesson: Lesson, mark: Mark) -> str:
     if isinstance(account, TrainingFreeAccount):
         body = _training_free(lesson, account)
         code = "heads.TrainingFreeFusion"
-        lead = "A fixed formula joins the signals; nothing in it is learnt."
+        lead = "A fixed formula joins the signals; nothing in it is learnt. " + (
+            "Trained, on other objects, is the map of the patches before it."
+            if session.config.heads.trained
+            else "This model is training-free."
+        )
     elif isinstance(account, ReferenceAccount):
         body = _reference(lesson, account, mark)
         code = "heads.ReferenceHeads"
@@ -52,8 +56,15 @@ def score_step(lesson: Lesson, mark: Mark) -> str:
         )
     ranges = session.ranges
     if ranges is None:
-        strip = "<p>A single normal gives no range to compare the score with.</p>"
-        look = "Add a second normal in Inspect, and the score can be compared with theirs."
+        single = "A single normal gives" if session.bank.shots == 1 else "Copies of one normal give"
+        strip = f"<p>{single} no range to compare the score with.</p>"
+        look = "Add a different normal in Inspect, and the score can be compared with theirs."
+    elif session.score.copy_of is not None:
+        strip = range_strip(session.score.fused, ranges)
+        look = (
+            f"This image is normal {session.score.copy_of + 1} or a copy of it: it finds itself, "
+            "so its score says nothing."
+        )
     else:
         strip = range_strip(session.score.fused, ranges)
         where = "above" if session.score.fused > ranges.highest else "not above"
@@ -70,7 +81,7 @@ def _training_free(lesson: Lesson, account: TrainingFreeAccount) -> str:
     terms = account.terms
     symbols = " + ".join(f"{term.weight:g} · {SIGNALS[term.signal]}" for term in terms)
     values = " + ".join(f"{term.weight:g} · {operand(term.value)}" for term in terms)
-    used = spoken([SIGNALS[term.signal] for term in terms])
+    used = join_words([SIGNALS[term.signal] for term in terms])
     has = "has" if len(terms) == 1 else "have"
     only = (
         "<p>With these weights both halves are the same number: the score is the patch maximum.</p>"

@@ -128,9 +128,11 @@ function show(answer, frame) {
   const above = answer.high !== null && answer.fused > answer.high;
   find('.ic-live-side').classList.toggle('ic-above', above);
   find('.ic-live-verdict').textContent = answer.high === null
-    ? 'One normal gives no range: take a second one.'
+    ? answer.shots < 2 ? 'One normal gives no range: take a second one.'
+      : 'Copies of one normal give no range: take a different one.'
     : above ? 'Above every normal' : 'Looks like the normals';
   say(!answer.alike ? 'The proportions of the frame are not those of your normals, so things look stretched to the model. Take normals from this source.'
+    : answer.copies ? answer.copies
     : answer.shots < 2 ? 'Take another frame as a normal: two or more give a range.'
     : 'Compared with the normals in the form; take more frames where a sound one scores high.');
   chart(answer.low, answer.high);

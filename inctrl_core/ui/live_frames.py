@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..detector import Detector
-from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
+from ..diagnostics import NormalRange, PatchScale, copies_told, normal_range, patch_scale
 from ..errors import ImageError
 from ..image_files import open_image
 from ..preprocessing import other_proportions
@@ -71,7 +71,7 @@ def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[
         ``fused``; ``low`` and ``high`` of the normals' range, None where there is one normal;
         ``map``, G x G rows of shares of the heatmap's scale in [0, 1]; ``box``, where in the frame
         it lies, in shares of its width and height; ``alike``, whether a normal has its proportions;
-        ``shots``.
+        ``shots``; ``copies``, a sentence where normals are copies of others, else "".
     """
     score = detector.score([frame], live.bank)[0]
     shares = (score.patch_map - live.scale.low) / (live.scale.high - live.scale.low)
@@ -84,6 +84,7 @@ def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[
         "box": [edge / side for edge, side in zip(score.crop_box, frame.size * 2, strict=True)],
         "alike": other_proportions(score.crop_box, live.bank.crop_boxes) is None,
         "shots": live.bank.shots,
+        "copies": copies_told(live.bank.copy_of),
     }
 
 

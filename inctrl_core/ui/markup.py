@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
 
 from PIL import Image
 
@@ -21,11 +20,6 @@ def term(word: str, meaning: str) -> str:
         f'<span class="ic-term" tabindex="0">{html.escape(word)}'
         f'<span role="tooltip">{html.escape(meaning)}</span></span>'
     )
-
-
-def spoken(items: Sequence[str], last: str = "and") -> str:
-    """One list of words as in a sentence: "a", then "a and b", then "a, b and c"."""
-    return f" {last} ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
 def jpeg_uri(image: Image.Image, quality: int = 88) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
+from ..batch_export import file_names
 from ..config import ModelConfig
 from ..detector import Detector, EncodedImages
 from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
@@ -21,7 +22,7 @@ from ..explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from ..figures import resize_for_screen, scale_box
 from ..image_files import open_image, set_levels
 from ..preprocessing import CropBox
-from ..prompt_bank import PromptBank, build_prompt_bank, check_shots
+from ..prompt_bank import PromptBank, build_prompt_bank, check_shots, same_images
 from ..score import Score
 from ..text_prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
 
@@ -90,6 +91,11 @@ class Session:
     before: Score | None = None
     change: str = ""
     anomalous: bool | None = None
+
+    @property
+    def normal_names(self) -> tuple[str, ...]:
+        """Names of the normals, for the page; some may be equal."""
+        return file_names(self.normal_files)
 
     def to(self, device: torch.device | str) -> Session:
         """The same session with its tensors on another device."""
@@ -204,7 +210,7 @@ def with_query_as_normal(detector: Detector, session: Session) -> Session:
     Raises:
         PromptError: It is among them, or there is no room for another normal.
     """
-    if session.query_file in session.normal_files:
+    if session.score.copy_of is not None:
         raise PromptError("This image is among the normals already.")
     query = session.encoded
     larger = session.bank.with_normals(query.features, query.crop_boxes)
@@ -218,14 +224,15 @@ def with_query_as_normal(detector: Detector, session: Session) -> Session:
 
 
 def without_query_as_normal(detector: Detector, session: Session) -> Session:
-    """Takes the query out of the normals again and scores it.
+    """Takes the query out of the normals, copies of it too, and scores it.
 
     Raises:
         PromptError: It is not among them, or the only one.
     """
-    if session.query_file not in session.normal_files:
+    if session.score.copy_of is None:
         raise PromptError("This image is not among the normals.")
-    kept = [i for i, path in enumerate(session.normal_files) if path != session.query_file]
+    same = same_images(session.encoded.features, session.bank.features)[0]
+    kept = torch.nonzero(~same).flatten().tolist()
     if not kept:
         raise PromptError("Add another normal image first: this is the only one.")
     return dataclasses.replace(

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ..detector import Detector
-from ..diagnostics import DropOne, ShotsPoint, drop_one, shots_curve
+from ..diagnostics import DropOne, ShotsPoint, drop_one, normals_to_dict, shots_curve
 from ..image_files import open_image
 from ..perturbations import PERTURBATIONS
 from ..preprocessing import seen_image
@@ -109,7 +109,7 @@ def compute_part(
     if part == CURVE:
         return shots_curve(detector, bank, encoded)
     if part == DROP:
-        return drop_one(detector, bank, encoded) if bank.shots > 1 else ()
+        return drop_one(detector, bank, encoded) if len(bank.distinct) > 1 else ()
     if part == POISON:
         mirrored = detector.encode([ImageOps.mirror(query)])
         return tuple(poison(detector, bank, encoded, copy) for copy in (encoded, mirrored))
@@ -138,6 +138,8 @@ def run_to_dict(run: StressRun) -> dict[str, Any]:
         "model": session.model,
         "object_name": session.bank.object_name,
         "shots": session.bank.shots,
+        "normals": normals_to_dict(session.normal_names, session.bank.copy_of, None)["normals"],
+        "copy_of": session.score.to_dict(session.normal_names)["copy_of"],
         "score": session.score.fused,
         "threshold": run.threshold,
         "normal_scores": None if session.ranges is None else list(session.ranges.fused),

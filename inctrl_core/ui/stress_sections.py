@@ -8,6 +8,7 @@ import json
 
 from PIL import Image, ImageOps
 
+from ..diagnostics import copies_told
 from ..figures import COLOUR_MAPS, OverlayStyle, overlay, resize_for_screen, scale_box
 from ..perturbations import perturb
 from ..score import Score
@@ -57,7 +58,9 @@ SEEN = (
 def head_html(run: StressRun) -> str:
     """What is tested, how far the test is, and what holds so far."""
     session, line = run.session, term("alarm line", ALARM_LINE)
-    if run.threshold is None:
+    if session.score.copy_of is not None:
+        verdict = "it is one of the normals, or a copy of it, so it finds itself"
+    elif run.threshold is None:
         verdict = "one normal gives no range"
     elif run.above:
         verdict = f"an alarm, above the {line} of {run.threshold:.3f}"
@@ -69,9 +72,15 @@ def head_html(run: StressRun) -> str:
     return (
         f'<div class="ic-stress-head"><img alt="The image under test" src="{jpeg_uri(image)}">'
         f'<div><p class="ic-label">Under test: {name}, {shots}</p>'
-        f"<p><strong>Score {session.score.fused:.3f}</strong>: {verdict}</p>{_status(run)}</div>"
+        f"<p><strong>Score {session.score.fused:.3f}</strong>: {verdict}</p>{_copies(session)}"
+        f"{_status(run)}</div>"
         f"</div>{_tally(run)}"
     )
+
+
+def _copies(session: Session) -> str:
+    told = copies_told(session.bank.copy_of, session.normal_names)
+    return f'<p class="ic-small">{html.escape(told)}</p>' if told else ""
 
 
 def _status(run: StressRun) -> str:
@@ -92,7 +101,7 @@ def _tally(run: StressRun) -> str:
     """Four counts: how often the verdict holds, and how often a sound image gives an alarm."""
     if run.threshold is None:
         return ""
-    judged = [point for point in run.curve if 1 < point.shots < run.session.bank.shots]
+    judged = [point for point in run.curve[:-1] if point.shots > 1]
     draws = sum(len(point.fused) for point in judged)
     agreeing = sum(agreement(point, run.above) for point in judged)
     left = [drop for drop in run.dropped if drop.threshold is not None]
@@ -223,7 +232,7 @@ def _band(session: Session) -> tuple[float, float] | None:
 
 
 def _normal_start(run: StressRun) -> float | None:
-    return None if run.normal is None else run.session.ranges.fused[run.normal[0]]
+    return None if run.normal is None else run.session.ranges.fused_of(run.normal[0])
 
 
 def _small(image: Image.Image, box: tuple[float, float, float, float]) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..diagnostics import DropOne, ShotsPoint
+from ..errors import join_words
 from ..stress import Poisoned, StrengthCurve, agreement, settled_from, turned_at
-from .markup import spoken
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # A change of score that three decimals do not show.
@@ -68,7 +68,7 @@ def strengths_at(curve: StrengthCurve, places: Sequence[int]) -> str:
     to_the_end = tuple(places) == tuple(range(places[0], len(curve.strengths)))
     if to_the_end and len(written) > 1:
         return f"from {words.spoken.format(written[0])} on"
-    return f"at {words.spoken.format(spoken(written))}"
+    return f"at {words.spoken.format(join_words(written))}"
 
 
 def say_curve(curve: Sequence[ShotsPoint], above: bool) -> str:
@@ -139,7 +139,7 @@ def say_drop(dropped: Sequence[DropOne], threshold: float | None, above: bool) -
         return f"{text} The verdict turns whichever is left out."
     if not other:
         return f"{text} The verdict stays the same whichever is left out."
-    turning = spoken(other, "or")
+    turning = join_words(other, "or")
     return f"{text} The verdict turns when normal {turning} is left out."
 
 
@@ -151,6 +151,12 @@ def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
         mirrored: With its mirror image instead.
         above: The verdict without either.
     """
+    if copy.before.copy_of is not None:
+        return (
+            f"This image is normal {copy.before.copy_of + 1}, or a copy of it: it finds itself "
+            f"already, and scores {copy.before.fused:.3f}. Take it out of the normals to see what "
+            "a bad image among them does."
+        )
     where = "among the normals" if copy.replaced is None else f"as normal {copy.replaced + 1}"
     text = (
         f"With one copy of this image {where}, its score goes from {copy.before.fused:.3f} to "
@@ -167,7 +173,11 @@ def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
         }
         text += told[passes[0], passes[1]]
     line = copy.threshold_before
-    if line is not None and copy.threshold_after - line >= UNSEEN:
+    if (
+        line is not None
+        and copy.threshold_after is not None
+        and copy.threshold_after - line >= UNSEEN
+    ):
         text += (
             f" The alarm line rises from {line:.3f} to {copy.threshold_after:.3f}, so other bad "
             "images may pass with it."
@@ -238,7 +248,7 @@ def say_changes(
 
 
 def _kinds(turned: Sequence[tuple[str, tuple[int, ...]]]) -> str:
-    return spoken([called for called, places in turned if places], "or")
+    return join_words([called for called, places in turned if places], "or")
 
 
 def _share(part: int, whole: int) -> str:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import html
 
 from ..config import HeadsConfig
-from ..diagnostics import ABOVE, BARELY_ABOVE, BELOW, INSIDE
+from ..diagnostics import (
+    ABOVE,
+    BARELY_ABOVE,
+    BELOW,
+    INSIDE,
+    copies_told,
+    count_normals,
+    query_told,
+)
+from ..errors import join_words
 from ..heads import training_free_weights
 from ..preprocessing import PROPORTIONS_APART, other_proportions
 from .charts import range_strip
-from .markup import spoken, term
+from .markup import term
 from .session import Session
 
 UNTRAINED = "A fixed formula joins the signals; nothing was learnt from examples of damage."
@@ -24,33 +33,45 @@ VERDICTS = {
 def verdict_html(session: Session) -> str:
     """The score in large type, what it means, and the normals' own range."""
     score, ranges = session.score, session.ranges
-    if ranges is None:
+    strip = "" if ranges is None else range_strip(score.fused, ranges)
+    if score.copy_of is not None:
+        words, tone = "One of the normals", "ic-unknown"
+        text = html.escape(query_told(score.copy_of, session.normal_names))
+    elif ranges is None and session.bank.shots > 1:
+        words, tone = "Copies of one normal give no range", "ic-unknown"
+        text = "Until there is one, the score can only be compared with that of other images."
+    elif ranges is None:
         words, tone = "One normal gives no range", "ic-unknown"
         text = (
             "Add a second normal to learn how far apart normal images lie; until then the score "
             "can only be compared with that of other images."
         )
-        strip = ""
     else:
         words = VERDICTS[ranges.standing(score.fused)]
         tone = "ic-above" if score.fused > ranges.highest else "ic-inside"
         text = _compare(session) + _patches_above(session)
-        strip = range_strip(score.fused, ranges)
     text += _data(session) + _proportions(session) + _mistake(session)
     return (
         f'<div class="ic-verdict {tone}"><div class="ic-headline">'
         f'<div><p class="ic-label">Anomaly score{_untrained(session.config.heads)}</p>'
         f'<p class="ic-score">{score.fused:.3f}</p></div>'
         f"<div><h2>{words}</h2><p>{text}</p></div></div>{_change(session)}{strip}"
+        f"{_copies(session)}"
         f"{_meaning(session)}</div>"
     )
+
+
+def _copies(session: Session) -> str:
+    """Says which normals are copies of others."""
+    told = copies_told(session.bank.copy_of, session.normal_names)
+    return f'<p class="ic-small ic-copies">{html.escape(told)}</p>' if told else ""
 
 
 def _mistake(session: Session) -> str:
     """Says so where the truth is known and the verdict another."""
     if session.ranges is None or session.anomalous is None:
         return ""
-    if session.query_file in session.normal_files:
+    if session.score.copy_of is not None:
         return ""  # Called normal by the visitor, it finds itself.
     if session.anomalous == (session.score.fused > session.ranges.highest):
         return ""
@@ -61,9 +82,10 @@ def _mistake(session: Session) -> str:
 
 def _compare(session: Session) -> str:
     fused, ranges = session.score.fused, session.ranges
+    normals = count_normals(session.bank.shots, session.bank.copy_of)
     span = (
-        f"The {session.bank.shots} normals score {ranges.lowest:.3f} to {ranges.highest:.3f} when "
-        "each is compared with the others"
+        f"The {normals} score {ranges.lowest:.3f} to "
+        f"{ranges.highest:.3f} when each is compared with the others"
     )
     if fused > ranges.highest:
         beyond = round(fused, 3) - round(ranges.highest, 3)  # Of the figures that are shown.
@@ -140,7 +162,7 @@ def _how(heads: HeadsConfig) -> str:
             f"The score is the largest patch difference ({learnt}); image and text are shown "
             "below and do not count."
         )
-    return f"The score is an average of {spoken(parts)} ({learnt})."
+    return f"The score is an average of {join_words(parts)} ({learnt})."
 
 
 def _change(session: Session) -> str:
