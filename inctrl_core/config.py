@@ -85,7 +85,8 @@ class HeadsConfig:
     """What is trained on auxiliary data, and which fusion turns the signals into a score.
 
     Attributes:
-        form: "training-free" (no weights), "reference" (the paper's heads) or "calibrated".
+        form: "training-free" (a fixed formula, without weights of its own), "reference" (the
+            paper's heads) or "calibrated".
         options: Numbers of the form; each form documents its own.
         training_free: Weights of the training-free fusion, also for a model that has trained
             heads and is asked to do without; empty for the default ones.
@@ -100,19 +101,22 @@ class HeadsConfig:
 
     @property
     def trained(self) -> bool:
-        """Whether anything was learnt from auxiliary data."""
+        """Whether anything was learnt from auxiliary data; see :attr:`Score.fusion`."""
         return self.form != "training-free" or bool(self.patch_adapter)
 
     @property
     def described(self) -> str:
         """How a score comes about, in words.
 
+        >>> HeadsConfig().described
+        'training-free fusion'
         >>> HeadsConfig(patch_adapter=(24,)).described
-        'training-free fusion of adapted patches'
+        'fixed fusion of trained patches'
         """
-        patches = " of adapted patches" if self.patch_adapter else ""
-        form = "training-free" if self.form == "training-free" else f"trained {self.form}"
-        return f"{form} fusion{patches}"
+        patches = " of trained patches" if self.patch_adapter else ""
+        if self.form != "training-free":
+            return f"trained {self.form} fusion{patches}"
+        return f"{'fixed' if patches else 'training-free'} fusion{patches}"
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
         else "compared as the backbone gives them"
     )
     fusion = (
-        "no trained heads; scores are fused by a fixed formula (training-free)"
-        if heads.form == "training-free"
-        else f"trained heads of the {heads.form} form"
+        f"trained heads of the {heads.form} form"
+        if heads.form != "training-free"
+        else "no trained heads; a fixed formula joins the signals"
+        + ("" if heads.trained else ", so the model is training-free")
     )
     revision = f", revision `{backbone.hub_revision}`" if backbone.hub_revision else ""
     source = (
