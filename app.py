@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 # The page works without a network, and says nothing to anyone.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -15,6 +14,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # the threads of one forward pass spin while they wait for each other, and a query took 620 ms in
 # place of 21; with a short spin it takes 81, and 22 where nobody else works.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,15 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status.
     """
     arguments = build_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # At once, for libraries swallow exceptions while they are imported; nothing is to be left yet.
+    before = [signal.signal(number, lambda *_: os._exit(0)) for number in SIGNALS]
     try:
-        # Imported here, so that --help does not wait; Gradio reads its folder when it is imported.
-        from inctrl_core.ui.uploads import own_uploads
-
-        with own_uploads():
-            return serve(arguments)
-    except KeyboardInterrupt:
-        return 0  # Before the page was up; from then on Gradio closes the server itself.
+        return serve(arguments)
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -84,28 +84,33 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ["INCTRL_PRECISION"] = arguments.precision
     from inctrl_core.devices import keep_freed_memory
     from inctrl_core.errors import InctrlError
-    from inctrl_core.ui.examples import load_examples
+    from inctrl_core.proxies import hidden_proxies
+    from inctrl_core.ui.ending import Ending
     from inctrl_core.ui.log import start_log
-    from inctrl_core.ui.models import ModelRegistry, find_sources
-    from inctrl_core.ui.page import build_page, launch_page
+    from inctrl_core.ui.settings import check_settings
+    from inctrl_core.ui.uploads import own_uploads
 
     start_log()
     keep_freed_memory()
     try:
-        registry = ModelRegistry(find_sources(arguments.model), arguments.device)
-        page = build_page(registry, load_examples(), tools=arguments.mcp)
-        where = {"server_name": arguments.host, "server_port": arguments.port}
-        launch_page(page, share=arguments.share, mcp_server=arguments.mcp, **where)
+        with Ending() as ending:
+            check_settings()
+            ending.enter(own_uploads())  # Before Gradio, which reads its folder when imported.
+            with hidden_proxies():  # Gradio makes a client then, which stumbles over some.
+                from inctrl_core.ui.page import build_page, launch_page
+            from inctrl_core.ui.examples import load_examples
+            from inctrl_core.ui.models import ModelRegistry, find_sources
+
+            registry = ModelRegistry(find_sources(arguments.model), arguments.device)
+            page = build_page(registry, load_examples(), tools=arguments.mcp)
+            where = {"server_name": arguments.host, "server_port": arguments.port}
+            launch_page(page, share=arguments.share, mcp_server=arguments.mcp, **where)
+            registry.warm_up()
+            ending.wait(page.close)
     except InctrlError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    registry.warm_up()
-    page.block_thread()
     return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""The program's log, whose lines stay short and its own, whatever a visitor sent."""
+"""The program's log, whose lines stay short, few and its own, whatever a visitor sent."""
 
 from __future__ import annotations
 
 import logging
+import time
 from types import TracebackType
 
 FORMAT = "%(levelname)s %(name)s: %(message)s"
 MAX_CHARACTERS = 500
 # Of a stack trace: the beginning says which request, the end what happened.
 _FIRST_LINES, _LAST_LINES = 5, 35
+WINDOW_SECONDS = 60.0
+MOST = 20  # Of one kind within that time.
 
 
 class BoundedFormatter(logging.Formatter):
@@ -33,6 +36,27 @@ class BoundedFormatter(logging.Formatter):
         return "\n".join("  | " + one_line(line) for line in lines)
 
 
+class RateLimit(logging.Filter):
+    """Passes so many messages of one kind a minute, and then says how many were left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message is one of the first of its kind in this minute."""
+        # The place that logs says the kind: the text may hold what a visitor sent.
+        kind, now = (record.pathname, record.lineno), time.monotonic()
+        begun, count = self._windows.get(kind, (now, 0))
+        if now - begun > WINDOW_SECONDS:
+            if count > MOST:
+                record.msg = f"{record.getMessage()} ({count - MOST} more like it were left out)"
+                record.args = ()
+            begun, count = now, 0
+        self._windows[kind] = begun, count + 1
+        return count < MOST
+
+
 def one_line(text: str) -> str:
     """At most ``MAX_CHARACTERS`` of a text, on one line."""
     cut = text[:MAX_CHARACTERS] + (" …" if len(text) > MAX_CHARACTERS else "")
@@ -49,3 +73,4 @@ def start_log() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(BoundedFormatter(FORMAT))
+        handler.addFilter(RateLimit())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ..errors import InctrlError
 from ..image_limits import most_bytes
 from .api import ScoreApi
 from .api_analysis import AnalysisApi
@@ -21,13 +22,17 @@ from .guard import guard
 from .inspect import InspectTab
 from .learn import LearnTab
 from .lending import launch
+from .listening import find_place
 from .live import LiveTab
 from .mcp_tools import McpTools
 from .models import ModelRegistry
+from .server import own_server, use_no_proxy_for_tools
 from .session import SESSION_SECONDS
 from .stress import StressTab
 from .tabs import build_tabs
 from .theme import build_theme, read_css
+
+logger = logging.getLogger(__name__)
 
 TITLE = "InCTRL: find the odd one out from a few normal images"
 HEADER = """
@@ -111,32 +116,42 @@ def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         # Unforeseen errors keep their details in the log; foreseen ones are shown by the page.
         "show_error": False,
+        # Anyone could read there what others do.
+        "enable_monitoring": False,
     }
 
 
 def launch_page(page: gr.Blocks, *, mcp_server: bool, **options: Any) -> None:
-    """Serves the page and comes back.
+    """Serves the page and comes back, its address printed.
 
     Args:
         page: Of :func:`build_page`.
         mcp_server: Whether it offers its tools to language models, which send addresses of images.
-        options: More for ``launch``.
+        options: More for ``launch``; ``quiet`` prints nothing.
 
     Raises:
-        InctrlError: Nothing can listen on the port.
+        InctrlError: Nothing can listen there, or a variable of Gradio's is not a number.
     """
-    try:
+    place = find_place(options.pop("server_name", None), options.get("server_port"))
+    quiet = options.pop("quiet", False)
+    if ":" in place.host:
+        options["ssr_mode"] = False  # Node's server is looked for on IPv4 alone.
+    if mcp_server:
+        use_no_proxy_for_tools()
+    with own_server(page, place):
         launch(
             page,
+            server_name=place.host,
             mcp_server=mcp_server,
             prevent_thread_lock=True,
+            quiet=True,
+            _frontend=False,  # The server has started, so it need not be asked for its page.
             **options,
             **launch_options(),
             **guard(page, addresses=mcp_server),
         )
-    except OSError as error:
-        port = options.get("server_port") or os.environ.get("GRADIO_SERVER_PORT") or "7860"
-        raise InctrlError(
-            f"The page cannot listen on port {port}; end what else does, or name another with "
-            "--port."
-        ) from error
+    if page.mcp_error:
+        logger.error("%s", page.mcp_error)
+    if not quiet:
+        sys.stdout.write(f"* Running on local URL:  {page.local_url.rstrip('/')}\n")
+        sys.stdout.flush()
