@@ -573,9 +573,9 @@ def test_large_normals_are_held_one_at_a_time(tiny: Path, tmp_path: Path, monkey
     opened: list[weakref.ref] = []
     most = 0
 
-    def track(source: Any) -> Image.Image:
+    def track(source: Any, levels=None) -> Image.Image:
         nonlocal most
-        image = open_image(source)
+        image = open_image(source, levels)
         opened.append(weakref.ref(image))
         most = max(most, sum(reference() is not None for reference in opened))
         return image

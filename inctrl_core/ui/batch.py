@@ -12,7 +12,7 @@ from .batch_job import MAX_FILES, MAX_TOTAL_BYTES
 from .batch_table import ON_LOAD as TABLE_ON_LOAD
 from .downloads import DOWNLOAD
 from .examples import ON_LOAD, gallery_html
-from .form import MODEL_QUEUE, Shared
+from .form import IMAGE_FILES, MODEL_QUEUE, Shared
 from .inspect import InspectTab
 from .scripts import BATCH_CHANGED, BATCH_NAME_CHANGED, SHOWN
 
@@ -51,7 +51,7 @@ class BatchTab:
         self.files = gr.File(
             label=f"3. Images to check, up to {MAX_FILES}",
             file_count="multiple",
-            file_types=["image"],
+            file_types=IMAGE_FILES,
             height=170,
             elem_id="batch-files",
         )

@@ -31,6 +31,10 @@ UploadedFiles = list[dict[str, Any]] | None
 UploadedGallery = list[dict[str, Any]] | None
 
 
+# Some systems know no type for these, and a browser then has nothing but the name to go by.
+IMAGE_FILES = ["image", ".heic", ".heif", ".hif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm"]
+
+
 @dataclass(frozen=True)
 class Form:
     """The components of the form."""
@@ -67,7 +71,7 @@ def build_form(registry: ModelRegistry) -> Form:
     """Lays out the form; the caller wires it."""
     normals = gr.Gallery(
         label=f"1. Normal images, 1 to {MAX_SHOTS}",
-        file_types=["image"],
+        file_types=IMAGE_FILES,
         columns=4,
         height=252,  # Two rows of images, whole.
         object_fit="cover",

@@ -38,6 +38,7 @@ from .admission import Admission, Listening
 from .bodies import BodyLimit
 from .downloads import NOT_KEPT
 from .log import one_line
+from .previews import Previews
 from .uploads import VARIABLE, renew, sweep
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ def guard(page: gr.Blocks, addresses: bool = False) -> dict[str, Any]:
         addresses: Whether a file may be named by its address, as language models do.
 
     Returns:
-        Options for ``launch``: the limits of a request, and answers to those that fit nothing.
+        Options for ``launch``: the limits of a request, pictures of uploads, and answers to
+        requests that fit nothing.
     """
     # The routes that run an event at once know neither the queue's length nor its turns.
     page.api_open = False
@@ -86,7 +88,11 @@ def guard(page: gr.Blocks, addresses: bool = False) -> dict[str, Any]:
     return {
         "state_session_capacity": MAX_SESSIONS,
         "app_kwargs": {
-            "middleware": [Middleware(Listening, admission.listeners), Middleware(BodyLimit)],
+            "middleware": [
+                Middleware(Listening, admission.listeners),
+                Middleware(BodyLimit),
+                Middleware(Previews),
+            ],
             "lifespan": _upkeep(admission),
             "exception_handlers": {
                 FnIndexInferError: _answer_missing,
