@@ -9,11 +9,15 @@ Sample Prompts", CVPR 2024, arXiv 2403.06495.
     >>> detector.score(["query.png"], bank)[0].fused  # doctest: +SKIP
 """
 
-from .detector import Detector
-from .errors import ImageError, InctrlError, ModelError, PromptError
-from .loading import load_detector
-from .prompt_bank import PromptBank
-from .score import Score
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .detector import Detector
+    from .errors import ImageError, InctrlError, ModelError, PromptError
+    from .loading import load_detector
+    from .prompt_bank import PromptBank
+    from .score import Score
 
 __all__ = [
     "Detector",
@@ -25,3 +29,19 @@ __all__ = [
     "Score",
     "load_detector",
 ]
+
+_MODULES = {
+    "Detector": ".detector",
+    "PromptBank": ".prompt_bank",
+    "Score": ".score",
+    "load_detector": ".loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first asked for: a process that decodes needs no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES.get(name, ".errors"), __name__), name)
+    globals()[name] = value
+    return value

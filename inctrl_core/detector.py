@@ -19,7 +19,7 @@ from .evidence import Evidence
 from .heads import build_heads
 from .image_files import ImageSource, check_listed, levels_used, open_image, set_levels
 from .levels import Levels, describe_levels
-from .preprocessing import CropBox, preprocess
+from .preprocessing import CropBox, preprocess, to_tensor
 from .prompt_bank import (
     PromptBank,
     TextFeatures,
@@ -30,6 +30,7 @@ from .prompt_bank import (
 )
 from .residuals import layer_residuals, text_anomaly
 from .score import Score
+from .seen_images import SeenImage, SeenSet
 from .text_prompts import PromptSet, build_prompts, clean_object_name
 
 TEXT_CACHE_SIZE = 64
@@ -122,7 +123,7 @@ class Detector:
     @explain_memory
     def build_bank(
         self,
-        normal_images: Sequence[ImageSource],
+        normal_images: Sequence[ImageSource] | SeenSet,
         object_name: str = "object",
         prompts: PromptSet | None = None,
     ) -> PromptBank:
@@ -144,13 +145,14 @@ class Detector:
         check_listed(normal_images)
         check_shots(len(normal_images))
         text = self.encode_prompts(prompts or build_prompts(object_name))
-        levels = set_levels(normal_images)
+        opened = isinstance(normal_images, SeenSet)
+        levels = normal_images.levels if opened else set_levels(normal_images)
         encoded = self.encode(normal_images, levels)
         name = clean_object_name(object_name)
         return build_prompt_bank(name, encoded.features, text, encoded.crop_boxes, levels)
 
     @explain_memory
-    def score(self, queries: Sequence[ImageSource], bank: PromptBank) -> list[Score]:
+    def score(self, queries: Sequence[ImageSource | SeenImage], bank: PromptBank) -> list[Score]:
         """Scores queries against a bank; each result is independent of the others.
 
         Args:
@@ -173,33 +175,43 @@ class Detector:
             scores += self.score_encoded(encoded, bank)
         return scores
 
-    def encode(self, images: Iterable[ImageSource], levels: Levels | None = None) -> EncodedImages:
+    def encode(
+        self, images: Iterable[ImageSource | SeenImage], levels: Levels | None = None
+    ) -> EncodedImages:
         """Opens, crops and embeds images; of each only the crop is held.
 
         Args:
-            images: Images, as :func:`.image_files.open_image` takes them.
+            images: Images, as :func:`.image_files.open_image` takes them, or what was left of one
+                that was opened for this model.
             levels: The levels of their set, as a bank has them; None: each image has its own.
 
         Raises:
             ImageError: An image cannot be used, or is given alone.
         """
         check_listed(images)
-        return self.encode_opened(open_image(image, levels) for image in images)
+        return self.encode_opened(
+            image if isinstance(image, SeenImage) else open_image(image, levels) for image in images
+        )
 
-    def encode_opened(self, images: Iterable[Image.Image]) -> EncodedImages:
+    def encode_opened(self, images: Iterable[Image.Image | SeenImage]) -> EncodedImages:
         """Crops and embeds what :func:`.image_files.open_image` has opened.
 
         Raises:
             InctrlError: There is no image.
         """
-        inputs = [
-            (*preprocess(image, self.config.preprocess), describe_levels(levels_used(image)))
-            for image in images
-        ]
+        inputs = [self._input(image) for image in images]
         if not inputs:
             raise InctrlError("Add at least one image.")
         pixels, boxes, data = zip(*inputs, strict=True)
         return EncodedImages(self.backbone.encode_images(torch.stack(pixels)), boxes, data)
+
+    def _input(self, image: Image.Image | SeenImage) -> tuple[Tensor, CropBox, str]:
+        config = self.config.preprocess
+        if not isinstance(image, SeenImage):
+            return *preprocess(image, config), describe_levels(levels_used(image))
+        if image.crop.size != (config.image_size, config.image_size):
+            raise InctrlError("The image was opened for another model; open it again.")
+        return to_tensor(image.crop, config), image.crop_box, describe_levels(image.levels)
 
     def encode_prompts(self, prompts: PromptSet) -> TextFeatures:
         """Embeds both groups of prompts; the last ``TEXT_CACHE_SIZE`` sets are remembered.

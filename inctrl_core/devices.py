@@ -131,7 +131,7 @@ def start_core_threads(count: int) -> ThreadPoolExecutor | None:
     threads = torch.get_num_threads()
     if count < 2 or threads // count != 1:
         return None
-    executor = ThreadPoolExecutor(count, "pass", _take_one_core)
+    executor = ThreadPoolExecutor(count, "pass", take_one_core)
     # All of them now: torch keeps the number for each thread, but the last one given is also what
     # threads to come begin with.
     together = threading.Barrier(count)
@@ -141,7 +141,8 @@ def start_core_threads(count: int) -> ThreadPoolExecutor | None:
     return executor
 
 
-def _take_one_core() -> None:
+def take_one_core() -> None:
+    """Makes torch compute on one core in this thread; its number is what threads to come have."""
     # A thread's first question after the number sets it to the common one, whatever it was before.
     torch.get_num_threads()
     torch.set_num_threads(1)

@@ -47,7 +47,7 @@ def open_image(source: ImageSource, levels: Levels | None = None) -> Image.Image
         ImageError: The file is missing, empty, damaged, of an unsupported format, or has too
             many pixels; see :func:`.image_limits.most_pixels`.
     """
-    name = _display_name(source)
+    name = display_name(source)
     with _in_a_sentence(name):
         image = decode(source, name)
         if isinstance(image, DeepImage):
@@ -65,13 +65,19 @@ def levels_used(image: Image.Image) -> Levels | None:
     return used if isinstance(used, Levels) else None  # A file may bring any text.
 
 
+def with_levels(image: Image.Image, levels: Levels | None) -> Image.Image:
+    """The image itself, which says from now on by which levels it was read."""
+    image.info[_LEVELS] = levels
+    return image
+
+
 def image_levels(source: ImageSource) -> Levels | None:
     """The levels of one image; None where it has 8 bits, which its file's beginning mostly tells.
 
     Raises:
         ImageError: See :func:`open_image`; of a file of 8 bits damage is not seen.
     """
-    name = _display_name(source)
+    name = display_name(source)
     with _in_a_sentence(name):
         if has_8_bits(source):
             return None
@@ -100,7 +106,7 @@ def open_values(source: str | os.PathLike | bytes) -> np.ndarray:
     Raises:
         ImageError: See :func:`open_image`.
     """
-    name = _display_name(source)
+    name = display_name(source)
     with _in_a_sentence(name):
         image = decode(source, name)
         if isinstance(image, DeepImage):
@@ -121,7 +127,7 @@ def upright_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
     Raises:
         ImageError: See :func:`open_image`; damage further on is not seen.
     """
-    name = _display_name(source)
+    name = display_name(source)
     with _in_a_sentence(name):
         return upright_sides(source, name)
 
@@ -164,6 +170,8 @@ def _in_a_sentence(name: str) -> Iterator[None]:
         raise ImageError(f"{name} is a folder; name an image file.") from None
     except PermissionError:
         raise ImageError(f"{name} may not be read by this user; change its permissions.") from None
+    except MemoryError:
+        raise ImageError(f"{name} takes more memory than there is; make it smaller.") from None
     except Exception:  # On damaged data Pillow's decoders raise many kinds, even SyntaxError.
         raise ImageError(f"{name} is damaged or incomplete; save it again and retry.") from None
 
@@ -192,7 +200,8 @@ def images_in(folder: Path) -> list[Path]:
     )
 
 
-def _display_name(source: ImageSource) -> str:
+def display_name(source: ImageSource) -> str:
+    """What to call an image in a message: its file's name, cut and without control characters."""
     if isinstance(source, str | os.PathLike):
         name = Path(source).name[:80]
         return f"'{''.join(c if c.isprintable() else '?' for c in name)}'"

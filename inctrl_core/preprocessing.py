@@ -10,13 +10,15 @@ level and rarely by two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from .config import SHORTEST, SQUASH, PreprocessConfig
+
+if TYPE_CHECKING:  # Imported where it computes: processes that decode images do without it.
+    import torch
 
 MAX_ASPECT = 32  # Longer over shorter side, up to which the whole strip is resized.
 
@@ -24,7 +26,7 @@ MAX_ASPECT = 32  # Longer over shorter side, up to which the whole strip is resi
 PROPORTIONS_APART = 1.15
 
 # Up to this side torch resizes faster than Pillow; copying more pixels to it takes what that saves.
-_FAST_SIDE = 2048
+FAST_SIDE = 2048
 _LONG = 64  # Times the model's size, from which a side is reduced roughly before it is resized.
 _MOST_SHOWN = 4  # Longer over shorter side of what is changed and scored; turning needs its square.
 
@@ -86,7 +88,10 @@ def _centre(sides: tuple[int, int], size: int) -> tuple[tuple[int, int], tuple[i
 
 
 def _squash(image: Image.Image, sides: tuple[int, ...], size: int) -> Image.Image:
-    if max(image.size) <= _FAST_SIDE:
+    if max(image.size) <= FAST_SIDE:
+        import torch
+        import torch.nn.functional as F
+
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         resized = F.interpolate(pixels, sides[::-1], mode="bicubic", antialias=True)
         return Image.fromarray(resized[0].permute(1, 2, 0).contiguous().numpy())
@@ -111,6 +116,8 @@ def seen_image(image: Image.Image, config: PreprocessConfig) -> Image.Image:
 
 def to_tensor(crop: Image.Image, config: PreprocessConfig) -> torch.Tensor:
     """Normalises an RGB crop: float32 [3, S, S]."""
+    import torch
+
     pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1).float().div(255.0)
     mean = torch.tensor(config.mean).view(3, 1, 1)
     std = torch.tensor(config.std).view(3, 1, 1)

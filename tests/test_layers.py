@@ -50,6 +50,8 @@ FLOORS = {
     "inctrl_core.hub": 2,
     "inctrl_core.model_card": 2,
     "inctrl_core.figures": 2,
+    "inctrl_core.seen_images": 2,
+    "inctrl_core.decoding": 2,
     "inctrl_core.detector": 3,
     "inctrl_core.loading": 3,
     "inctrl_core": 3,
