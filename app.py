@@ -82,6 +82,7 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ["INCTRL_HEADS"] = arguments.heads
     if arguments.precision:
         os.environ["INCTRL_PRECISION"] = arguments.precision
+    from inctrl_core.decoding import DecodingPool
     from inctrl_core.devices import keep_freed_memory
     from inctrl_core.errors import InctrlError
     from inctrl_core.proxies import hidden_proxies
@@ -101,7 +102,9 @@ def serve(arguments: argparse.Namespace) -> int:
             from inctrl_core.ui.examples import load_examples
             from inctrl_core.ui.models import ModelRegistry, find_sources
 
-            registry = ModelRegistry(find_sources(arguments.model), arguments.device)
+            images = ending.enter(DecodingPool())
+            sources = find_sources(arguments.model)
+            registry = ModelRegistry(sources, arguments.device, images=images)
             page = build_page(registry, load_examples(), tools=arguments.mcp)
             where = {"server_name": arguments.host, "server_port": arguments.port}
             launch_page(page, share=arguments.share, mcp_server=arguments.mcp, **where)

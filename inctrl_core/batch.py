@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from PIL import Image
 
-from .detector import Detector, EncodedImages
+from .config import PreprocessConfig
+from .detector import Detector
 from .diagnostics import (
     ABOVE,
     BARELY_ABOVE,
@@ -29,11 +29,11 @@ from .diagnostics import (
     patch_scale,
 )
 from .errors import ImageError
-from .image_files import levels_used, open_image
-from .levels import Levels, describe_levels
-from .preprocessing import CropBox, other_proportions, preprocess
+from .levels import Levels
+from .preprocessing import CropBox, other_proportions
 from .prompt_bank import PromptBank
 from .score import Score
+from .seen_images import Opener, SeenImage, open_here, see_thumbnail
 
 # What one call scores at most, so that nobody waits long for a turn at the model: so many images,
 # or as many as could be opened in so many seconds.
@@ -184,41 +184,63 @@ def start_batch(
     )
 
 
-def score_chunk(
-    detector: Detector, bank: PromptBank, files: Sequence[QueryFile]
-) -> tuple[BatchRow, ...]:
-    """Scores the first of ``files``: at most ``CHUNK``, fewer where they take long to open.
+def open_chunk(
+    config: PreprocessConfig,
+    files: Sequence[QueryFile],
+    levels: Levels | None = None,
+    opener: Opener = open_here,
+) -> tuple[SeenImage | str, ...]:
+    """Opens the first of ``files``: at most ``CHUNK``, fewer where they take long.
 
-    One image is decoded at a time. What a row says does not depend on its neighbours.
+    Args:
+        config: How the model sees images.
+        files: At least one.
+        levels: The levels of the bank.
+        opener: Opens an image.
+
+    Returns:
+        For each what is left of it, or why it cannot be read; at least one.
+    """
+    deadline = time.monotonic() + CHUNK_SECONDS
+    images: list[SeenImage | str] = []
+    for file in files[:CHUNK]:
+        try:
+            images.append(opener(see_thumbnail, file.path, config, THUMBNAIL, levels=levels))
+        except ImageError as error:
+            images.append(str(error))
+        if time.monotonic() > deadline:
+            break
+    return tuple(images)
+
+
+def score_chunk(
+    detector: Detector,
+    bank: PromptBank,
+    files: Sequence[QueryFile],
+    images: Sequence[SeenImage | str] | None = None,
+) -> tuple[BatchRow, ...]:
+    """Scores the first of ``files``; what a row says does not depend on its neighbours.
 
     Args:
         detector: Of the bank.
         bank: The normals.
         files: At least one.
+        images: What :func:`open_chunk` has opened of them; None: it is called here.
 
     Returns:
-        Rows of the first files, at least one.
+        Rows of the files that were opened.
     """
-    deadline = time.monotonic() + CHUNK_SECONDS
-    rows: list[BatchRow] = []
-    inputs: list[torch.Tensor] = []
-    boxes: list[CropBox] = []
-    data: list[str] = []
-    for file in files[:CHUNK]:
-        try:
-            image = open_image(file.path, bank.levels)
-        except ImageError as error:
-            rows.append(BatchRow(file, None, error=str(error)))
-        else:
-            pixels, box = preprocess(image, detector.config.preprocess)
-            inputs.append(pixels)
-            boxes.append(box)
-            data.append(describe_levels(levels_used(image)))
-            rows.append(BatchRow(file, None, _thumbnail(image), size=image.size))
-        if time.monotonic() > deadline:
-            break
-    scores = iter(_scores(detector, bank, inputs, boxes, data))
-    return tuple(row if row.error else dataclasses.replace(row, score=next(scores)) for row in rows)
+    if images is None:
+        levels = None if bank is None else bank.levels
+        images = open_chunk(detector.config.preprocess, files, levels)
+    seen = [image for image in images if isinstance(image, SeenImage)]
+    scores = iter(_scores(detector, bank, seen))
+    return tuple(
+        BatchRow(file, None, error=image)
+        if isinstance(image, str)
+        else BatchRow(file, next(scores), _jpeg(image.shown), size=image.size)
+        for file, image in zip(files, images, strict=False)
+    )
 
 
 def auroc(truths: Sequence[tuple[bool, float]]) -> float | None:
@@ -242,14 +264,11 @@ def auroc(truths: Sequence[tuple[bool, float]]) -> float | None:
 def _scores(
     detector: Detector,
     bank: PromptBank,
-    inputs: Sequence[torch.Tensor],
-    boxes: Sequence[CropBox],
-    data: Sequence[str],
+    images: Sequence[SeenImage],
 ) -> list[Score]:
-    if not inputs:
+    if not images:
         return []
-    features = detector.backbone.encode_images(torch.stack(list(inputs)))
-    scores = detector.score_encoded(EncodedImages(features, tuple(boxes), tuple(data)), bank)
+    scores = detector.score_encoded(detector.encode(images), bank)
     return [
         # Copies: a view of one image's map would keep those of all its neighbours in memory.
         dataclasses.replace(
@@ -262,15 +281,7 @@ def _scores(
     ]
 
 
-def _thumbnail(image: Image.Image) -> bytes:
-    small = (
-        image.copy()
-        if max(image.size) <= 2 * max(THUMBNAIL)
-        else image.reduce(
-            max(1, min(image.width // (2 * THUMBNAIL[0]), image.height // (2 * THUMBNAIL[1])))
-        )
-    )
-    small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
+def _jpeg(small: Image.Image) -> bytes:
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=80)
     return stream.getvalue()

@@ -21,9 +21,9 @@ import numpy as np
 from .batch import Batch, BatchRow
 from .diagnostics import called, normals_to_dict
 from .errors import ImageError
-from .figures import OverlayStyle, overlay
-from .image_files import open_image
+from .figures import OverlayStyle, overlay, scale_box
 from .levels import describe_levels
+from .seen_images import MOST_DRAWN, Opener, open_here, shrink
 from .tables import table_text
 
 # Overlays have their image's own size; beyond so many pixels in all, an archive would be as large
@@ -110,16 +110,23 @@ def batch_json(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
     return json.dumps(batch_dict(batch, entries), indent=1, allow_nan=False, ensure_ascii=False)
 
 
-def write_zip(path: Path, batch: Batch, on_progress: OnProgress | None = None) -> int:
+def write_zip(
+    path: Path,
+    batch: Batch,
+    on_progress: OnProgress | None = None,
+    opener: Opener = open_here,
+) -> int:
     """Writes table, JSON, overlays and raw maps of a batch into one archive.
 
-    ``maps/NAME.npy`` is float32 [G, G]; ``overlays/NAME.png`` has the original's own pixels. The
+    ``maps/NAME.npy`` is float32 [G, G]; ``overlays/NAME.png`` has the original's own pixels,
+    or ``MOST_DRAWN`` of them. The
     JSON names both of each file, or says why there is none. Originals are opened one at a time.
 
     Args:
         path: Of the archive, which is written anew.
         batch: The results.
         on_progress: Told of rows done and rows in all.
+        opener: Opens an original.
 
     Returns:
         Number of images whose overlay would have exceeded ``MAX_OVERLAY_PIXELS``; as the highest
@@ -143,7 +150,7 @@ def write_zip(path: Path, batch: Batch, on_progress: OnProgress | None = None) -
                     entry["overlay_error"] = "The archive has no room for this overlay."
                 else:
                     pixels += size
-                    entry |= _add_overlay(archive, f"overlays/{name}.png", batch, row)
+                    entry |= _add_overlay(archive, f"overlays/{name}.png", batch, row, opener)
             entries.append(entry)
             if on_progress:
                 on_progress(len(entries), len(rows))
@@ -250,15 +257,16 @@ def _npy(values: np.ndarray) -> bytes:
 
 
 def _add_overlay(
-    archive: zipfile.ZipFile, name: str, batch: Batch, row: BatchRow
+    archive: zipfile.ZipFile, name: str, batch: Batch, row: BatchRow, opener: Opener
 ) -> dict[str, str]:
     """Adds one overlay; what to say of it, its name or why there is none."""
     try:
-        image = open_image(row.file.path, batch.levels)
+        image = opener(shrink, row.file.path, MOST_DRAWN, levels=batch.levels)
     except ImageError as error:
         return {"overlay_error": str(error)}
     style = OverlayStyle(batch.scale.low, batch.scale.high)
-    drawn = overlay(image, row.score.patch_map, row.score.crop_box, style)
+    box = scale_box(row.score.crop_box, row.size, image.size)
+    drawn = overlay(image, row.score.patch_map, box, style)
     stream = io.BytesIO()
     # A higher level takes several times as long for a tenth less.
     drawn.save(stream, "PNG", compress_level=1)

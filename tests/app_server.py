@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from inctrl_core.decoding import DecodingPool
 from inctrl_core.loading import DEFAULT_MODEL
 from inctrl_core.ui.examples import load_examples
 from inctrl_core.ui.models import ModelRegistry
@@ -34,12 +35,14 @@ def running_app(
         sources: Models; the embedded one where there are none.
         options: More for ``launch``.
     """
-    registry = ModelRegistry(sources or {DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu")
-    page = build_page(registry, load_examples(), tools)
-    where = {"server_name": "127.0.0.1", "server_port": free_port()}
-    launch_page(page, mcp_server=tools, quiet=True, **where, **options)
-    registry.warm_up()
-    try:
-        yield page.local_url
-    finally:
-        page.close()
+    sources = sources or {DEFAULT_MODEL: DEFAULT_MODEL}
+    with DecodingPool() as images:
+        registry = ModelRegistry(sources, device="cpu", images=images)
+        page = build_page(registry, load_examples(), tools)
+        where = {"server_name": "127.0.0.1", "server_port": free_port()}
+        launch_page(page, mcp_server=tools, quiet=True, **where, **options)
+        registry.warm_up()
+        try:
+            yield page.local_url
+        finally:
+            page.close()

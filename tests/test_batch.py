@@ -149,7 +149,7 @@ class TestScoring:
         assert len(score_chunk(detector, bank, many)) == 1
 
     def test_a_chunk_of_unreadable_files_needs_no_model(self, tmp_path):
-        config = types.SimpleNamespace(config=None)
+        config = types.SimpleNamespace(config=types.SimpleNamespace(preprocess=None))
         rows = score_chunk(config, None, [query(tmp_path / "gone.png")])
         assert "does not exist" in rows[0].error
 

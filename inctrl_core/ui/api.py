@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -13,11 +14,11 @@ from PIL import Image
 from ..detector import Detector
 from ..diagnostics import NormalRange, PatchScale, normal_range, normals_to_dict, patch_scale
 from ..errors import InctrlError
-from ..figures import OverlayStyle, overlay
-from ..image_files import open_image
+from ..figures import OverlayStyle, overlay, scale_box
 from ..preprocessing import other_proportions
 from ..prompt_bank import PromptBank, check_shots
 from ..score import Score
+from ..seen_images import MOST_DRAWN, SeenImage, SeenSet, see_image
 from .form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path, given_name
 from .models import ModelRegistry
 from .runner import ModelRunner
@@ -95,7 +96,7 @@ class ScoreApi:
             "12-bit data"; copy_of, the normal that the query is or is a copy of (then its score
             says nothing), or null; normals, their names, and which are copies of others;
             normal_range, the scores of the normals against each other, or null. Then the heatmap
-            over the query.
+            over the query, which is drawn smaller where it has more than 8 megapixels.
         """
         with told_to_client():
             files = [file_path(file) for file in normals or ()]
@@ -104,13 +105,17 @@ class ScoreApi:
                 raise InctrlError("Add the image to check.")
             path = file_path(query)
             names = tuple(given_name(file) for file in normals)
-            bank, ranges, scale, score = self.run(score_files, model, files, path, object_name)
-            # One at a time: drawing on one of the largest images takes close to 1 GB.
+            config = self.run.sees(model)
+            opened = self.run.open_normals(model, files)
+            seen = self.run.images(see_image, path, config, MOST_DRAWN, levels=opened.levels)
+            image = seen.shown
+            seen = dataclasses.replace(seen, shown=seen.crop)  # The model needs no picture.
+            bank, ranges, scale, score = self.run(score_files, model, opened, seen, object_name)
+            # One at a time: drawing on one of the largest images takes close to 200 MB.
             with self._drawing:
                 style = OverlayStyle(scale.low, scale.high)
-                picture = overlay(
-                    open_image(path, bank.levels), score.patch_map, score.crop_box, style
-                )
+                box = scale_box(score.crop_box, seen.size, image.size)
+                picture = overlay(image, score.patch_map, box, style)
         apart = other_proportions(score.crop_box, bank.crop_boxes) is not None
         about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
         about["normals_data"] = bank.data
@@ -119,7 +124,10 @@ class ScoreApi:
 
 
 def score_files(
-    detector: Detector, files: Sequence[str], query: str, object_name: str
+    detector: Detector,
+    files: Sequence[str] | SeenSet,
+    query: str | SeenImage,
+    object_name: str,
 ) -> tuple[PromptBank, NormalRange | None, PatchScale, Score]:
     """Scores one query; nothing of the result lies on the model's device.
 

@@ -9,20 +9,21 @@ from typing import Any
 
 import gradio as gr
 
-from ..batch import score_chunk
+from ..batch import open_chunk, score_chunk
 from ..batch_export import batch_dict
 from ..diagnostics import ITSELF, normals_to_dict
 from ..errors import InctrlError
 from ..explanations import patch_matches
 from ..preprocessing import other_proportions
+from ..prompt_bank import check_shots
 from .api import Visibility, told_to_client
 from .batch_handlers import query_files
-from .batch_job import start_job
+from .batch_job import check_files, start_job
 from .form import UploadedFile, UploadedFiles, file_path, given_name
 from .models import ModelRegistry
 from .render import strongest_patch
 from .runner import ModelRunner
-from .session import Session, start_session, with_phrases
+from .session import Session, with_phrases
 from .stress_run import compute_part, run_to_dict, start_run, with_result
 
 # Beside the visitors' queue: a long analysis takes its turns among them, and no place of theirs.
@@ -136,9 +137,16 @@ class AnalysisApi:
                 raise InctrlError(f"There are {len(files)} queries; use at most {MAX_QUERIES}.")
             paths = tuple(file_path(file) for file in normals or ())
             names = tuple(given_name(file) for file in normals or ())
-            job = self.run(start_job, model, "", model, paths, files, object_name, None, names)
+            check_shots(len(paths))
+            check_files(files)
+            opened = self.run.open_normals(model, paths)
+            about = "", model, paths, files, object_name, None, names, opened
+            job = self.run(start_job, model, *about)
+            config = self.run.sees(model)
             while job.waiting:
-                rows = self.run(score_chunk, model, job.bank, job.waiting)
+                images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
+                waiting = job.waiting[: len(images)]
+                rows = self.run(score_chunk, model, job.bank, waiting, images)
                 job = job.with_rows(rows, time.monotonic())
         return batch_dict(job.batch)
 
@@ -164,7 +172,7 @@ class AnalysisApi:
         """
         with told_to_client():
             session = self._session(normals, query, object_name, model)
-            run = start_run(session, file_path(query))
+            run = start_run(session, file_path(query), self.run.images)
             while (part := run.next_part) is not None:
                 result = self.run(compute_part, model, session, part, run.query, run.normal)
                 run = with_result(run, result)
@@ -174,7 +182,7 @@ class AnalysisApi:
         self, normals: UploadedFiles, query: UploadedFile, object_name: str, model: str
     ) -> Session:
         files = tuple(file_path(file) for file in normals or ()), file_path(query)
-        return self.run(start_session, model, model, files, object_name)
+        return self.run.start_session(model, files, object_name)
 
 
 def session_to_dict(session: Session) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import gradio as gr
 
-from ..batch import BatchRow, QueryFile, score_chunk
+from ..batch import BatchRow, QueryFile, open_chunk, score_chunk
 from ..batch_export import batch_csv, batch_json, write_zip
 from ..errors import InctrlError
+from ..prompt_bank import check_shots
 from ..text_prompts import DEFAULT_OBJECT_NAME
-from .batch_job import BatchJob, files_problem, match_example, start_job
+from .batch_job import BatchJob, check_files, files_problem, match_example, start_job
 from .batch_table import histogram_html, progress_html, summary_html, table_html
 from .downloads import new_file
 from .events import sent
@@ -32,7 +33,7 @@ from .handlers import download_progress
 from .markup import error_html
 from .models import ModelRegistry
 from .runner import ModelRunner
-from .session import Session, start_session
+from .session import Session
 
 GONE = "These results are no longer here; score the images again."
 
@@ -74,18 +75,13 @@ class BatchHandlers:
         try:
             progress(0.1, desc="Looking at the normals")
             queries, example = self._queries(files)
-            job = self.run(
-                start_job,
-                model,
-                secrets.token_hex(8),
-                model,
-                gallery_paths(normals),
-                queries,
-                object_name or "",
-                session,
-                gallery_names(normals),
-                on_progress=download_progress(progress),
-            )
+            paths = gallery_paths(normals)
+            check_shots(len(paths))
+            check_files(queries)
+            opened = self.run.open_normals(model, paths, session, download_progress(progress))
+            key, names = secrets.token_hex(8), gallery_names(normals)
+            about = key, model, paths, queries, object_name or "", session, names, opened
+            job = self.run(start_job, model, *about)
         except InctrlError as error:
             # What an earlier batch found stays below the sentence.
             return (gr.skip(), gr.skip(), error_html(str(error)), *[gr.skip()] * 7)
@@ -109,7 +105,10 @@ class BatchHandlers:
             job = job.stop()
             return job, gr.skip(), *_view(job)
         try:
-            rows = self.run(score_chunk, job.model, job.bank, job.waiting)
+            config = self.run.sees(job.model)
+            images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
+            waiting = job.waiting[: len(images)]
+            rows = self.run(score_chunk, job.model, job.bank, waiting, images)
         except InctrlError as error:
             job = job.stop()
             return job, gr.skip(), *_view(job, error_html(str(error)))
@@ -138,9 +137,7 @@ class BatchHandlers:
         try:
             row = _row(job, sent(event))
             files = job.normal_files, row.file.path
-            opened = self.run(
-                start_session, job.model, job.model, files, job.batch.object_name, session
-            )
+            opened = self.run.start_session(job.model, files, job.batch.object_name, session)
         except InctrlError as error:
             # The place of the result is in another tab, which is not to open.
             raise gr.Error(str(error), print_exception=False) from None
@@ -184,7 +181,7 @@ class BatchHandlers:
             progress((done, total), desc="Drawing", unit="images")
 
         with new_file("inctrl-batch.zip") as path:
-            left_out = write_zip(path, job.batch, show)
+            left_out = write_zip(path, job.batch, show, self.run.images)
         if not left_out:
             return str(path), ""
         return str(path), (

@@ -13,9 +13,10 @@ from ..detector import Detector
 from ..errors import InctrlError
 from ..image_files import same_content
 from ..prompt_bank import PromptBank, check_shots
+from ..seen_images import SeenSet
 from ..text_prompts import build_prompts, clean_object_name
 from .examples import ExampleSet
-from .session import Session
+from .session import Session, has_bank_of
 
 MAX_FILES = 200
 MAX_TOTAL_BYTES = 400 * 2**20
@@ -87,6 +88,7 @@ def start_job(
     object_name: str,
     previous: Session | None = None,
     normal_names: tuple[str, ...] = (),
+    normals: SeenSet | None = None,
 ) -> BatchJob:
     """Makes the bank, or takes that of the visitor's session where the normals are the same.
 
@@ -100,16 +102,15 @@ def start_job(
         previous: The visitor's session. Under the same name its bank serves as it is, with the
             visitor's own phrases, so that a batch says what Inspect says.
         normal_names: Names of the normals; by default those of their files.
+        normals: The opened normals; None: they are opened here.
 
     Raises:
         InctrlError: The normals, the name or the number of files cannot be used.
     """
     check_shots(len(normal_files))
-    problem = files_problem(files)
-    if problem:
-        raise InctrlError(problem)
+    check_files(files)
     phrases = 0
-    if previous is not None and (previous.model, previous.normal_files) == (model, normal_files):
+    if has_bank_of(previous, model, normal_files):
         bank = previous.bank
         if clean_object_name(object_name) == bank.object_name:
             phrases = sum(len(group) for group in previous.phrases)
@@ -117,10 +118,17 @@ def start_job(
             text = detector.encode_prompts(build_prompts(object_name))
             bank = bank.with_text(clean_object_name(object_name), text)
     else:
-        bank = detector.build_bank(normal_files, object_name)
+        bank = detector.build_bank(normals or normal_files, object_name)
     names = normal_names or file_names(normal_files)
     batch = start_batch(detector, bank, model, names)
     return BatchJob(key, model, normal_files, bank.to("cpu"), batch, files, phrases=phrases)
+
+
+def check_files(files: Sequence[QueryFile]) -> None:
+    """Raises InctrlError where the number or the size of the files is wrong."""
+    problem = files_problem(files)
+    if problem:
+        raise InctrlError(problem)
 
 
 def files_problem(files: Sequence[QueryFile]) -> str:

@@ -28,7 +28,7 @@ from .handlers import download_progress
 from .markup import error_html
 from .models import ModelRegistry
 from .runner import ModelRunner
-from .session import Session, start_session
+from .session import Session
 
 CARD = (168, 126)
 
@@ -195,6 +195,4 @@ class FailuresHandlers:
         on_progress: Progress | None = None,
     ) -> Session:
         files = tuple(str(path) for path in normals), str(case.query)
-        return self.run(
-            start_session, model, model, files, case.object_name, on_progress=on_progress
-        )
+        return self.run.start_session(model, files, case.object_name, None, on_progress)

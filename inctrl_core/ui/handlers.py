@@ -34,7 +34,6 @@ from .report import report_html
 from .runner import ModelRunner
 from .session import (
     Session,
-    start_session,
     with_phrases,
     with_query_as_normal,
     without_query_as_normal,
@@ -102,14 +101,8 @@ class InspectHandlers:
         try:
             progress(0.1, desc="Comparing with the normals")
             files = gallery_paths(normals), file_path(query)
-            session = self.run(
-                start_session,
-                model,
-                model,
-                files,
-                object_name or "",
-                previous,
-                on_progress=download_progress(progress),
+            session = self.run.start_session(
+                model, files, object_name or "", previous, download_progress(progress)
             )
         except InctrlError as error:
             says = str(error) if previous is None else f"{error} {STAYS}"

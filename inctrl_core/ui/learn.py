@@ -18,7 +18,7 @@ from .markup import error_html
 from .models import ModelRegistry
 from .render import strongest_patch
 from .runner import ModelRunner
-from .session import SESSION_SECONDS, Session, start_session
+from .session import SESSION_SECONDS, Session
 
 OWN = "own"  # What Inspect shows; no example set has a name without a folder of examples.
 INTRO = """
@@ -152,13 +152,8 @@ class LearnHandlers:
                 progress(0.1, desc="Working the example out")
                 example, index = pick_query(self.examples, {"set": source, "query": query})
                 files = [str(path) for path in example.normals], str(example.queries[index].path)
-                session = self.run(
-                    start_session,
-                    model,
-                    model,
-                    files,
-                    example.object_name,
-                    on_progress=download_progress(progress),
+                session = self.run.start_session(
+                    model, files, example.object_name, None, download_progress(progress)
                 )
             if session is None:
                 raise InctrlError("Score an image in Inspect first, or choose an example.")

@@ -17,6 +17,7 @@ from ..config import MAX_SHOTS
 from ..errors import InctrlError
 from ..figures import COLOUR_MAPS, colour_table, resize_for_screen
 from ..image_files import open_image
+from ..seen_images import see_image
 from . import live_frames
 from .events import sent
 from .examples import ExampleSet, fill_form, first_example
@@ -92,10 +93,13 @@ class LiveHandlers:
             files = gallery_paths(normals)
             if not files:
                 return None, _answer(frame_id, waiting=True)
-            frame = open_frame(sent(event).get("image"))
+            config = self.run.sees(model)
+            frame = open_frame(sent(event).get("image"), self.run.images, see_image, config, 1)
             kept: Any = gr.skip()
             if live is None or live.source != (model, files, object_name or ""):
-                live = self.run(build_live_bank, model, model, files, object_name or "")
+                opened = self.run.open_normals(model, files)
+                about = model, files, object_name or "", opened
+                live = self.run(build_live_bank, model, *about)
                 kept = live
             return kept, _answer(frame_id, **self.run(live_frames.score_frame, model, live, frame))
         except InctrlError as error:
@@ -108,7 +112,7 @@ class LiveHandlers:
         try:
             if len(paths) >= MAX_SHOTS:
                 raise InctrlError(f"There are {len(paths)} normals; remove one to add another.")
-            frame = open_frame(sent(event).get("image"))
+            frame = open_frame(sent(event).get("image"), self.run.images)
         except InctrlError as error:
             return gr.skip(), _answer(frame_id, error=str(error), refused=True)
         return [*paths, frame], _answer(frame_id, taken=len(paths) + 1)

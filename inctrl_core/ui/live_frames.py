@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ from PIL import Image
 from ..detector import Detector
 from ..diagnostics import NormalRange, PatchScale, copies_told, normal_range, patch_scale
 from ..errors import ImageError
-from ..image_files import open_image
 from ..preprocessing import other_proportions
 from ..prompt_bank import PromptBank, check_shots
+from ..seen_images import MOST_DRAWN, Opener, SeenImage, SeenSet, open_here, shrink
 
 # A frame whose shorter side has 480 pixels has some 100 KB as JPEG.
 MAX_FRAME_CHARACTERS = 2_000_000
@@ -40,7 +40,11 @@ class LiveBank:
 
 
 def build_live_bank(
-    detector: Detector, model: str, files: Sequence[str], object_name: str
+    detector: Detector,
+    model: str,
+    files: Sequence[str],
+    object_name: str,
+    normals: SeenSet | None = None,
 ) -> LiveBank:
     """Encodes the normals, once until they change.
 
@@ -49,23 +53,26 @@ def build_live_bank(
         model: Its name in the list.
         files: Paths of 1 to 16 normals.
         object_name: What they show.
+        normals: What was opened of them; None: they are opened here.
 
     Raises:
         InctrlError: A file or the name cannot be used.
     """
     check_shots(len(files))
-    bank = detector.build_bank(files, object_name)
+    bank = detector.build_bank(normals or files, object_name)
     ranges, scale = normal_range(detector, bank), patch_scale(bank)
     return LiveBank((model, tuple(files), object_name), bank.to("cpu"), ranges, scale)
 
 
-def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[str, Any]:
+def score_frame(
+    detector: Detector, live: LiveBank, frame: Image.Image | SeenImage
+) -> dict[str, Any]:
     """Scores one frame, and says it in what the page draws.
 
     Args:
         detector: Of the bank.
         live: The normals.
-        frame: RGB image.
+        frame: RGB image, or what was left of one.
 
     Returns:
         ``fused``; ``low`` and ``high`` of the normals' range, None where there is one normal;
@@ -88,8 +95,16 @@ def score_frame(detector: Detector, live: LiveBank, frame: Image.Image) -> dict[
     }
 
 
-def open_frame(data: object) -> Image.Image:
-    """The image of a JPEG data URI, as the page sends frames.
+def open_frame(
+    data: object, opener: Opener = open_here, reduce: Callable[..., Any] = shrink, *arguments: Any
+) -> Any:
+    """Opens the image of a JPEG data URI, as the page sends frames.
+
+    Args:
+        data: The URI.
+        opener: Opens an image.
+        reduce: What to make of it; a copy of at most ``MOST_DRAWN`` pixels unless told otherwise.
+        *arguments: More for ``reduce``.
 
     Raises:
         ImageError: It is anything else, or too large.
@@ -99,6 +114,7 @@ def open_frame(data: object) -> Image.Image:
     if len(data) > MAX_FRAME_CHARACTERS:
         raise ImageError("The frame is too large; start the camera again.")
     try:
-        return open_image(base64.b64decode(data[len(_PREFIX) :], validate=True))
+        file = base64.b64decode(data[len(_PREFIX) :], validate=True)
     except binascii.Error:
         raise ImageError("The frame is damaged; start the camera again.") from None
+    return opener(reduce, file, *(arguments or (MOST_DRAWN,)))

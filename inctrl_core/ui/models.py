@@ -24,6 +24,7 @@ from ..loading import (
     is_backbone_file,
     load_detector,
 )
+from ..seen_images import Opener, open_here
 from .lending import LentModel, gpus_are_lent
 
 logger = logging.getLogger(__name__)
@@ -41,16 +42,22 @@ class ModelRegistry:
         sources: Models by the name shown to visitors: a name of ``assets/`` or a directory.
         device: As for :func:`inctrl_core.load_detector`.
         capacity: Number of models kept in memory.
+        images: Opens visitors' images; in this process unless another opener is given.
 
     Raises:
         ModelError: There is no model at all.
     """
 
     def __init__(
-        self, sources: dict[str, str | Path], device: str = "auto", capacity: int = 2
+        self,
+        sources: dict[str, str | Path],
+        device: str = "auto",
+        capacity: int = 2,
+        images: Opener = open_here,
     ) -> None:
         if not sources:
             raise ModelError("There is no model; name a model directory with --model.")
+        self.images = images
         self._sources = dict(sources)
         self._device = device
         self._capacity = capacity

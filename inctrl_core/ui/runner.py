@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from ..config import PreprocessConfig
 from ..detector import Detector
 from ..devices import NO_MEMORY
 from ..errors import InctrlError
 from ..hub import Progress
+from ..seen_images import SeenSet
 from .models import ModelRegistry
-from .session import Session
+from .session import Session, open_files, open_normals, start_session
 
 
 class ModelRunner:
@@ -27,6 +29,7 @@ class ModelRunner:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
+        self.images = registry.images
 
     def __call__(
         self,
@@ -50,6 +53,45 @@ class ModelRunner:
         # Loaded before its turn, and on this side: what a borrowed process loads ends with it.
         self._registry.get(model, on_progress)
         return self._registry.compute(model, run_step, step, arguments)
+
+    def start_session(
+        self,
+        model: str,
+        files: tuple[Sequence[str], str],
+        object_name: str,
+        previous: Session | None = None,
+        on_progress: Progress | None = None,
+    ) -> Session:
+        """:func:`.session.start_session`, with images that are opened before the model's turn.
+
+        Args:
+            model: Name of the model in the list.
+            files: Paths of the normals, and of the query.
+            object_name: What the images show.
+            previous: The visitor's last session.
+            on_progress: Told of a download.
+
+        Raises:
+            InctrlError: Anything in the input cannot be used.
+        """
+        config = self.sees(model, on_progress)
+        opened = open_files(config, model, files, previous, self.images)
+        return self(start_session, model, model, files, object_name, previous, opened)
+
+    def open_normals(
+        self,
+        model: str,
+        files: Sequence[str],
+        previous: Session | None = None,
+        on_progress: Progress | None = None,
+    ) -> SeenSet | None:
+        """:func:`.session.open_normals` for a model of the list."""
+        config = self.sees(model, on_progress)
+        return open_normals(config, model, files, previous, self.images)
+
+    def sees(self, model: str, on_progress: Progress | None = None) -> PreprocessConfig:
+        """How a model of the list sees images; it is loaded if need be."""
+        return self._registry.get(model, on_progress).config.preprocess
 
 
 def run_step(detector: Detector, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -7,23 +7,23 @@ changed; each step returns a new one, and nothing of it is kept anywhere else.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
 
 from ..batch_export import file_names
-from ..config import ModelConfig
+from ..config import ModelConfig, PreprocessConfig
 from ..detector import Detector, EncodedImages
 from ..diagnostics import NormalRange, PatchScale, normal_range, patch_scale
 from ..errors import InctrlError, PromptError
 from ..explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from ..figures import resize_for_screen, scale_box
-from ..image_files import open_image, set_levels
 from ..preprocessing import CropBox
 from ..prompt_bank import PromptBank, build_prompt_bank, check_shots, same_images
 from ..score import Score
+from ..seen_images import Opener, SeenImage, SeenSet, open_here, see_image, see_set
 from ..text_prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
 
 # What a screen can show; larger images are shown smaller, small ones larger, and all are scored as
@@ -102,12 +102,79 @@ class Session:
         return dataclasses.replace(self, bank=self.bank.to(device), encoded=self.encoded.to(device))
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedFiles:
+    """The images of a form, decoded once and reduced.
+
+    Attributes:
+        normals: The normals; None where the visitor's last bank serves again.
+        query: The query.
+    """
+
+    normals: SeenSet | None
+    query: SeenImage
+
+
+def open_files(
+    config: PreprocessConfig,
+    model: str,
+    files: tuple[Sequence[str], str],
+    previous: Session | None = None,
+    opener: Opener = open_here,
+) -> OpenedFiles:
+    """Opens what :func:`start_session` needs, one image after the other.
+
+    Args:
+        config: How the model sees images.
+        model: Its name in the list.
+        files: Paths of the normals, and of the query.
+        previous: The visitor's last session.
+        opener: Opens an image.
+
+    Raises:
+        InctrlError: Images are missing, too many, or cannot be used.
+    """
+    if not files[0]:
+        raise InctrlError("Add at least one normal image.")
+    check_shots(len(files[0]))
+    if not files[1]:
+        raise InctrlError("Add the image to check.")
+    normals = open_normals(config, model, files[0], previous, opener)
+    levels = previous.bank.levels if normals is None else normals.levels
+    query = opener(see_image, files[1], config, QUERY_PIXELS, QUERY_SIDE, levels=levels)
+    return OpenedFiles(normals, query)
+
+
+def open_normals(
+    config: PreprocessConfig,
+    model: str,
+    files: Sequence[str],
+    previous: Session | None = None,
+    opener: Opener = open_here,
+) -> SeenSet | None:
+    """Opens normals; None where the bank of the visitor's last session is of the same ones.
+
+    Raises:
+        InctrlError: There are none or too many, or one cannot be used.
+    """
+    check_shots(len(files))
+    if has_bank_of(previous, model, files):
+        return None
+    return see_set(files, config, NORMAL_PIXELS, opener)
+
+
+def has_bank_of(session: Session | None, model: str, files: Sequence[str]) -> bool:
+    """Whether a session's bank was made from these normals by this model."""
+    return session is not None and (session.model, session.normal_files) == (model, tuple(files))
+
+
 def start_session(
     detector: Detector,
     model: str,
     files: tuple[Sequence[str], str],
     object_name: str,
     previous: Session | None = None,
+    opened: OpenedFiles | None = None,
 ) -> Session:
     """Scores a query against normals.
 
@@ -118,26 +185,21 @@ def start_session(
         object_name: What the images show.
         previous: The visitor's last session; its bank serves again where nothing that went into
             it has changed.
+        opened: What :func:`open_files` has opened of them; None: it is called here.
 
     Raises:
         InctrlError: Anything in the input cannot be used; the message says what.
     """
+    opened = opened or open_files(detector.config.preprocess, model, files, previous)
     normal_files, query_file = tuple(files[0]), files[1]
-    if not normal_files:
-        raise InctrlError("Add at least one normal image.")
-    check_shots(len(normal_files))
-    if not query_file:
-        raise InctrlError("Add the image to check.")
     phrases: Phrases = ((), ())
-    if previous is not None and (previous.model, previous.normal_files) == (model, normal_files):
+    if has_bank_of(previous, model, normal_files):
         bank, normals = _renamed(detector, previous.bank, object_name), previous.normals
         if bank is previous.bank:
             phrases = previous.phrases
     else:
-        bank, normals = _new_bank(detector, normal_files, object_name)
-    query_image = open_image(query_file, bank.levels)
-    encoded = detector.encode_opened([query_image])
-    shown = picture(query_image, encoded.crop_boxes[0], QUERY_PIXELS, QUERY_SIDE)
+        bank, normals = _new_bank(detector, opened.normals, object_name)
+    encoded = detector.encode([opened.query])
     return Session(
         model=model,
         config=detector.config,
@@ -146,38 +208,25 @@ def start_session(
         normals=normals,
         query_file=query_file,
         encoded=encoded,
-        query=shown,
+        query=_picture(opened.query),
         phrases=phrases,
         **_results(detector, bank, encoded),
     )
 
 
 def _new_bank(
-    detector: Detector, files: Sequence[str], object_name: str
+    detector: Detector, images: SeenSet, object_name: str
 ) -> tuple[PromptBank, tuple[Picture, ...]]:
-    sizes: list[tuple[int, int]] = []
-    small: list[Image.Image] = []
-
-    levels = set_levels(files)
-
-    def open_each() -> Iterator[Image.Image]:
-        # One after the other: sixteen of the largest photographs at once would take 3 GB.
-        for path in files:
-            image = open_image(path, levels)
-            sizes.append(image.size)
-            small.append(resize_for_screen(image, NORMAL_PIXELS))
-            yield image
-
     text = detector.encode_prompts(build_prompts(object_name))
-    encoded = detector.encode_opened(open_each())
-    boxes = encoded.crop_boxes
+    encoded = detector.encode(images)
     name = clean_object_name(object_name)
-    bank = build_prompt_bank(name, encoded.features, text, boxes, levels)
-    shown = (
-        Picture(image, scale_box(box, size, image.size))
-        for image, box, size in zip(small, boxes, sizes, strict=True)
-    )
-    return bank, tuple(shown)
+    boxes = encoded.crop_boxes
+    bank = build_prompt_bank(name, encoded.features, text, boxes, images.levels)
+    return bank, tuple(map(_picture, images))
+
+
+def _picture(image: SeenImage) -> Picture:
+    return Picture(image.shown, scale_box(image.crop_box, image.size, image.shown.size))
 
 
 def _renamed(detector: Detector, bank: PromptBank, object_name: str) -> PromptBank:

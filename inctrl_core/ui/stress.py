@@ -25,7 +25,7 @@ from .inspect import InspectTab
 from .markup import error_html
 from .models import ModelRegistry
 from .runner import ModelRunner
-from .session import SESSION_SECONDS, Session, start_session
+from .session import SESSION_SECONDS, Session
 from .stress_run import CURVE, DROP, PARTS, POISON, StressRun, compute_part, start_run, with_result
 from .stress_sections import changes_html, curve_html, drop_html, head_html, poison_html
 
@@ -88,16 +88,11 @@ class StressHandlers:
         try:
             progress(0.1, desc="Comparing with the normals")
             path = file_path(query)
-            scored = self.run(
-                start_session,
-                model,
-                model,
-                (gallery_paths(normals), path),
-                object_name or "",
-                session,
-                on_progress=download_progress(progress),
+            files = gallery_paths(normals), path
+            scored = self.run.start_session(
+                model, files, object_name or "", session, download_progress(progress)
             )
-            run = start_run(scored, path)
+            run = start_run(scored, path, self.run.images)
         except InctrlError as error:
             return None, error_html(str(error)), gr.Column(visible=False), *[gr.skip()] * 5
         return run, "", gr.Column(visible=True), head_html(run), "", "", "", ""

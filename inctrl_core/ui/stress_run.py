@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from ..detector import Detector
 from ..diagnostics import DropOne, ShotsPoint, drop_one, normals_to_dict, shots_curve
-from ..image_files import open_image
 from ..perturbations import PERTURBATIONS
 from ..preprocessing import seen_image
+from ..seen_images import Opener, open_here
 from ..stress import Poisoned, StrengthCurve, poison, strength_curve, typical_normal
 from .session import Session
 
@@ -71,12 +71,13 @@ class StressRun:
         return self.threshold is not None and self.session.score.fused > self.threshold
 
 
-def start_run(session: Session, query_file: str) -> StressRun:
+def start_run(session: Session, query_file: str, opener: Opener = open_here) -> StressRun:
     """A run with nothing done yet.
 
     Args:
         session: Of the same files.
         query_file: Path of the query.
+        opener: Opens an image.
 
     Raises:
         ImageError: A file cannot be read again.
@@ -85,8 +86,8 @@ def start_run(session: Session, query_file: str) -> StressRun:
     normal = None
     if session.ranges is not None:
         index = typical_normal(session.ranges)
-        normal = index, seen_image(open_image(session.normal_files[index], levels), config)
-    return StressRun(session, seen_image(open_image(query_file, levels), config), normal)
+        normal = index, opener(seen_image, session.normal_files[index], config, levels=levels)
+    return StressRun(session, opener(seen_image, query_file, config, levels=levels), normal)
 
 
 def compute_part(
