@@ -16,10 +16,12 @@ from pathlib import Path
 from inctrl_core import ImageError
 from inctrl_core.image_files import open_image
 
+MEGABYTE = 2**20
 
-def memory(what: str) -> int:
-    """A figure of /proc/self/status, in bytes."""
-    status = Path("/proc/self/status").read_text()
+
+def memory(what: str, process: int | str = "self") -> int:
+    """A figure of a process's status in /proc, in bytes."""
+    status = Path(f"/proc/{process}/status").read_text()
     return 1024 * int(re.search(rf"{what}:\s+(\d+)", status)[1])
 
 
