@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -416,7 +417,7 @@ def test_perfect_scores_measure_as_such(golden_detector: Detector, subset: Subse
     scores = score_subset(golden_detector, FeatureStore(golden_detector, None), subset, (2,), (0,))
     scores.signals["fused"][:] = scores.anomalous
     (found,) = measure(scores, golden_detector.config.preprocess.image_size)
-    assert found.metrics["fused"] == {"auroc": (1.0,), "ap": (1.0,)}
+    assert found.metrics["fused"] == {"auroc": (1.0,), "ap": (1.0,), "f1_max": (1.0,)}
     assert (found.normal, found.anomalous, found.shots) == (4, 5, 2)
     assert set(found.metrics["patch_map"]) == {"pixel_auroc", "aupro"}
 
@@ -464,7 +465,9 @@ def test_command_end_to_end(
         assert (entry["normal"], entry["anomalous"]) == (4, 5)
         assert set(entry["metrics"]) - {"patch_map"} == set(SIGNALS)
         assert ("patch_map" in entry["metrics"]) == (entry["subset"] == "plate")
-        for values in entry["metrics"].values():
+        for signal, values in entry["metrics"].items():
+            if signal != "patch_map":
+                assert set(values) == {"auroc", "ap", "f1_max"}
             for summary in values.values():
                 assert set(summary) == {"mean", "sd"} and 0 <= summary["mean"] <= 1
     assert [entry["shots"] for entry in document["overall"]] == [1, 3]
@@ -472,8 +475,61 @@ def test_command_end_to_end(
     draws = json.loads(files["draws"].read_text())["draws"]
     assert len(draws) == 4 and len(draws[0]["normals"]) == 3
     assert (tmp_path / "first" / draws[0]["normals"][0]).is_file()
+    assert document["notes"] == []
+    assert {row["metric"] for row in csv.DictReader(files["csv"].open())} == {
+        *("auroc", "ap", "f1_max", "pixel_auroc", "aupro")
+    }
     assert evaluate(*command) == 0
-    assert capsys.readouterr().out == files["markdown"].read_text()
+    table = capsys.readouterr().out
+    assert table == files["markdown"].read_text()
+    assert table.count("**F1-max (at the best threshold)**") == 1
+
+
+def test_a_subset_of_one_label_is_left_out_where_there_are_others(
+    golden_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_dataset(tmp_path / "parts", ("nut", "plain", "spoilt", "few"), masks=False)
+    shutil.rmtree(root / "plain" / "test" / "hole")
+    shutil.rmtree(root / "spoilt" / "test" / "good")
+    for path in sorted((root / "few" / "train" / "good").iterdir())[1:]:
+        path.unlink()
+    command = ("--model", golden_model, "--shots", 2, "--seeds", 1, "--no-cache", "--json")
+    assert evaluate("--data", root, *command) == 0
+    output = capsys.readouterr()
+    document = json.loads(output.out)  # One document, and nothing beside it.
+    assert [entry["subset"] for entry in document["results"]] == ["nut"]
+    assert len(document["notes"]) == 3
+    for name, why in (
+        ("plain", "no anomalous test images"),
+        ("spoilt", "no normal test images"),
+        ("few", "1 normal training images and 2 shots"),
+    ):
+        (note,) = (note for note in document["notes"] if f"'{name}'" in note)
+        assert note.startswith("left out: ") and why in note and f"note: {note}\n" in output.err
+    assert evaluate("--data", root / "plain", *command) == 1
+    output = capsys.readouterr()
+    assert output.out == "" and "error: 'plain' has no anomalous test images" in output.err
+
+
+def test_good_and_bad_folders_with_masks_are_evaluated(
+    golden_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nut = make_dataset(tmp_path / "parts", ("nut",)) / "nut"
+    own = tmp_path / "own"
+    for before, after in (("train/good", "OK"), ("test/hole", "NG"), ("ground_truth/hole", "MASK")):
+        shutil.copytree(nut / before, own / after)
+    Image.new("L", (9, 9)).save(own / "MASK" / "77.png")
+    command = ("--model", golden_model, "--shots", 2, "--seeds", 1, "--no-cache", "--json")
+    assert evaluate("--data", own, *command) == 0
+    output = capsys.readouterr()
+    document = json.loads(output.out)
+    (entry,) = document["results"]
+    assert (entry["subset"], entry["normal"], entry["anomalous"]) == ("own", 2, 5)
+    assert "patch_map" in entry["metrics"]
+    assert any("seed 42" in note for note in document["notes"])
+    assert any("1 mask belongs to no image" in note for note in document["notes"])
+    assert evaluate("--data", own, "--setting", "one-vs-all", *command) == 1
+    assert "leave out --setting" in capsys.readouterr().err
 
 
 def test_command_skips_unreadable_only_when_told(
@@ -489,6 +545,7 @@ def test_command_skips_unreadable_only_when_told(
     assert evaluate(*command, "--json", "--skip-unreadable") == 0
     output = capsys.readouterr()
     assert "nut: skipped 2 unreadable images: 0.png, 0.png" in output.err
+    assert "nut: skipped 2 unreadable images: 0.png, 0.png" in json.loads(output.out)["notes"]
     assert json.loads(output.out)["results"][0]["normal"] == 3
 
 

@@ -34,7 +34,32 @@ def test_image_metrics_by_hand() -> None:
 
 def test_ties_count_half() -> None:
     found = image_metrics(np.array([True, False]), np.array([0.5, 0.5]))
-    assert found == {"auroc": 0.5, "ap": 0.5}
+    # Both or neither lie above a threshold: precision 1/2, recall 1.
+    assert found == {"auroc": 0.5, "ap": 0.5, "f1_max": pytest.approx(2 / 3)}
+
+
+def test_f1_max_by_hand() -> None:
+    labels = np.array([True, False, True, False, False])
+    # Above .7 lie two of two anomalous images and one good one.
+    found = image_metrics(labels, np.array([0.9, 0.8, 0.7, 0.2, 0.1]))
+    assert found["f1_max"] == pytest.approx(2 * 2 / (2 * 2 + 1))
+    reversed_ = image_metrics(labels, -np.array([0.9, 0.8, 0.7, 0.2, 0.1]))
+    assert reversed_["f1_max"] == pytest.approx(2 * 2 / (2 * 2 + 3))  # All are called anomalous.
+    assert image_metrics(labels, labels.astype(float))["f1_max"] == 1.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_f1_max_is_that_of_the_best_of_all_thresholds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(40) < 0.3
+    labels[:2] = True, False
+    scores = rng.integers(0, 8, 40) / 8.0 if seed % 2 else rng.random(40)  # With ties, without.
+    best = 0.0
+    for threshold in scores:
+        called = scores >= threshold
+        hits, false = (called & labels).sum(), (called & ~labels).sum()
+        best = max(best, 2 * hits / (2 * hits + false + (~called & labels).sum()))
+    assert image_metrics(labels, scores)["f1_max"] == pytest.approx(best, abs=1e-12)
 
 
 def test_regions_weigh_the_same() -> None:

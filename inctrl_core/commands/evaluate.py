@@ -1,11 +1,12 @@
-"""Measures a model on a dataset: few-shot AUROC and average precision over draws of normals."""
+"""Measures a model on a dataset: few-shot AUROC, AP and F1-max over draws of normals."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,6 +20,7 @@ from ..experiments.datasets import (
     check_names,
     check_subset,
     queries_among_normals,
+    usable,
     without_files,
 )
 from ..experiments.evaluation import SubsetScores, score_subset
@@ -46,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DIR[,DIR]",
-        help="folders in the MVTec layout, or of one folder per class with --setting",
+        help="data sets in a published layout (MVTec AD, MVTec AD 2, 3D-AD, LOCO, VisA, Real-IAD, "
+        "BTAD ...), folders of good and bad images, or one folder per class with --setting",
     )
     data.add_argument(
         "--dataset",
@@ -99,29 +102,55 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluates and writes what was asked for; the Markdown table is the default output."""
     if arguments.seeds < 1:
         raise InctrlError("--seeds must be at least 1.")
-    subsets = find_subsets(arguments)
+    notes = Notes()
+    check = partial(check_subset, shots=max(arguments.shots))
+    subsets = usable(find_subsets(arguments, notes.tell), check, notes.tell)
     for subset in subsets:
-        check_subset(subset, max(arguments.shots))
-        _tell_of_repeats(subset)
-    if any(subset.has_masks for subset in subsets):
+        _tell_of_repeats(subset, notes.tell)
+    if any(query.mask for subset in subsets for query in subset.queries):
         checked = tqdm(subsets, desc="checking masks", unit="subset")
-        subsets = [_with_usable_masks(subset, arguments.skip_unreadable) for subset in checked]
+        subsets = [
+            _with_usable_masks(subset, arguments.skip_unreadable, notes.tell) for subset in checked
+        ]
     detector = load_model_option(arguments)
     if arguments.training_free:
         detector = detector.training_free()
     store = FeatureStore(detector, _cache_folder(arguments))
     if arguments.skip_unreadable:
-        subsets = [readable(subset, store) for subset in subsets]
+        subsets = [readable(subset, store, notes.tell) for subset in subsets]
+        subsets = usable(subsets, check, notes.tell)
     scored = _score_all(detector, store, subsets, arguments)
     size = detector.config.preprocess.image_size
     # By pixel it takes minutes for many draws of many images.
     measured = tqdm(scored, desc="measuring", unit="subset")
     results = [result for scores in measured for result in measure(scores, size)]
-    _write_outputs(arguments, detector, scored, results)
+    _write_outputs(arguments, detector, scored, results, notes.told)
 
 
-def find_subsets(arguments: argparse.Namespace) -> list[Subset]:
+class Notes:
+    """Sentences about the data, written to standard error as they come, and kept.
+
+    Attributes:
+        told: All so far.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def tell(self, note: str) -> None:
+        """Adds a sentence."""
+        self.told.append(note)
+        sys.stderr.write(f"note: {note}\n")
+
+
+def find_subsets(
+    arguments: argparse.Namespace, tell: Callable[[str], None] = lambda note: None
+) -> list[Subset]:
     """All subsets that the arguments name, in their order.
+
+    Args:
+        arguments: Of the command.
+        tell: Called with a sentence about everything that is left out or may be misread.
 
     Raises:
         DataError: None is named, or one cannot be used.
@@ -133,7 +162,7 @@ def find_subsets(arguments: argparse.Namespace) -> list[Subset]:
         if arguments.setting:
             subsets += load_classes(folder, arguments.setting, arguments.object)
         else:
-            subsets += load_folders(folder, arguments.object)
+            subsets += load_folders(folder, arguments.object, tell)
     for name in arguments.dataset:
         subsets += DATASETS[name](arguments.object)
     if not subsets:
@@ -142,19 +171,19 @@ def find_subsets(arguments: argparse.Namespace) -> list[Subset]:
     return subsets
 
 
-def _tell_of_repeats(subset: Subset) -> None:
+def _tell_of_repeats(subset: Subset, tell: Callable[[str], None]) -> None:
     repeats = queries_among_normals(subset)
     if repeats:
-        sys.stderr.write(
-            f"note: {subset.name}: {len(repeats)} of {len(subset.queries)} test images are the "
-            "same files as training normals; where one of those is drawn, it is its own normal\n"
+        tell(
+            f"{subset.name}: {len(repeats)} of {len(subset.queries)} test images are the same "
+            "files as training normals; where one of those is drawn, it is its own normal"
         )
 
 
-def _with_usable_masks(subset: Subset, skip: bool) -> Subset:
+def _with_usable_masks(subset: Subset, skip: bool, tell: Callable[[str], None]) -> Subset:
     subset, notes = check_masks(subset, skip)
     for note in notes:
-        sys.stderr.write(f"note: {note}\n")
+        tell(note)
     return subset
 
 
@@ -173,14 +202,14 @@ def _cache_folder(arguments: argparse.Namespace) -> Path | None:
     return arguments.cache or default_cache()
 
 
-def readable(subset: Subset, store: FeatureStore) -> Subset:
-    """The subset without the images that cannot be read, which are named on standard error."""
+def readable(subset: Subset, store: FeatureStore, tell: Callable[[str], None]) -> Subset:
+    """The subset without the images that cannot be read, of which ``tell`` is told."""
     paths = [*subset.train_normals, *(query.path for query in subset.queries)]
     with tqdm(paths, desc=f"{subset.name}: checking", unit="image") as progress:
         skipped = [path for path in progress if store.unreadable([path])]
     if skipped:
         names = ", ".join(path.name for path in skipped)
-        sys.stderr.write(f"{subset.name}: skipped {len(skipped)} unreadable images: {names}\n")
+        tell(f"{subset.name}: skipped {len(skipped)} unreadable images: {names}")
     return without_files(subset, skipped)
 
 
@@ -212,12 +241,13 @@ def _write_outputs(
     detector: Detector,
     scored: Sequence[SubsetScores],
     results: Sequence[ShotResult],
+    notes: Sequence[str],
 ) -> None:
     measured = MeasuredModel.of(detector)
     table = to_markdown(measured, results)
     # First of all, so that a file that cannot be written takes nothing along.
     if arguments.json:
-        document = to_document(measured, arguments.seeds, results)
+        document = to_document(measured, arguments.seeds, results, notes)
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         sys.stdout.write(table)

@@ -19,8 +19,8 @@ from ..detector import Detector
 from ..errors import InctrlError
 from ..experiments.adapter_training import AdapterOptions, train_adapter
 from ..experiments.curves import save_curves
-from ..experiments.datasets import DataError, Subset, check_names, load_textile
-from ..experiments.episodes import SOURCES, source_pool, subset_pools
+from ..experiments.datasets import DataError, Subset, check_names, load_textile, usable
+from ..experiments.episodes import SOURCES, check_trainable, source_pool, subset_pools
 from ..experiments.features import FeatureStore, default_cache, image_tower_digest
 from ..experiments.layouts import load_folders
 from ..experiments.patch_pools import source_patches, subset_patches
@@ -37,7 +37,7 @@ from ..weights import (
     add_prefix,
     save_model,
 )
-from .evaluate import readable, split_paths
+from .evaluate import Notes, readable, split_paths
 
 CURVES_FILE = "training.png"
 
@@ -97,7 +97,7 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
         nargs="+",
         default=[],
         metavar="DIR[,DIR]",
-        help="folders in the MVTec layout; the test images are trained on too",
+        help="data sets in a layout that evaluate reads; the test images are trained on too",
     )
     data.add_argument(
         "--procedural", type=int, default=0, metavar="CLASSES", help="classes drawn from formulas"
@@ -122,12 +122,14 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains, and writes the model directory with its record and curves."""
-    subsets = _find_subsets(arguments)
+    notes = Notes()
+    subsets = _find_subsets(arguments, notes.tell)
     # What the environment says is for those who run a model; here it would get into the result.
     detector = load_detector(arguments.backbone, arguments.device, use_environment=False)
     if arguments.skip_unreadable:
         store = FeatureStore(detector, None)
-        subsets = [readable(subset, store) for subset in subsets]
+        subsets = [readable(subset, store, notes.tell) for subset in subsets]
+        subsets = usable(subsets, check_trainable, notes.tell)
     train = _train_adapter if arguments.form == ADAPTER else _train_heads
     config, tensors, prefixes = train(detector, subsets, arguments)
     # By what it lies in, so that reports tell it from the model that it was made of.
@@ -279,11 +281,13 @@ def write_model(
     save_curves(arguments.out / CURVES_FILE, record["curves"])
 
 
-def _find_subsets(arguments: argparse.Namespace) -> list[Subset]:
-    subsets = [s for folder in split_paths(arguments.data) for s in load_folders(folder)]
+def _find_subsets(arguments: argparse.Namespace, tell: Callable[[str], None]) -> list[Subset]:
+    folders = split_paths(arguments.data)
+    subsets = [subset for folder in folders for subset in load_folders(folder, tell=tell)]
     if arguments.textile:
         subsets += load_textile()
     check_names(subsets)
+    subsets = usable(subsets, check_trainable, tell)
     if min(arguments.seed, arguments.source_seed) < 0:
         raise InctrlError("--seed and --source-seed must not be negative.")
     if arguments.out.exists() and not arguments.out.is_dir():

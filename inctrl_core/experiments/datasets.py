@@ -68,7 +68,7 @@ class Subset:
     @property
     def has_masks(self) -> bool:
         """Whether any defect's place is known."""
-        return any(query.mask is not None for query in self.queries)
+        return any(query.mask is not None for query in self.queries if query.anomalous)
 
 
 def load_elpv(object_name: str | None = None) -> tuple[Subset, ...]:
@@ -179,6 +179,34 @@ def check_subset(subset: Subset, shots: int) -> None:
         raise DataError(
             f"'{subset.name}' has no {missing} test images; both kinds are needed to measure."
         )
+
+
+def usable(
+    subsets: Sequence[Subset], check: Callable[[Subset], None], tell: Callable[[str], None]
+) -> list[Subset]:
+    """The subsets that a check has nothing against.
+
+    Args:
+        subsets: Of all datasets.
+        check: Raises DataError about one that cannot be used, as :func:`check_subset` does.
+        tell: Called with a sentence about each of those.
+
+    Raises:
+        DataError: There would be none left; says it of the first.
+    """
+    kept: list[Subset] = []
+    problems: list[DataError] = []
+    for subset in subsets:
+        try:
+            check(subset)
+            kept.append(subset)
+        except DataError as error:
+            problems.append(error)
+    if problems and not kept:
+        raise problems[0]
+    for problem in problems:
+        tell(f"left out: {problem}")
+    return kept
 
 
 def queries_among_normals(subset: Subset) -> list[Path]:

@@ -249,6 +249,19 @@ def subset_pools(
     return pools
 
 
+def check_trainable(subset: Subset) -> None:
+    """Makes sure that there is something to learn from.
+
+    Raises:
+        DataError: There are fewer than two normals or no anomalous image.
+    """
+    if len(subset.train_normals) < 2 or not any(query.anomalous for query in subset.queries):
+        raise DataError(
+            f"'{subset.name}' needs at least two normal training images and one anomalous test "
+            "image to train on; add some or leave it out."
+        )
+
+
 def subset_images(
     subset: Subset, rng: np.random.Generator
 ) -> Iterator[tuple[list[Path], list[bool], int]]:
@@ -259,12 +272,8 @@ def subset_images(
     """
     bad = [query.path for query in subset.queries if query.anomalous]
     good = [query.path for query in subset.queries if not query.anomalous]
+    check_trainable(subset)
     references = min(REFERENCES, len(subset.train_normals))
-    if references < 2 or not bad:
-        raise DataError(
-            f"'{subset.name}' needs at least two normal training images and one anomalous test "
-            "image to train on; add some or leave it out."
-        )
     order = rng.permutation(len(bad))
     for start in range(0, min(len(bad), MAX_POOLS * ANOMALIES), ANOMALIES):
         chosen = [bad[i] for i in order[start : start + ANOMALIES]]

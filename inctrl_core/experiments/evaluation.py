@@ -237,7 +237,7 @@ def _known_places(
 
 
 def _truth(query: Query, crop_box: CropBox, config: PreprocessConfig) -> DefectPixels:
-    if query.mask is None:
+    if query.mask is None or not query.anomalous:
         return NO_DEFECT
     try:
         return defect_pixels(crop_mask(open_mask(query.mask), config, crop_box))

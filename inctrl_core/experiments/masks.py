@@ -16,6 +16,20 @@ from .datasets import DataError, Query, Subset
 # Different values of a map of labels, as a picture with soft edges has more; and how many there may
 # be where they are numbers without a gap, as of the defects of an image.
 MOST_LABELS, MOST_NUMBERS = 16, 128
+# A mask that marks more than half of its image, and more than this of its border, looks inverted.
+MOST_OF_BORDER = 0.9
+
+NOTHING = "nothing on an anomalous image"
+ON_GOOD = "something on a good image"
+EVERYTHING = "the whole image"
+INVERTED = "most of the image and its border, as inverted masks do"
+# What masks may mark that looks wrong, and what follows.
+_REMARKS = {
+    NOTHING: "used as it is: no pixel of its image counts as defective",
+    ON_GOOD: "not used; move the image to the bad ones, or remove the mask",
+    EVERYTHING: "used as it is",
+    INVERTED: "used as it is; where white means normal, invert it",
+}
 
 
 def open_mask(path: Path) -> np.ndarray:
@@ -75,26 +89,37 @@ def crop_mask(mask: np.ndarray, config: PreprocessConfig, crop_box: CropBox) -> 
 def check_masks(subset: Subset, skip: bool = False) -> tuple[Subset, list[str]]:
     """Reads every mask once, before anything long begins.
 
+    A mask of an anomalous image that marks nothing or everything, or looks inverted, is used as it
+    is; one of a good image is not.
+
     Args:
         subset: With or without masks.
         skip: Whether those that cannot be used are left out, and only told.
 
     Returns:
-        The subset with the masks that can be used, and sentences about the others and about
-        anomalous images that have none.
+        The subset with the masks that can be used, all of anomalous images, and sentences about the
+        others, about those that look wrong, and about anomalous images that have none.
 
     Raises:
         DataError: Names those that cannot be used, unless they are to be left out.
     """
-    if not subset.has_masks:
+    if all(query.mask is None for query in subset.queries):
         return subset, []
-    wrong = {query.mask: why for query in subset.queries if (why := _problem(query))}
+    found = {query.mask: _examined(query) for query in subset.queries if query.mask}
+    wrong = {mask: why for mask, why in found.items() if why not in (*_REMARKS, "")}
     if wrong and not skip:
         listed = name_some([f"{path} ({why})" for path, why in wrong.items()])
         raise DataError(f"These masks cannot be used: {listed}; mend or remove them.")
     notes = [f"{subset.name}: left out {path} ({why})" for path, why in wrong.items()]
+    for remark, consequence in _REMARKS.items():
+        masks = [f"{m.parent.name}/{m.name}" for m, why in found.items() if why == remark]
+        if masks:
+            named = f"masks that mark {remark}: {name_some(masks)}"
+            notes.append(f"{subset.name}: {named}; each is {consequence}")
     queries = tuple(
-        dataclasses.replace(query, mask=None) if query.mask in wrong else query
+        dataclasses.replace(query, mask=None)
+        if query.mask in wrong or not query.anomalous
+        else query
         for query in subset.queries
     )
     anomalous = [query for query in queries if query.anomalous]
@@ -119,20 +144,27 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     return np.unique(values)
 
 
-def _problem(query: Query) -> str:
-    """Why a mask cannot be used; empty where it can, or where there is none."""
-    if query.mask is None:
-        return ""
+def _examined(query: Query) -> str:
+    """Why a mask cannot be used, or one of ``_REMARKS``; empty where all is well."""
     try:
-        height, width = open_mask(query.mask).shape
+        mask = open_mask(query.mask)
     except ImageError:
         return "it cannot be read"
     try:
         sides = upright_size(query.path)
     except ImageError:
         return ""  # The image itself is at fault, and told where it is opened.
-    own = f"{width} x {height} pixels"
-    return "" if (width, height) == sides else f"{own}, its image {sides[0]} x {sides[1]}"
+    height, width = mask.shape
+    if (width, height) != sides:
+        return f"{width} x {height} pixels, its image {sides[0]} x {sides[1]}"
+    if not query.anomalous:
+        return ON_GOOD if mask.any() else ""
+    if not mask.any():
+        return NOTHING
+    if mask.all():
+        return EVERYTHING
+    border = np.concatenate([mask[[0, -1]].ravel(), mask[:, [0, -1]].ravel()])
+    return INVERTED if mask.mean() > 0.5 and border.mean() > MOST_OF_BORDER else ""
 
 
 def _spans(start: float, end: float, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,9 +17,11 @@ from .results import MAP_SIGNAL, Metrics, ShotResult, overall
 METRIC_TITLES = {
     "auroc": "AUROC",
     "ap": "average precision",
+    "f1_max": "F1-max (at the best threshold)",
     "pixel_auroc": "pixel AUROC",
     "aupro": "AUPRO (up to 30% false positives)",
 }
+IMAGE_METRICS = ("auroc", "ap", "f1_max")
 CSV_COLUMNS = (
     "model",
     "fusion",
@@ -81,7 +83,7 @@ def mean_and_sd(values: Sequence[float]) -> dict[str, float]:
 
 
 def to_document(
-    measured: MeasuredModel, seeds: int, results: Sequence[ShotResult]
+    measured: MeasuredModel, seeds: int, results: Sequence[ShotResult], notes: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The JSON document of ``evaluate --json``.
 
@@ -89,6 +91,7 @@ def to_document(
         measured: The model.
         seeds: Number of draws.
         results: Of all subsets and shots.
+        notes: Sentences about the data: what was left out, or looks wrong.
     """
     return {
         **asdict(measured),
@@ -108,6 +111,7 @@ def to_document(
             {"shots": shots, "metrics": _summary(metrics)}
             for shots, metrics in overall(results).items()
         ],
+        "notes": list(notes),
     }
 
 
@@ -156,8 +160,9 @@ def to_markdown(measured: MeasuredModel, results: Sequence[ShotResult]) -> str:
         f"Model `{measured.model}`, {measured.fusion}, {draws} of normals: {figures}.",
         f"Weights: {measured.weights}; {measured.precision} on {measured.device}.",
     ]
-    for metric in ("auroc", "ap"):
-        parts.append(_table(METRIC_TITLES[metric], results, [(s, metric) for s in SIGNALS]))
+    for metric in IMAGE_METRICS:
+        if all(metric in result.metrics[s] for result in results for s in SIGNALS):
+            parts.append(_table(METRIC_TITLES[metric], results, [(s, metric) for s in SIGNALS]))
     with_map = [result for result in results if MAP_SIGNAL in result.metrics]
     if with_map:
         columns = [(MAP_SIGNAL, metric) for metric in ("pixel_auroc", "aupro")]

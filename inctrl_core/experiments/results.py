@@ -25,8 +25,8 @@ class ShotResult:
         shots: K.
         normal: Number of normal queries.
         anomalous: Number of anomalous queries.
-        metrics: Signal -> metric -> one value per seed. Images have "auroc" and "ap" under each of
-            ``SIGNALS``, pixels "pixel_auroc" and "aupro" under ``MAP_SIGNAL``.
+        metrics: Signal -> metric -> one value per seed. Images have "auroc", "ap" and "f1_max"
+            under each of ``SIGNALS``, pixels "pixel_auroc" and "aupro" under ``MAP_SIGNAL``.
     """
 
     dataset: str
