@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from .architecture import BOUNDS, check_architecture
-from .errors import ModelError
+from .errors import ModelError, cut
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
+MOST_BYTES = 16 * 2**20  # Of a file of JSON; records of trainings have thousands of lines.
 
 # The per-channel statistics that OpenAI's CLIP, and with it the paper's backbone, was trained with.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -179,17 +181,30 @@ def read_config(directory: Path) -> ModelConfig:
     """Reads and checks ``directory/config.json``.
 
     Raises:
-        ModelError: The file is missing, is not JSON, is of another format version, or a field is
-            missing, unknown or of the wrong kind.
+        ModelError: The file is missing, is no regular file of at most ``MOST_BYTES``, is not JSON,
+            is of another format version, or a field is missing, unknown or of the wrong kind.
     """
     path = directory / CONFIG_FILE
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_regular(path))
     except OSError:
         raise ModelError(f"{path} cannot be read; name a directory that holds a model.") from None
     except (ValueError, RecursionError):  # The latter from lists in lists without end.
         raise ModelError(f"{path} is not valid JSON; fetch or convert the model again.") from None
     return config_from_dict(data, str(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """A small file's content.
+
+    Raises:
+        OSError: It is missing, may not be read, is larger than ``MOST_BYTES``, or is a pipe, a
+            device or a folder, of which reading may never end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+        raise OSError(f"{path} is no file of at most {MOST_BYTES} bytes")
+    return path.read_bytes()
 
 
 def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
@@ -207,8 +222,8 @@ def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
     version = data.get("format_version")
     if version != FORMAT_VERSION:
         raise ModelError(
-            f"{where} has format version {version!r}, and this program reads {FORMAT_VERSION}; "
-            "update the program or convert the model again."
+            f"{where} has format version {cut(repr(version))}, and this program reads "
+            f"{FORMAT_VERSION}; update the program or convert the model again."
         )
     try:
         _check_types(data)
@@ -235,7 +250,7 @@ def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
         _check_values(config)
     except (KeyError, ValueError) as error:
         detail = f"missing field {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"{where} does not describe a model: {detail}.") from None
+        raise ModelError(f"{where} does not describe a model: {cut(detail)}.") from None
     return config
 
 

@@ -25,9 +25,11 @@ from .config import (
     PreprocessConfig,
     config_from_dict,
     config_to_json,
+    read_regular,
 )
 from .errors import ModelError
 from .heads import ReferenceHeads
+from .tensor_files import check_regular
 from .weights import (
     BACKBONE_PREFIX,
     HEADS_PREFIX,
@@ -64,6 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: The file cannot be read, would run code, or holds no state dict.
     """
+    check_regular(path)
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -111,10 +114,10 @@ def read_architecture(path: Path) -> dict:
         ModelError: The file cannot be read or holds none.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_regular(path))
     except OSError:
         raise ModelError(f"{path} cannot be read; check the path.") from None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # Bytes that are no text are a ValueError too.
         raise ModelError(f"{path} is not valid JSON; give an open_clip model file.") from None
     data = data.get("model_cfg", data) if isinstance(data, dict) else None
     if not isinstance(data, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(data):

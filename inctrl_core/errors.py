@@ -8,14 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MOST_LETTERS = 200  # Of a name or value from a file, within a sentence.
+
+
+def cut(text: str) -> str:
+    """A text of at most ``MOST_LETTERS``: of a longer one its beginning and its end.
+
+    >>> len(cut("a" * 10**6)), cut("short")
+    (200, 'short')
+    """
+    half = (MOST_LETTERS - 1) // 2
+    return text if len(text) <= MOST_LETTERS else f"{text[: half + 1]}…{text[-half:]}"
+
 
 def name_some(names: Sequence[str]) -> str:
-    """Names the first three, and says how many more there are.
+    """Names the first three, cut where they are long, and says how many more there are.
 
     >>> name_some(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(map(cut, names[:3])) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )
 
 
 def join_words(items: Sequence[str], last: str = "and") -> str:

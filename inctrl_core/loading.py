@@ -12,7 +12,7 @@ from .backbone_files import file_beside, find_owner, names_weights
 from .config import CONFIG_FILE, ModelConfig, read_config
 from .detector import Detector
 from .devices import pick_device, pick_precision
-from .errors import InctrlError, ModelError
+from .errors import InctrlError, ModelError, cut
 from .hub import Progress, is_repo_id
 from .weights import WEIGHTS_FILE, fetch_backbone, fetch_directory, load_model
 
@@ -104,7 +104,7 @@ def find_model(
     if isinstance(name, str) and is_repo_id(name):
         return fetch_directory(name, revision, on_progress)
     raise ModelError(
-        f"'{name}' is neither a model directory nor a Hub repository USER/REPO; "
+        f"'{cut(str(name))}' is neither a model directory nor a Hub repository USER/REPO; "
         f"the embedded models are {', '.join(embedded_models())}."
     )
 

@@ -6,6 +6,7 @@ And how files of tensors are written: whole or not at all.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from .errors import InctrlError, ModelError
 from .hub import PICKLE_SUFFIXES
 
+MOST_BYTES = 32 * 2**30  # Of a file of weights.
 # How a zip archive (torch.save) and a bare pickle of protocol 2 or later begin.
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 
@@ -28,11 +30,13 @@ class TensorFile(Mapping[str, Tensor]):
         path: The file; its header is read and checked at once.
 
     Raises:
-        ModelError: The file is missing, unreadable, truncated, a pickle, or not safetensors.
+        ModelError: The file is missing, unreadable, truncated, a pickle, or not safetensors; or it
+            is no regular file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_regular(path)
         try:
             with safe_open(path, framework="pt") as file:
                 self._keys = tuple(file.keys())
@@ -82,6 +86,25 @@ class PrefixedTensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         """Number of tensors."""
         return len(self._keys)
+
+
+def check_regular(path: Path) -> None:
+    """Refuses pipes and devices, of which reading may never end, and what no weights fill.
+
+    Raises:
+        ModelError: The file is one of these; a missing one is not.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise ModelError(f"{path} is a pipe or a device; name a file.")
+    if status.st_size > MOST_BYTES:
+        raise ModelError(
+            f"{path} has {status.st_size >> 30} GB, more than {MOST_BYTES >> 30}; it is no model "
+            "of this program."
+        )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

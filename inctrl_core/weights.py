@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from open_clip.model import CLIP, CLIPVisionCfg
 from safetensors.torch import save_file
 from torch import Tensor, aminmax, isfinite, nn
 
-from .backbone import build_clip
+from .backbone import MOST_VALUES, build_clip
 from .backbone_files import UNUSED_BACKBONE_KEYS, as_given, file_beside
 from .config import CONFIG_FILE, ModelConfig, config_to_json, read_config
 from .errors import ModelError, name_some
@@ -153,10 +154,16 @@ def load_model(
         heads_tensors = TensorFile(heads_source) if config.heads.trained else {}
     head_module = load_heads(config, heads_tensors, str(heads_source))
     adapter = load_adapter(config, heads_tensors, str(heads_source))
-    clip = build_clip(config.backbone, random_weights=False)
     backbone_file = backbone_file or file_beside(directory, config.backbone)
-    if backbone_file is not None:
-        load_strict(clip, TensorFile(backbone_file), str(backbone_file))
+    given = None if backbone_file is None else TensorFile(backbone_file)
+    values = MOST_VALUES  # Of the Hub's file, which is fetched for what can be built alone.
+    if given is not None:
+        values = _count_values(given)
+    elif config.backbone.hub_repo is None:
+        values = _count_values(tensors, BACKBONE_PREFIX)
+    clip = build_clip(config.backbone, random_weights=False, values=values)
+    if given is not None:
+        load_strict(clip, given, str(backbone_file))
         config = as_given(config, backbone_file)
     else:
         fill_backbone(clip, config, tensors, path, on_progress)
@@ -165,6 +172,11 @@ def load_model(
     for source in (directory,) if heads is None else (directory, heads):
         check_digest(source)
     return LoadedModel(config, clip, head_module, adapter)
+
+
+def _count_values(file: TensorFile, prefix: str = "") -> int:
+    shapes = file.shapes()
+    return sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefix))
 
 
 def fill_backbone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inctrl_core import ModelError, load_detector
+from inctrl_core import ModelError, backbone, load_detector
 from inctrl_core.backbone import build_clip
 from inctrl_core.config import (
     BackboneConfig,
@@ -51,10 +52,10 @@ VALUES = st.one_of(
 def tiny(scratch: Path) -> Path:
     """A small model with random weights."""
     directory = scratch / "tiny"
-    backbone = BackboneConfig(ARCHITECTURE, (0, 1), 4)
+    described = BackboneConfig(ARCHITECTURE, (0, 1), 4)
     torch.manual_seed(0)
-    tensors = add_prefix(build_clip(backbone).state_dict(), "backbone.")
-    save_model(directory, ModelConfig("tiny", backbone, PreprocessConfig(32)), tensors)
+    tensors = add_prefix(build_clip(described).state_dict(), "backbone.")
+    save_model(directory, ModelConfig("tiny", described, PreprocessConfig(32)), tensors)
     return directory
 
 
@@ -136,6 +137,36 @@ def test_a_huge_architecture(
         assert not check_changed(one_sentence, tiny, scratch, changed(document, place, replace))
 
 
+def recording(made: list[int]) -> type:
+    """The bound itself, which also writes down the size of every tensor that was made."""
+
+    class Recording(backbone._Bounded):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            result = super().__torch_function__(func, types, args, kwargs)
+            if func in self._FACTORIES:
+                made.append(result.numel())
+            return result
+
+    return Recording
+
+
+@pytest.mark.parametrize("tower", ["vision_cfg", "text_cfg"])
+def test_a_large_architecture_is_not_built_for_a_small_file(
+    one_sentence: Sentence, tiny: Path, tmp_path: Path, tower: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads((tiny / "config.json").read_text())
+    # Each within the bounds of its own: 4.8 GB of weights.
+    document["backbone"]["architecture"][tower] |= {"width": 2048, "layers": 24}
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    (tmp_path / WEIGHTS_FILE).write_bytes((tiny / WEIGHTS_FILE).read_bytes())
+    made: list[int] = []
+    monkeypatch.setattr(backbone, "_Bounded", recording(made))
+    with pytest.raises(ModelError, match="asks for far more than the 8[0-9]+ values") as caught:
+        load_detector(tmp_path, device="cpu")
+    one_sentence(caught.value)
+    assert sum(made) < backbone.SPARE_VALUES + 2 * 10**6
+
+
 def check_changed(one_sentence: Sentence, tiny: Path, scratch: Path, document: Any) -> bool:
     copy = scratch / "changed"
     copy.mkdir(exist_ok=True)
@@ -197,6 +228,53 @@ def test_damaged_checkpoints(one_sentence: Sentence, tmp_path: Path, files: File
                     read_checkpoint(path)
                 except ModelError as error:
                     one_sentence(error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS_FILE])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_a_device_is_not_read(
+    one_sentence: Sentence, tiny: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    for other in ("config.json", WEIGHTS_FILE):
+        (tmp_path / other).write_bytes((tiny / other).read_bytes())
+    (tmp_path / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)  # Without a writer, opening it would wait for ever.
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    assert not loads(tmp_path, one_sentence)
+    if name == WEIGHTS_FILE:
+        with pytest.raises(ModelError, match="is a pipe or a device; name a file"):
+            read_checkpoint(tmp_path / name)
+
+
+def test_a_file_of_a_size_that_none_has_is_not_read(
+    one_sentence: Sentence, tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / WEIGHTS_FILE).write_bytes((tiny / WEIGHTS_FILE).read_bytes())
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(10**12)  # Of holes, which take no room.
+    assert not loads(tmp_path, one_sentence)
+    (tmp_path / "config.json").write_bytes((tiny / "config.json").read_bytes())
+    with (tmp_path / WEIGHTS_FILE).open("r+b") as file:
+        file.truncate(10**12)
+    with pytest.raises(ModelError, match="has 931 GB, more than 32"):
+        load_detector(tmp_path, device="cpu")
+
+
+def test_long_values_are_cut_in_sentences(tiny: Path, tmp_path: Path) -> None:
+    document = json.loads((tiny / "config.json").read_text())
+    long = "x" * 10**5
+    for changes in ({"format_version": long}, {long: 1}, {"heads": {long: 1}}):
+        with pytest.raises(ModelError) as caught:
+            config_from_dict(document | changes)
+        assert len(str(caught.value)) < 500
+    save_model(tmp_path, read_none(), {f"backbone.{long}{i}": torch.ones(1) for i in range(4)})
+    for name in (tmp_path, long):
+        with pytest.raises(ModelError) as caught:
+            load_detector(name, device="cpu")
+        assert len(str(caught.value)) < 1500
 
 
 def read_none() -> ModelConfig:
