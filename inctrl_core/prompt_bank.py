@@ -80,6 +80,8 @@ class PromptBank:
         text: Of the prompts.
         pairwise: [K, K, D, P], each normal's residual maps against each single other; see
             :func:`inctrl_core.residuals.pairwise_residuals`.
+        same: Bool [K, K] on the CPU, symmetric, which normals are one image: see
+            :func:`same_images`.
         crop_boxes: K boxes, in pixels of each normal's original.
         levels: The levels by which the normals were read, and queries are to be; None where all
             normals have 8 bits.
@@ -89,6 +91,7 @@ class PromptBank:
     features: ImageFeatures
     text: TextFeatures
     pairwise: Tensor
+    same: Tensor
     crop_boxes: tuple[CropBox, ...]
     levels: Levels | None = None
 
@@ -112,12 +115,6 @@ class PromptBank:
             text=self.text.to(device),
             pairwise=self.pairwise.to(device),
         )
-
-    @cached_property
-    def same(self) -> Tensor:
-        """Bool [K, K] on the CPU, which normals are one image: see :func:`same_images`."""
-        same = same_images(self.features, self.features)
-        return same | same.T | torch.eye(self.shots, dtype=torch.bool)
 
     @cached_property
     def copy_of(self) -> tuple[int | None, ...]:
@@ -179,6 +176,7 @@ class PromptBank:
             self,
             features=self.features[index],
             pairwise=self.pairwise[index][:, index],
+            same=self.same[index][:, index],
             crop_boxes=tuple(self.crop_boxes[i] for i in index),
         )
 
@@ -230,7 +228,9 @@ def build_prompt_bank(
     check_shots(len(features))
     with torch.inference_mode():
         pairwise = pairwise_residuals(features.patches)
-    return PromptBank(object_name, features, text, pairwise, tuple(crop_boxes), levels)
+    same = same_images(features, features)
+    same = same | same.T | torch.eye(len(features), dtype=torch.bool)
+    return PromptBank(object_name, features, text, pairwise, same, tuple(crop_boxes), levels)
 
 
 def check_shots(shots: int) -> None:

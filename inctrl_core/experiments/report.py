@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..detector import Detector
+from ..tables import table_text
 from .evaluation import SIGNALS, SubsetScores
 from .results import MAP_SIGNAL, Metrics, ShotResult, overall
 
@@ -127,7 +128,8 @@ def to_csv(measured: MeasuredModel, results: Sequence[ShotResult]) -> str:
             for metric, per_seed in values.items():
                 summary = mean_and_sd(per_seed)
                 tail = signal, metric, summary["mean"], summary["sd"], len(per_seed)
-                writer.writerow([measured.model, measured.fusion, measured.weights, *head, *tail])
+                about = measured.model, measured.fusion, measured.weights, *head
+                writer.writerow([*_texts(about), *tail])
     return text.getvalue()
 
 
@@ -147,8 +149,13 @@ def to_score_csv(scored: Iterable[SubsetScores]) -> str:
                     image = query.path.relative_to(subset.root).as_posix()
                     head = subset.dataset, subset.name, shots, seed, image, query.kind
                     values = (f"{scores.signals[name][k, s, i]:.6f}" for name in SIGNALS)
-                    writer.writerow((*head, int(query.anomalous), *values))
+                    writer.writerow((*_texts(head), int(query.anomalous), *values))
     return text.getvalue()
+
+
+def _texts(cells: Iterable[Any]) -> list[Any]:
+    """The cells, of which no text may be taken for a formula: folders name data sets and images."""
+    return [table_text(cell) if isinstance(cell, str) else cell for cell in cells]
 
 
 def to_markdown(measured: MeasuredModel, results: Sequence[ShotResult]) -> str:
