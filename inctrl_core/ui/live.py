@@ -35,7 +35,7 @@ TEMPLATE = """
 <div class="ic-live">
   <div class="ic-live-bar">
     <button type="button" data-do="camera" disabled>Use the camera</button>
-    <label class="ic-live-cameras" hidden>Camera <select></select></label>
+    <label class="ic-live-cameras" hidden>Camera <select aria-label="Camera"></select></label>
     <label class="ic-button" tabindex="0" role="button">Open a video
       <input type="file" accept="video/*" hidden></label>
     <button type="button" data-do="example" disabled>Try with an example</button>
