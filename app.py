@@ -15,7 +15,6 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # place of 21; with a short spin it takes 81, and 22 where nobody else works.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
@@ -15,6 +18,7 @@ import pytest
 
 from inctrl_core.errors import InctrlError
 from inctrl_core.ui import connections
+from inctrl_core.ui.ending import SIGNALS, Ending
 from inctrl_core.ui.listening import Place, find_place, listen, page_address
 from inctrl_core.ui.log import MOST, WINDOW_SECONDS, RateLimit
 from inctrl_core.ui.page import launch_page
@@ -359,3 +363,15 @@ def test_the_log_keeps_few_messages_of_one_kind(monkeypatch):
     assert log(2) is not None  # Another kind.
     clock[0] += WINDOW_SECONDS + 1
     assert log(1).getMessage() == f"out of files 1 ({5000 - MOST} more like it were left out)"
+
+
+def test_what_is_entered_until_the_end_is_given_and_left():
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    left = []
+    with Ending() as ending:
+        assert ending.enter(contextlib.nullcontext("pool")) == "pool"
+        ending.enter(contextlib.closing(SimpleNamespace(close=lambda: left.append(1))))
+        assert not left
+    assert left == [1]
+    for number, handler in zip(SIGNALS, handlers, strict=True):
+        signal.signal(number, handler)

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import Self, TypeVar
+
+Entered = TypeVar("Entered")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,13 +46,14 @@ class Ending:
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
-    def enter(self, context: AbstractContextManager) -> None:
-        """Enters a context; a signal in the midst of that waits."""
+    def enter(self, context: AbstractContextManager[Entered]) -> Entered:
+        """Enters a context, and gives what it gives; a signal in the midst of that waits."""
         self._held = True
-        self._stack.enter_context(context)
+        entered = self._stack.enter_context(context)
         self._held = False
         if self._asked:
             self._end()
+        return entered
 
     def wait(self, close: Callable[[], None]) -> None:
         """Waits for a signal, closes what runs, and ends the process.
