@@ -34,11 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
         "of a backbone, or USER/REPO; may be repeated",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument(
-        "--heads",
-        metavar="DIR_OR_REPO",
-        help="heads for models from the Hub that have none (default: INCTRL_HEADS)",
-    )
+    heads = "heads for models from the Hub that have none (default: INCTRL_HEADS)"
+    parser.add_argument("--heads", metavar="DIR_OR_REPO", help=heads)
     parser.add_argument(
         "--precision",
         help="float32, bfloat16, float16 or auto (default: INCTRL_PRECISION, else float32)",
@@ -106,7 +103,8 @@ def serve(arguments: argparse.Namespace) -> int:
             registry = ModelRegistry(sources, arguments.device, images=images)
             page = build_page(registry, load_examples(), tools=arguments.mcp)
             where = {"server_name": arguments.host, "server_port": arguments.port}
-            launch_page(page, share=arguments.share, mcp_server=arguments.mcp, **where)
+            where |= {"share": arguments.share, "mcp_server": arguments.mcp}
+            launch_page(page, images=images, **where)
             registry.warm_up()
             ending.wait(page.close)
     except InctrlError as error:

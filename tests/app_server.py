@@ -40,7 +40,7 @@ def running_app(
         registry = ModelRegistry(sources, device="cpu", images=images)
         page = build_page(registry, load_examples(), tools)
         where = {"server_name": "127.0.0.1", "server_port": free_port()}
-        launch_page(page, mcp_server=tools, quiet=True, **where, **options)
+        launch_page(page, mcp_server=tools, images=images, quiet=True, **where, **options)
         registry.warm_up()
         try:
             yield page.local_url

@@ -33,6 +33,7 @@ from starlette.middleware import Middleware
 from ..config import MAX_SHOTS
 from ..errors import InctrlError
 from ..image_limits import check_sent
+from ..seen_images import Opener
 from .addresses import AddressFetcher, is_address
 from .admission import Admission, Listening
 from .bodies import BodyLimit
@@ -66,12 +67,13 @@ _KINDS = {
 Preprocess = Callable[..., Awaitable[list[Any]]]
 
 
-def guard(page: gr.Blocks, addresses: bool = False) -> dict[str, Any]:
+def guard(page: gr.Blocks, images: Opener, addresses: bool = False) -> dict[str, Any]:
     """Guards a page that is about to be launched.
 
     Args:
         page: All events must run in the queue; it is changed so that none passes it by, and so
             that values that fit no event are refused with a sentence.
+        images: Opens the uploads that are shown.
         addresses: Whether a file may be named by its address, as language models do.
 
     Returns:
@@ -91,7 +93,7 @@ def guard(page: gr.Blocks, addresses: bool = False) -> dict[str, Any]:
             "middleware": [
                 Middleware(Listening, admission.listeners),
                 Middleware(BodyLimit),
-                Middleware(Previews),
+                Middleware(Previews, images),
             ],
             "lifespan": _upkeep(admission),
             "exception_handlers": {

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from ..image_limits import most_bytes
+from ..seen_images import Opener, open_here
 from .api import ScoreApi
 from .api_analysis import AnalysisApi
 from .batch import BatchTab
@@ -121,12 +122,15 @@ def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
     }
 
 
-def launch_page(page: gr.Blocks, *, mcp_server: bool, **options: Any) -> None:
+def launch_page(
+    page: gr.Blocks, *, mcp_server: bool, images: Opener = open_here, **options: Any
+) -> None:
     """Serves the page and comes back, its address printed.
 
     Args:
         page: Of :func:`build_page`.
         mcp_server: Whether it offers its tools to language models, which send addresses of images.
+        images: Opens the uploads that are shown; in this process unless another is given.
         options: More for ``launch``; ``quiet`` prints nothing.
 
     Raises:
@@ -148,7 +152,7 @@ def launch_page(page: gr.Blocks, *, mcp_server: bool, **options: Any) -> None:
             _frontend=False,  # The server has started, so it need not be asked for its page.
             **options,
             **launch_options(),
-            **guard(page, addresses=mcp_server),
+            **guard(page, images, addresses=mcp_server),
         )
     if page.mcp_error:
         logger.error("%s", page.mcp_error)

@@ -19,8 +19,7 @@ from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import InctrlError
-from ..figures import resize_for_screen
-from ..image_files import open_image
+from ..seen_images import Opener, shrink
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +37,12 @@ class Previews:
 
     Args:
         app: The page.
+        images: Opens an upload, which may be hostile.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, images: Opener) -> None:
         self.app = app
+        self._images = images
         self._one_at_a_time: CapacityLimiter | None = None  # Made where the loop is it belongs to.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +50,7 @@ class Previews:
         file = _asked_to_show(scope)
         if file is not None:
             self._one_at_a_time = self._one_at_a_time or CapacityLimiter(1)
-            picture = await run_sync(_preview, file, limiter=self._one_at_a_time)
+            picture = await run_sync(_preview, file, self._images, limiter=self._one_at_a_time)
             if picture is not None:
                 await FileResponse(picture, media_type="image/png")(scope, receive, send)
                 return
@@ -71,7 +72,7 @@ def _asked_to_show(scope: Scope) -> Path | None:
     return place if uploaded else None
 
 
-def _preview(file: Path) -> Path | None:
+def _preview(file: Path, images: Opener) -> Path | None:
     """The picture of a file, kept beside it; None where browsers show the file itself."""
     picture = file.with_name(file.name + _SUFFIX)
     try:
@@ -84,7 +85,7 @@ def _preview(file: Path) -> Path | None:
                 return None
         elif start.startswith(_SHOWN) or start[4:12] == _AVIF:
             return None
-        image = resize_for_screen(open_image(file), PREVIEW_PIXELS)
+        image = images(shrink, file, PREVIEW_PIXELS)
         # Under another name first: a second request must not find half a picture.
         unfinished = picture.with_name(f"{secrets.token_hex(8)}.png")
         image.save(unfinished)
