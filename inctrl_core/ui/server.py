@@ -41,6 +41,8 @@ class Server(http_server.Server):
         self._sockets = sockets
         config = uvicorn.Config(
             app,
+            # Not to listen: where GPUs are lent, forked processes close what is of this port.
+            port=sockets[0].getsockname()[1],
             http=TimedProtocol,
             log_config=None,  # To the program's own log, which is bounded.
             log_level="warning",
