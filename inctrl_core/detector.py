@@ -262,7 +262,7 @@ class Detector:
         """
         bank = bank.to(self.backbone.device)
         kept = list(bank.others(index))
-        others = bank.subset(kept)
+        others = bank.without_patches().subset(kept)
         layer_maps = bank.pairwise[index, kept].amin(dim=0, keepdim=True)
         embeddings = bank.features.embeddings[index : index + 1]
         evidence = self.evidence(layer_maps, embeddings, others)

@@ -164,6 +164,13 @@ class PromptBank:
             return None
         return leave_one_out(self.pairwise, self.left_out)
 
+    def without_patches(self) -> PromptBank:
+        """The same bank, but for the patches that queries are compared with.
+
+        Enough to judge maps that are there already, at a hundredth of the memory.
+        """
+        return dataclasses.replace(self, features=ImageFeatures(self.features.embeddings, ()))
+
     def subset(self, indices: Sequence[int]) -> PromptBank:
         """A bank of some of the normals, in the order asked for; nothing is encoded again.
 

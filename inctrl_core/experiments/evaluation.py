@@ -6,7 +6,6 @@ and every number of shots then follows by a minimum, which gives exactly the det
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,8 +152,7 @@ class _DrawnNormals:
             boxes = [encoded.crop_boxes[i] for i in draw]
             largest = build_prompt_bank(name, self._features[draw], text, boxes)
             # Its patches are read from the common table; a copy for each bank would add up.
-            embeddings = ImageFeatures(largest.features.embeddings, ())
-            largest = dataclasses.replace(largest, features=embeddings)
+            largest = largest.without_patches()
             self._banks.append([largest.subset(range(count)) for count in shots])
 
     @torch.inference_mode()
