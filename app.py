@@ -78,14 +78,14 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ["INCTRL_HEADS"] = arguments.heads
     if arguments.precision:
         os.environ["INCTRL_PRECISION"] = arguments.precision
-    from inctrl_core.decoding import DecodingPool
+    from inctrl_core.checkpoints.proxies import hidden_proxies
     from inctrl_core.devices import keep_freed_memory
     from inctrl_core.errors import InctrlError
-    from inctrl_core.proxies import hidden_proxies
-    from inctrl_core.ui.ending import Ending
-    from inctrl_core.ui.log import start_log
-    from inctrl_core.ui.settings import check_settings
-    from inctrl_core.ui.uploads import own_uploads
+    from inctrl_core.images.workers import DecodingPool
+    from inctrl_core.ui.common.log import start_log
+    from inctrl_core.ui.serving.ending import Ending
+    from inctrl_core.ui.serving.settings import check_settings
+    from inctrl_core.ui.serving.uploads import own_uploads
 
     start_log()
     keep_freed_memory()
@@ -95,8 +95,8 @@ def serve(arguments: argparse.Namespace) -> int:
             ending.enter(own_uploads())  # Before Gradio, which reads its folder when imported.
             with hidden_proxies():  # Gradio makes a client then, which stumbles over some.
                 from inctrl_core.ui.page import build_page, launch_page
-            from inctrl_core.ui.examples import load_examples
-            from inctrl_core.ui.models import ModelRegistry, find_sources
+            from inctrl_core.ui.common.examples import load_examples
+            from inctrl_core.ui.common.models import ModelRegistry, find_sources
 
             images = ending.enter(DecodingPool())
             sources = find_sources(arguments.model)

@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .detector import Detector
+    from .checkpoints.loading import load_detector
     from .errors import ImageError, InctrlError, ModelError, PromptError
-    from .loading import load_detector
-    from .prompt_bank import PromptBank
-    from .score import Score
+    from .model.bank import PromptBank
+    from .model.detector import Detector
+    from .model.score import Score
 
 __all__ = [
     "Detector",
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Detector": ".detector",
-    "PromptBank": ".prompt_bank",
-    "Score": ".score",
-    "load_detector": ".loading",
+    "Detector": ".model.detector",
+    "PromptBank": ".model.bank",
+    "Score": ".model.score",
+    "load_detector": ".checkpoints.loading",
 }
 
 

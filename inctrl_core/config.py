@@ -60,7 +60,7 @@ class BackboneConfig:
         depths: Indices for open_clip's ``forward_intermediates``, counted from 0, shallow first.
         grid: Side of the square patch grid that every depth is resampled to.
         image_sizes: Sides at which a crop is read, pixels, ascending, the last one the crop's own;
-            empty for that alone. See :class:`inctrl_core.backbone.Backbone`.
+            empty for that alone. See :class:`inctrl_core.model.backbone.Backbone`.
         hub_repo: Hub repository with the weights in open_clip format, or None where the model
             directory's own ``model.safetensors`` carries them.
         hub_file: File name inside ``hub_repo``.

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from inctrl_core.decoding import DecodingPool
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.ui.examples import load_examples
-from inctrl_core.ui.models import ModelRegistry
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
+from inctrl_core.images.workers import DecodingPool
+from inctrl_core.ui.common.examples import load_examples
+from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.page import build_page, launch_page
 
 

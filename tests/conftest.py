@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from inctrl_core import Detector, load_detector
-from inctrl_core.backbone import build_clip
-from inctrl_core.calibrated import BankStatistics, CalibratedHeads, query_statistics
+from inctrl_core.checkpoints.conversion import convert_checkpoint
+from inctrl_core.checkpoints.weights import add_prefix, save_model
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, PreprocessConfig
-from inctrl_core.conversion import convert_checkpoint
-from inctrl_core.residuals import layer_residuals
-from inctrl_core.weights import add_prefix, save_model
+from inctrl_core.model.backbone import build_clip
+from inctrl_core.model.calibrated import BankStatistics, CalibratedHeads, query_statistics
+from inctrl_core.model.residuals import layer_residuals
 
 GOLDEN = Path(__file__).parent / "golden"
 

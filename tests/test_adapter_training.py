@@ -11,13 +11,17 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from inctrl_core import patch_adapter
 from inctrl_core.__main__ import main
+from inctrl_core.checkpoints.loading import ASSETS, load_detector
+from inctrl_core.checkpoints.tensor_files import read_tensors
+from inctrl_core.checkpoints.weights import save_model
 from inctrl_core.commands.train import build_pools
 from inctrl_core.config import config_from_dict, config_to_json, read_config
 from inctrl_core.errors import InctrlError, ModelError
-from inctrl_core.experiments import adapter_training
-from inctrl_core.experiments.adapter_training import (
+from inctrl_core.model import patch_adapter
+from inctrl_core.model.patch_adapter import PatchAdapter, average_adapters
+from inctrl_core.training import adapter as adapter_training
+from inctrl_core.training.adapter import (
     AdapterOptions,
     adapted_maps,
     batch_loss,
@@ -25,12 +29,8 @@ from inctrl_core.experiments.adapter_training import (
     train_adapter,
     validate,
 )
-from inctrl_core.experiments.patch_pools import PatchPool, source_patches
-from inctrl_core.experiments.training import split_classes
-from inctrl_core.loading import ASSETS, load_detector
-from inctrl_core.patch_adapter import PatchAdapter, average_adapters
-from inctrl_core.tensor_files import read_tensors
-from inctrl_core.weights import save_model
+from inctrl_core.training.heads import split_classes
+from inctrl_core.training.patch_pools import PatchPool, source_patches
 
 WIDTHS, PATCHES = (8, 12), 9
 QUICK = AdapterOptions(shots=(1, 2), epochs=2, steps=6, episodes=2)

@@ -9,9 +9,9 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from inctrl_core.loading import DEFAULT_MODEL, load_detector
-from inctrl_core.perturbations import PERTURBATIONS
-from inctrl_core.ui.examples import load_examples
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
+from inctrl_core.images.perturbations import PERTURBATIONS
+from inctrl_core.ui.common.examples import load_examples
 from tests.app_server import running_app
 
 EXAMPLE = load_examples()["washer"]

@@ -22,17 +22,19 @@ from PIL import Image
 
 import app
 from inctrl_core import load_detector
+from inctrl_core.analysis import inspection as session
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError, ModelError
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.text_prompts import build_prompts
-from inctrl_core.ui import models, render, session, verdict
-from inctrl_core.ui.downloads import new_file
-from inctrl_core.ui.examples import EXAMPLES, load_examples, pick_query
-from inctrl_core.ui.form import check_form, file_path, gallery_paths
-from inctrl_core.ui.handlers import InspectHandlers
-from inctrl_core.ui.models import ModelRegistry, find_sources
-from inctrl_core.ui.render import Display
-from inctrl_core.ui.report import report_html
+from inctrl_core.model.prompts import build_prompts
+from inctrl_core.ui.common import models
+from inctrl_core.ui.common.downloads import new_file
+from inctrl_core.ui.common.examples import EXAMPLES, load_examples, pick_query
+from inctrl_core.ui.common.form import check_form, file_path, gallery_paths
+from inctrl_core.ui.common.heatmap import Display
+from inctrl_core.ui.common.models import ModelRegistry, find_sources
+from inctrl_core.ui.inspect import render, verdict
+from inctrl_core.ui.inspect.handlers import InspectHandlers
+from inctrl_core.ui.inspect.report import report_html
 from tests.app_server import running_app
 
 LAWN = EXAMPLES / "lawn"

@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inctrl_core import Detector, ModelError, load_detector, loading
+from inctrl_core import Detector, ModelError, load_detector
+from inctrl_core.checkpoints import loading
+from inctrl_core.checkpoints.hub import is_cached
+from inctrl_core.checkpoints.tensor_files import PrefixedTensors
+from inctrl_core.checkpoints.weights import HEADS_PREFIX, WEIGHTS_FILE, load_model
 from inctrl_core.commands.train import write_model
 from inctrl_core.config import HeadsConfig, config_to_json, read_config
-from inctrl_core.hub import is_cached
-from inctrl_core.tensor_files import PrefixedTensors
-from inctrl_core.ui.models import find_sources
-from inctrl_core.weights import HEADS_PREFIX, WEIGHTS_FILE, load_model
+from inctrl_core.ui.common.models import find_sources
 
 GOLDEN = Path(__file__).parent / "golden"
 HUB_FILE = "open_clip_model.safetensors"

@@ -20,19 +20,24 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from inctrl_core import Detector, InctrlError, batch, batch_export, load_detector, tables
-from inctrl_core.batch import Batch, BatchRow, QueryFile, auroc, score_chunk
-from inctrl_core.batch_export import batch_csv, batch_dict, batch_json, safe_names, write_zip
-from inctrl_core.diagnostics import NormalRange, PatchScale
-from inctrl_core.figures import OverlayStyle, overlay
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.score import Score
-from inctrl_core.ui import batch_job, batch_table, models
-from inctrl_core.ui.batch_handlers import BatchHandlers, check_batch, query_files
-from inctrl_core.ui.batch_job import BatchJob, match_example, start_job
-from inctrl_core.ui.examples import EXAMPLES, load_examples
-from inctrl_core.ui.models import ModelRegistry
-from inctrl_core.ui.session import start_session, with_phrases
+from inctrl_core import Detector, InctrlError, load_detector
+from inctrl_core import output as tables
+from inctrl_core.analysis import batch, batch_job
+from inctrl_core.analysis import export as batch_export
+from inctrl_core.analysis.batch import Batch, BatchRow, QueryFile, auroc, score_chunk
+from inctrl_core.analysis.batch_job import BatchJob, start_job
+from inctrl_core.analysis.export import batch_csv, batch_dict, batch_json, safe_names, write_zip
+from inctrl_core.analysis.inspection import start_session, with_phrases
+from inctrl_core.analysis.normal_range import NormalRange, PatchScale
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
+from inctrl_core.images.overlay import OverlayStyle, overlay
+from inctrl_core.model.score import Score
+from inctrl_core.ui.batch import table as batch_table
+from inctrl_core.ui.batch.handlers import BatchHandlers, check_batch
+from inctrl_core.ui.common import models
+from inctrl_core.ui.common.examples import EXAMPLES, load_examples, match_example
+from inctrl_core.ui.common.form import query_files
+from inctrl_core.ui.common.models import ModelRegistry
 
 LAWN = EXAMPLES / "lawn"
 NORMALS = tuple(str(path) for path in sorted((LAWN / "normals").iterdir())[:3])

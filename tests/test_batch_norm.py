@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inctrl_core.backbone import Backbone
-from inctrl_core.batch_norm import fold_batch_norms
-from inctrl_core.loading import ASSETS
-from inctrl_core.weights import LoadedModel, load_model
+from inctrl_core.checkpoints.loading import ASSETS
+from inctrl_core.checkpoints.weights import LoadedModel, load_model
+from inctrl_core.model.acceleration import fold_batch_norms
+from inctrl_core.model.backbone import Backbone
 
 
 @pytest.fixture(scope="module")

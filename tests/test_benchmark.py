@@ -12,8 +12,8 @@ from PIL import Image
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.__main__ import main
-from inctrl_core.experiments import benchmark, timing
-from inctrl_core.experiments.benchmark import (
+from inctrl_core.evaluation import benchmark, timing
+from inctrl_core.evaluation.benchmark import (
     compare_precision,
     load_for_benchmark,
     make_photo,
@@ -21,7 +21,7 @@ from inctrl_core.experiments.benchmark import (
     run_benchmark,
     save_curve,
 )
-from inctrl_core.experiments.timing import Task
+from inctrl_core.evaluation.timing import Task
 
 
 class Clock:

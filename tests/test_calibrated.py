@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from inctrl_core.calibrated import (
+from inctrl_core.config import BackboneConfig, HeadsConfig
+from inctrl_core.errors import ModelError
+from inctrl_core.model.calibrated import (
     LIMIT,
     MAX_SHOTS,
     BankStatistics,
@@ -14,11 +16,9 @@ from inctrl_core.calibrated import (
     order_statistics,
     query_statistics,
 )
-from inctrl_core.config import BackboneConfig, HeadsConfig
-from inctrl_core.errors import ModelError
-from inctrl_core.evidence import Evidence
-from inctrl_core.heads import build_heads
-from inctrl_core.residuals import leave_one_out
+from inctrl_core.model.evidence import Evidence
+from inctrl_core.model.heads import build_heads
+from inctrl_core.model.residuals import leave_one_out
 
 DEPTHS, PATCHES, WIDTH = 3, 225, 16
 BACKBONE = BackboneConfig({"embed_dim": WIDTH, "vision_cfg": {}, "text_cfg": {}}, (2, 3, 4))

@@ -15,13 +15,17 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from inctrl_core import Detector, load_detector
-from inctrl_core.diagnostics import BARELY_ABOVE, NormalRange, normal_range
+from inctrl_core.analysis.inspection import Session, start_session
+from inctrl_core.analysis.normal_range import BARELY_ABOVE, NormalRange, normal_range
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError
-from inctrl_core.image_files import open_image
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.preprocessing import patch_box
-from inctrl_core.ui import case_views
-from inctrl_core.ui.cases import (
+from inctrl_core.images.files import open_image
+from inctrl_core.images.preprocessing import patch_box
+from inctrl_core.ui.common.examples import EXAMPLES
+from inctrl_core.ui.common.heatmap import strongest_patch
+from inctrl_core.ui.common.models import ModelRegistry
+from inctrl_core.ui.failures import views as case_views
+from inctrl_core.ui.failures.cases import (
     ALARM,
     CASES_FILE,
     MISSED,
@@ -34,11 +38,7 @@ from inctrl_core.ui.cases import (
     outcome,
     read_mask,
 )
-from inctrl_core.ui.examples import EXAMPLES
-from inctrl_core.ui.failures_handlers import FailuresHandlers, Played
-from inctrl_core.ui.models import ModelRegistry
-from inctrl_core.ui.render import strongest_patch
-from inctrl_core.ui.session import Session, start_session
+from inctrl_core.ui.failures.handlers import FailuresHandlers, Played
 
 CASES = load_cases()
 REMEDIED = [name for name, case in CASES.items() if case.remedy_normals]

@@ -11,7 +11,7 @@ import torch
 
 from inctrl_core import ModelError
 from inctrl_core.__main__ import main
-from inctrl_core.conversion import convert_checkpoint, read_checkpoint, split_checkpoint
+from inctrl_core.checkpoints.conversion import convert_checkpoint, read_checkpoint, split_checkpoint
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_any_width_is_read(
 ) -> None:
     wide = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
     convert_checkpoint(saved(wide, tmp_path), golden["architecture"], tmp_path / "out")
-    from inctrl_core.weights import load_model
+    from inctrl_core.checkpoints.weights import load_model
 
     clip = load_model(tmp_path / "out").clip
     assert clip.text_projection.dtype == torch.float32

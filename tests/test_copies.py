@@ -13,10 +13,16 @@ import torch
 from PIL import Image, ImageDraw
 
 from inctrl_core import Detector, PromptBank, load_detector
-from inctrl_core.backbone import ImageFeatures
-from inctrl_core.batch import Batch, QueryFile, score_chunk
-from inctrl_core.batch_export import batch_csv, batch_dict
-from inctrl_core.diagnostics import (
+from inctrl_core.analysis.batch import Batch, QueryFile, score_chunk
+from inctrl_core.analysis.batch_job import start_job
+from inctrl_core.analysis.explanations import fusion_ledger
+from inctrl_core.analysis.export import batch_csv, batch_dict
+from inctrl_core.analysis.inspection import (
+    start_session,
+    with_query_as_normal,
+    without_query_as_normal,
+)
+from inctrl_core.analysis.normal_range import (
     UNCALIBRATED_HIGH,
     copies_told,
     drop_one,
@@ -25,16 +31,14 @@ from inctrl_core.diagnostics import (
     query_told,
     shots_curve,
 )
+from inctrl_core.analysis.stress import poison, strength_curve, typical_normal
+from inctrl_core.analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from inctrl_core.errors import PromptError
-from inctrl_core.explanations import fusion_ledger
-from inctrl_core.prompt_bank import same_images
-from inctrl_core.stress import poison, strength_curve, typical_normal
-from inctrl_core.ui.batch_job import start_job
-from inctrl_core.ui.session import start_session, with_query_as_normal, without_query_as_normal
-from inctrl_core.ui.stress_run import compute_part, run_to_dict, start_run, with_result
-from inctrl_core.ui.stress_sections import head_html
-from inctrl_core.ui.stress_words import say_curve, say_drop, say_poison
-from inctrl_core.ui.verdict import verdict_html
+from inctrl_core.model.backbone import ImageFeatures
+from inctrl_core.model.bank import same_images
+from inctrl_core.ui.inspect.verdict import verdict_html
+from inctrl_core.ui.stress.sections import head_html
+from inctrl_core.ui.stress.words import say_curve, say_drop, say_poison
 
 SAVED = {
     "again.png": {},

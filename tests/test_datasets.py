@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inctrl_core.experiments.datasets import (
+from inctrl_core.evaluation.datasets import (
     DataError,
     check_subset,
     list_images,
@@ -17,7 +17,7 @@ from inctrl_core.experiments.datasets import (
     split_normals,
     without_files,
 )
-from inctrl_core.experiments.layouts import MULTI_CLASS, ONE_VS_ALL, load_classes, load_folders
+from inctrl_core.evaluation.layouts import MULTI_CLASS, ONE_VS_ALL, load_classes, load_folders
 
 
 def fill(folder: Path, *names: str) -> None:

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inctrl_core import ImageError, InctrlError, decoding
+from inctrl_core import ImageError, InctrlError
 from inctrl_core.config import SQUASH, PreprocessConfig
-from inctrl_core.decoding import DecodingPool
-from inctrl_core.image_files import open_image
-from inctrl_core.preprocessing import crop_image, preprocess, seen_image
-from inctrl_core.seen_images import open_here, see_image, see_thumbnail, shrink
+from inctrl_core.images import workers as decoding
+from inctrl_core.images.files import open_image
+from inctrl_core.images.preprocessing import crop_image, preprocess, seen_image
+from inctrl_core.images.seen import open_here, see_image, see_thumbnail, shrink
+from inctrl_core.images.workers import DecodingPool
 from tests.fuzz import corpus, harm
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from inctrl_core import diagnostics, explanations
-from inctrl_core.backbone import ImageFeatures
+from inctrl_core.analysis import explanations
+from inctrl_core.analysis import normal_range as diagnostics
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
-from inctrl_core.detector import Detector, EncodedImages
 from inctrl_core.errors import PromptError
-from inctrl_core.heads import TrainingFreeFusion
-from inctrl_core.prompt_bank import PromptBank, build_prompt_bank, build_text_features
-from inctrl_core.text_prompts import PromptSet
+from inctrl_core.model.backbone import ImageFeatures
+from inctrl_core.model.bank import PromptBank, build_prompt_bank, build_text_features
+from inctrl_core.model.detector import Detector, EncodedImages
+from inctrl_core.model.heads import TrainingFreeFusion
+from inctrl_core.model.prompts import PromptSet
 
 GOLDEN = Path(__file__).parent / "golden"
 BOX = (0.0, 0.0, 1.0, 1.0)

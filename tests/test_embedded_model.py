@@ -9,22 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from inctrl_core.backbone import Backbone
-from inctrl_core.config import HeadsConfig
-from inctrl_core.errors import ModelError
-from inctrl_core.experiments import embedded_model
-from inctrl_core.experiments.damage_direction import Views, fit_damage_direction
-from inctrl_core.experiments.embedded_figures import NOUNS
-from inctrl_core.experiments.image_tower import read_image_tower
-from inctrl_core.experiments.noun_targets import build_noun_targets, centred_unit_rows
-from inctrl_core.heads import build_heads
-from inctrl_core.image_files import open_image
-from inctrl_core.loading import ASSETS
-from inctrl_core.preprocessing import preprocess
-from inctrl_core.residuals import text_prototype
-from inctrl_core.tensor_files import PrefixedTensors, read_tensors
-from inctrl_core.text_prompts import build_prompts
-from inctrl_core.weights import (
+from inctrl_core.checkpoints.loading import ASSETS
+from inctrl_core.checkpoints.tensor_files import PrefixedTensors, read_tensors
+from inctrl_core.checkpoints.weights import (
     BACKBONE_PREFIX,
     HEADS_PREFIX,
     WEIGHTS_FILE,
@@ -32,6 +19,19 @@ from inctrl_core.weights import (
     load_model,
     save_model,
 )
+from inctrl_core.config import HeadsConfig
+from inctrl_core.errors import ModelError
+from inctrl_core.images.files import open_image
+from inctrl_core.images.preprocessing import preprocess
+from inctrl_core.model.backbone import Backbone
+from inctrl_core.model.heads import build_heads
+from inctrl_core.model.prompts import build_prompts
+from inctrl_core.model.residuals import text_prototype
+from inctrl_core.recipes.inctrl_lite import embedded_model
+from inctrl_core.recipes.inctrl_lite.damage_direction import Views, fit_damage_direction
+from inctrl_core.recipes.inctrl_lite.embedded_figures import NOUNS
+from inctrl_core.recipes.inctrl_lite.image_tower import read_image_tower
+from inctrl_core.recipes.inctrl_lite.noun_targets import build_noun_targets, centred_unit_rows
 
 DIRECTORY = ASSETS / "inctrl-lite"
 

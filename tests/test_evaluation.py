@@ -20,20 +20,17 @@ from PIL import Image
 
 from inctrl_core import Detector, ImageError, PromptError
 from inctrl_core.__main__ import main
-from inctrl_core.backbone import Backbone
+from inctrl_core.checkpoints.weights import load_model
 from inctrl_core.commands.evaluate import write_text
 from inctrl_core.errors import InctrlError
-from inctrl_core.experiments import evaluation, report
-from inctrl_core.experiments.datasets import DataError, Subset
-from inctrl_core.experiments.evaluation import SIGNALS, draw_normals, score_subset
-from inctrl_core.experiments.features import (
-    FeatureStore,
-    UnreadableImages,
-    image_tower_digest,
-)
-from inctrl_core.experiments.layouts import load_folders
-from inctrl_core.experiments.plots import save_plots
-from inctrl_core.experiments.report import (
+from inctrl_core.evaluation import protocol as evaluation
+from inctrl_core.evaluation import report
+from inctrl_core.evaluation.datasets import DataError, Subset
+from inctrl_core.evaluation.features import FeatureStore, UnreadableImages, image_tower_digest
+from inctrl_core.evaluation.layouts import load_folders
+from inctrl_core.evaluation.plots import save_plots
+from inctrl_core.evaluation.protocol import SIGNALS, draw_normals, score_subset
+from inctrl_core.evaluation.report import (
     MeasuredModel,
     mean_and_sd,
     to_csv,
@@ -41,9 +38,9 @@ from inctrl_core.experiments.report import (
     to_markdown,
     to_score_csv,
 )
-from inctrl_core.experiments.results import ShotResult, measure, overall
-from inctrl_core.patch_adapter import PatchAdapter
-from inctrl_core.weights import load_model
+from inctrl_core.evaluation.results import ShotResult, measure, overall
+from inctrl_core.model.backbone import Backbone
+from inctrl_core.model.patch_adapter import PatchAdapter
 
 
 def picture(seed: int, defect: bool = False) -> Image.Image:

@@ -26,17 +26,18 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from inctrl_core import Detector, InctrlError, ModelError, load_detector, loading
+from inctrl_core import Detector, InctrlError, ModelError, load_detector
 from inctrl_core.__main__ import main
-from inctrl_core.backbone import Backbone
+from inctrl_core.checkpoints import loading
+from inctrl_core.checkpoints.weights import WEIGHTS_FILE
 from inctrl_core.config import config_to_json, read_config
-from inctrl_core.experiments.features import FeatureStore
-from inctrl_core.experiments.training_run import CHECKPOINT_FILE
-from inctrl_core.ui import models
-from inctrl_core.ui.api import score_files
-from inctrl_core.ui.models import ModelRegistry, find_sources
-from inctrl_core.ui.runner import ModelRunner
-from inctrl_core.weights import WEIGHTS_FILE
+from inctrl_core.evaluation.features import FeatureStore
+from inctrl_core.model.backbone import Backbone
+from inctrl_core.training.loop import CHECKPOINT_FILE
+from inctrl_core.ui.common import models
+from inctrl_core.ui.common.models import ModelRegistry, find_sources
+from inctrl_core.ui.common.runner import ModelRunner
+from inctrl_core.ui.service.api import score_files
 from tests.app_server import free_port, running_app
 from tests.fuzz.conftest import FileWatch
 from tests.hub_server import Repo
@@ -397,7 +398,7 @@ class ShortMemory:
 
         monkeypatch.setattr(detector.backbone, "_encode_batch", encode_or_fail)
         # Batches as on a GPU.
-        monkeypatch.setattr("inctrl_core.backbone.CPU_IMAGE_BATCH", 16)
+        monkeypatch.setattr("inctrl_core.model.backbone.CPU_IMAGE_BATCH", 16)
 
 
 class TestMemoryOfTheDevice:
@@ -422,7 +423,7 @@ class TestMemoryOfTheDevice:
         def refuse(*_: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-        monkeypatch.setattr(f"inctrl_core.detector.{step}", refuse)
+        monkeypatch.setattr(f"inctrl_core.model.detector.{step}", refuse)
         with pytest.raises(InctrlError, match="too little memory for this; use fewer") as caught:
             golden_detector.score([QUERY], golden_detector.build_bank(NORMALS, "candle"))
         assert "CUDA" not in str(caught.value)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inctrl_core.figures import (
+from inctrl_core.images.overlay import (
     COLOUR_MAPS,
     OUTLINE,
     OverlayStyle,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from inctrl_core import ModelError
-from inctrl_core.evidence import Evidence
-from inctrl_core.heads import ReferenceHeads, TrainingFreeFusion
+from inctrl_core.model.evidence import Evidence
+from inctrl_core.model.heads import ReferenceHeads, TrainingFreeFusion
 
 
 def evidence(queries: int = 1) -> Evidence:

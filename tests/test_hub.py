@@ -16,13 +16,14 @@ import torch
 from huggingface_hub import constants, file_download
 from safetensors.torch import load_file, save, save_file
 
-from inctrl_core import Detector, ModelError, load_detector, loading
+from inctrl_core import Detector, ModelError, load_detector
 from inctrl_core.__main__ import main
+from inctrl_core.checkpoints import loading
+from inctrl_core.checkpoints.hub import fetch_file
+from inctrl_core.checkpoints.tensor_files import PrefixedTensors
+from inctrl_core.checkpoints.weights import HEADS_PREFIX, WEIGHTS_FILE
 from inctrl_core.config import HeadsConfig, config_to_json, read_config
-from inctrl_core.experiments.report import MeasuredModel
-from inctrl_core.hub import fetch_file
-from inctrl_core.tensor_files import PrefixedTensors
-from inctrl_core.weights import HEADS_PREFIX, WEIGHTS_FILE
+from inctrl_core.evaluation.report import MeasuredModel
 from tests.hub_server import Hub, Repo, running_hub, sha256
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from inctrl_core import ImageError
-from inctrl_core.image_files import images_in, open_image, same_content
-from inctrl_core.image_limits import MAX_BYTES, check_sent, most_bytes, most_pixels
+from inctrl_core.images.files import images_in, open_image, same_content
+from inctrl_core.images.limits import MAX_BYTES, check_sent, most_bytes, most_pixels
 
 
 def test_files_are_compared_byte_for_byte(tmp_path):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inctrl_core import ImageError, image_folders
-from inctrl_core.image_folders import FOLDERS, HIDDEN, NO_IMAGES, find_images
+from inctrl_core import ImageError
+from inctrl_core.images import folders as image_folders
+from inctrl_core.images.folders import FOLDERS, HIDDEN, NO_IMAGES, find_images
 
 
 def draw(*paths: Path) -> None:

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from inctrl_core import ImageError
-from inctrl_core.image_files import (
+from inctrl_core.images.files import (
     image_levels,
     images_in,
     levels_used,

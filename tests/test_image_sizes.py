@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from inctrl_core import load_detector
+from inctrl_core.checkpoints.loading import ASSETS
+from inctrl_core.checkpoints.weights import load_model, save_model
 from inctrl_core.config import config_from_dict, config_to_json
-from inctrl_core.detector import Detector
 from inctrl_core.devices import start_core_threads
 from inctrl_core.errors import ModelError
-from inctrl_core.image_files import open_image
-from inctrl_core.loading import ASSETS
-from inctrl_core.weights import load_model, save_model
+from inctrl_core.images.files import open_image
+from inctrl_core.model.detector import Detector
 
 PHOTO = ASSETS.parent / "examples" / "washer" / "queries" / "scratch.jpg"
 

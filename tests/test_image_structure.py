@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from inctrl_core import ImageError
-from inctrl_core.image_files import open_image, upright_size
+from inctrl_core.images.files import open_image, upright_size
 from tests.fuzz import hostile
 from tests.fuzz.corpus import encoded
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inctrl_core.experiments.datasets import DataError, Subset
-from inctrl_core.experiments.layouts import ONE_VS_ALL, load_classes, load_folders, names
-from inctrl_core.experiments.masks import check_masks
+from inctrl_core.evaluation.datasets import DataError, Subset
+from inctrl_core.evaluation.layouts import ONE_VS_ALL, load_classes, load_folders, names
+from inctrl_core.evaluation.masks import check_masks
 
 SIDE = 12
 

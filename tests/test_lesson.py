@@ -16,14 +16,14 @@ import gradio as gr
 import pytest
 
 from inctrl_core import Detector, InctrlError
-from inctrl_core.ui import models
-from inctrl_core.ui.examples import load_examples
-from inctrl_core.ui.learn import OWN, LearnHandlers
-from inctrl_core.ui.lesson import explain, patch_html, score_html, start_html
-from inctrl_core.ui.lesson_parts import Lesson, number, operand
-from inctrl_core.ui.lesson_score import score_step
-from inctrl_core.ui.models import ModelRegistry
-from inctrl_core.ui.session import start_session
+from inctrl_core.analysis.inspection import start_session
+from inctrl_core.ui.common import models
+from inctrl_core.ui.common.examples import load_examples
+from inctrl_core.ui.common.models import ModelRegistry
+from inctrl_core.ui.learn.lesson import explain, patch_html, score_html, start_html
+from inctrl_core.ui.learn.parts import Lesson, number, operand
+from inctrl_core.ui.learn.score import score_step
+from inctrl_core.ui.learn.tab import OWN, LearnHandlers
 
 GOLDEN = Path(__file__).parent / "golden"
 NORMALS = tuple(str(GOLDEN / f"prompt_{i}.png") for i in range(3))

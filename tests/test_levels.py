@@ -12,8 +12,8 @@ from PIL import Image
 
 from inctrl_core import Detector, ImageError, load_detector
 from inctrl_core.__main__ import main
-from inctrl_core.image_files import image_levels, levels_used, open_image, set_levels
-from inctrl_core.levels import Levels, join_levels, measure_levels, to_8_bit
+from inctrl_core.images.files import image_levels, levels_used, open_image, set_levels
+from inctrl_core.images.levels import Levels, join_levels, measure_levels, to_8_bit
 
 SIDES = 240, 320
 

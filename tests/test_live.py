@@ -10,17 +10,17 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ImageError
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.ui.examples import load_examples
-from inctrl_core.ui.live import LiveHandlers
-from inctrl_core.ui.live_frames import (
+from inctrl_core.ui.common.examples import load_examples
+from inctrl_core.ui.common.models import ModelRegistry
+from inctrl_core.ui.live.frames import (
     MAX_FRAME_CHARACTERS,
     build_live_bank,
     open_frame,
     score_frame,
 )
-from inctrl_core.ui.models import ModelRegistry
+from inctrl_core.ui.live.tab import LiveHandlers
 
 
 def jpeg(image: Image.Image) -> str:

@@ -10,10 +10,10 @@ from PIL import Image
 
 from inctrl_core import ImageError
 from inctrl_core.config import SQUASH, PreprocessConfig
-from inctrl_core.experiments.datasets import DataError, Query, Subset
-from inctrl_core.experiments.layouts import masks_in
-from inctrl_core.experiments.masks import check_masks, crop_mask, open_mask
-from inctrl_core.preprocessing import crop_image
+from inctrl_core.evaluation.datasets import DataError, Query, Subset
+from inctrl_core.evaluation.layouts import masks_in
+from inctrl_core.evaluation.masks import check_masks, crop_mask, open_mask
+from inctrl_core.images.preprocessing import crop_image
 
 
 @pytest.mark.parametrize("size", [(50, 30), (30, 50), (17, 40), (24, 24)])

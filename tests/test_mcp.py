@@ -26,11 +26,11 @@ from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult, Tool
 from PIL import Image
 
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
 from inctrl_core.errors import InctrlError
-from inctrl_core.loading import DEFAULT_MODEL, load_detector
-from inctrl_core.ui import addresses
-from inctrl_core.ui.addresses import REFUSAL, AddressFetcher
-from inctrl_core.ui.examples import ExampleSet, load_examples
+from inctrl_core.ui.common.examples import ExampleSet, load_examples
+from inctrl_core.ui.guard import addresses
+from inctrl_core.ui.guard.addresses import REFUSAL, AddressFetcher
 from tests.app_server import running_app
 from tests.fuzz.conftest import MemoryPeak
 from tests.test_faults import wait_until

@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from inctrl_core.experiments import metrics
-from inctrl_core.experiments.metrics import (
+from inctrl_core.evaluation import metrics
+from inctrl_core.evaluation.metrics import (
     NO_DEFECT,
     defect_pixels,
     image_metrics,

@@ -12,13 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inctrl_core import ModelError, config, load_detector, tensor_files
-from inctrl_core.backbone import Backbone, build_clip
+from inctrl_core import ModelError, config, load_detector
+from inctrl_core.checkpoints import tensor_files
+from inctrl_core.checkpoints.conversion import (
+    convert_checkpoint,
+    find_architecture,
+    read_architecture,
+)
+from inctrl_core.checkpoints.loading import find_model
+from inctrl_core.checkpoints.model_card import render_model_card
+from inctrl_core.checkpoints.weights import load_model
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, read_config
-from inctrl_core.conversion import convert_checkpoint, find_architecture, read_architecture
-from inctrl_core.loading import find_model
-from inctrl_core.model_card import render_model_card
-from inctrl_core.weights import load_model
+from inctrl_core.model.backbone import Backbone, build_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 

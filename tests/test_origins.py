@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from inctrl_core.ui.origins import VARIABLE, OriginCheck
+from inctrl_core.ui.serving.origins import VARIABLE, OriginCheck
 from tests.test_serving import served
 
 PATIENCE = 60

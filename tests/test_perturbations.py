@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inctrl_core.errors import ImageError
-from inctrl_core.perturbations import PERTURBATIONS, add_noise, brighten, perturb, rotate
+from inctrl_core.images.perturbations import PERTURBATIONS, add_noise, brighten, perturb, rotate
 
 NAMES = [kind.name for kind in PERTURBATIONS]
 

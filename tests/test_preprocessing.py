@@ -10,8 +10,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from inctrl_core import preprocessing as pp
 from inctrl_core.config import SQUASH, PreprocessConfig
+from inctrl_core.images import preprocessing as pp
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

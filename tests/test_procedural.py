@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from inctrl_core.experiments.procedural import SIZE, photographed_class, procedural_class
-from inctrl_core.experiments.procedural.anomalies import KINDS
-from inctrl_core.experiments.procedural.fields import mesh_warp, rigid
-from inctrl_core.experiments.procedural.textures import FAMILIES, random_texture
+from inctrl_core.training.synthetic import SIZE, photographed_class, procedural_class
+from inctrl_core.training.synthetic.anomalies import KINDS
+from inctrl_core.training.synthetic.fields import mesh_warp, rigid
+from inctrl_core.training.synthetic.textures import FAMILIES, random_texture
 
 
 def pixels(image):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from inctrl_core import Detector, ImageError, PromptBank, PromptError, load_detector
-from inctrl_core.text_prompts import PromptSet, build_prompts
+from inctrl_core.model.prompts import PromptSet, build_prompts
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -10,8 +10,8 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from inctrl_core import ModelError, load_detector
-from inctrl_core.hub import fetch_file
-from inctrl_core.proxies import describe_proxy, hidden_proxies, unusable_proxy
+from inctrl_core.checkpoints.hub import fetch_file
+from inctrl_core.checkpoints.proxies import describe_proxy, hidden_proxies, unusable_proxy
 from tests.forward_proxy import running_forward_proxy
 from tests.test_hub import fused, hub, published  # noqa: F401, fixtures.
 

@@ -16,10 +16,11 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ModelError
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.ui import admission, models
-from inctrl_core.ui.examples import load_examples
+from inctrl_core.ui.common import models
+from inctrl_core.ui.common.examples import load_examples
+from inctrl_core.ui.guard import admission
 from inctrl_core.ui.page import QUEUE_SIZE, build_page
 from tests.app_server import running_app
 

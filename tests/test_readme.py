@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inctrl_core.ui.examples import load_examples
+from inctrl_core.ui.common.examples import load_examples
 from tests.app_server import running_app
 
 ROOT = Path(__file__).resolve().parent.parent

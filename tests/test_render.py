@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from inctrl_core import load_detector
+from inctrl_core.analysis import inspection as session
+from inctrl_core.analysis.normal_range import NormalRange
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.config import HeadsConfig
-from inctrl_core.detector import Detector
-from inctrl_core.diagnostics import NormalRange
 from inctrl_core.errors import InctrlError
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.ui import charts, render, session
-from inctrl_core.ui.examples import EXAMPLES
-from inctrl_core.ui.markup import error_html
-from inctrl_core.ui.verdict import verdict_html
+from inctrl_core.model.detector import Detector
+from inctrl_core.ui.common import charts
+from inctrl_core.ui.common.examples import EXAMPLES
+from inctrl_core.ui.common.markup import error_html
+from inctrl_core.ui.inspect import render
+from inctrl_core.ui.inspect.verdict import verdict_html
 
 LAWN = EXAMPLES / "lawn"
 PLAIN = render.Display()

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from inctrl_core import residuals
-from inctrl_core.residuals import (
+from inctrl_core.model import residuals
+from inctrl_core.model.residuals import (
     average_by_products,
     global_distance,
     layer_residuals,

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from inctrl_core import Detector, InctrlError
+from inctrl_core.analysis.inspection import (
+    Session,
+    start_session,
+    with_phrases,
+    with_query_as_normal,
+)
 from inctrl_core.config import BackboneConfig, ModelConfig, config_to_json
-from inctrl_core.ui import models
-from inctrl_core.ui.api import score_files
-from inctrl_core.ui.handlers import download_progress
-from inctrl_core.ui.models import ModelRegistry, find_sources
-from inctrl_core.ui.runner import ModelRunner
-from inctrl_core.ui.session import Session, start_session, with_phrases, with_query_as_normal
+from inctrl_core.ui.common import models
+from inctrl_core.ui.common.models import ModelRegistry, find_sources
+from inctrl_core.ui.common.runner import ModelRunner, download_progress
+from inctrl_core.ui.service.api import score_files
 
 GOLDEN = Path(__file__).parent / "golden"
 NORMALS = [str(GOLDEN / f"prompt_{i}.png") for i in range(2)]

@@ -28,19 +28,21 @@ from PIL import Image
 
 from inctrl_core import InctrlError, ModelError, load_detector
 from inctrl_core.__main__ import main
+from inctrl_core.analysis import inspection as session
+from inctrl_core.checkpoints.conversion import read_checkpoint
 from inctrl_core.config import HEAD_FORMS
-from inctrl_core.conversion import read_checkpoint
-from inctrl_core.experiments.training_run import CHECKPOINT_FILE, TrainingRun
-from inctrl_core.image_files import open_image
-from inctrl_core.image_limits import MAX_BYTES
-from inctrl_core.ui import bodies, guard, session, uploads
-from inctrl_core.ui.bodies import MAX_FILES, MAX_REQUEST_BYTES, most_upload_bytes
-from inctrl_core.ui.examples import EXAMPLES
-from inctrl_core.ui.guard import check_files
-from inctrl_core.ui.log import FORMAT, BoundedFormatter
-from inctrl_core.ui.models import ModelRegistry
+from inctrl_core.images.files import open_image
+from inctrl_core.images.limits import MAX_BYTES
+from inctrl_core.training.loop import CHECKPOINT_FILE, TrainingRun
+from inctrl_core.ui.common.examples import EXAMPLES
+from inctrl_core.ui.common.log import FORMAT, BoundedFormatter
+from inctrl_core.ui.common.models import ModelRegistry
+from inctrl_core.ui.guard import bodies, guard
+from inctrl_core.ui.guard.bodies import MAX_FILES, MAX_REQUEST_BYTES, most_upload_bytes
+from inctrl_core.ui.guard.guard import check_files
 from inctrl_core.ui.page import build_page, launch_options
-from inctrl_core.ui.uploads import sweep
+from inctrl_core.ui.serving import uploads
+from inctrl_core.ui.serving.uploads import sweep
 from tests.app_server import running_app
 from tests.fuzz.conftest import MemoryPeak, scratch  # noqa: F401, a fixture.
 from tests.fuzz.corpus import good_files, png
@@ -189,7 +191,12 @@ def get(url: str, path: str) -> tuple[int, bytes]:
     return answer.status, body
 
 
-TARGETS = ["/etc/passwd", f"{ROOT}/app.py", f"{ROOT}/inctrl_core/hub.py", "/proc/self/environ"]
+TARGETS = [
+    "/etc/passwd",
+    f"{ROOT}/app.py",
+    f"{ROOT}/inctrl_core/checkpoints/hub.py",
+    "/proc/self/environ",
+]
 WAYS = [
     "{path}",
     "../../../../../../../..{path}",

@@ -5,10 +5,10 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from inctrl_core.backbone import Backbone
-from inctrl_core.loading import ASSETS
-from inctrl_core.same_padding import pad_in_convolutions
-from inctrl_core.weights import load_model
+from inctrl_core.checkpoints.loading import ASSETS
+from inctrl_core.checkpoints.weights import load_model
+from inctrl_core.model.backbone import Backbone
+from inctrl_core.model.same_padding import pad_in_convolutions
 
 
 @torch.no_grad()

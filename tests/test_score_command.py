@@ -16,9 +16,9 @@ from PIL import Image
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.__main__ import main
+from inctrl_core.analysis.normal_range import normal_range
 from inctrl_core.commands import score as score_command
-from inctrl_core.diagnostics import normal_range
-from inctrl_core.ui.examples import load_examples
+from inctrl_core.ui.common.examples import load_examples
 
 EXAMPLE = load_examples()["washer"]
 NORMALS = [str(path) for path in EXAMPLE.normals[:3]]

@@ -17,12 +17,12 @@ import httpx
 import pytest
 
 from inctrl_core.errors import InctrlError
-from inctrl_core.ui import connections
-from inctrl_core.ui.ending import SIGNALS, Ending
-from inctrl_core.ui.listening import Place, find_place, listen, page_address
-from inctrl_core.ui.log import MOST, WINDOW_SECONDS, RateLimit
+from inctrl_core.ui.common.log import MOST, WINDOW_SECONDS, RateLimit
 from inctrl_core.ui.page import launch_page
-from inctrl_core.ui.settings import check_settings
+from inctrl_core.ui.serving import connections
+from inctrl_core.ui.serving.ending import SIGNALS, Ending
+from inctrl_core.ui.serving.listening import Place, find_place, listen, page_address
+from inctrl_core.ui.serving.settings import check_settings
 from tests.app_server import free_port
 from tests.forward_proxy import running_forward_proxy
 
@@ -353,7 +353,7 @@ class TestHalfSentRequests:
 
 def test_the_log_keeps_few_messages_of_one_kind(monkeypatch):
     bound, clock = RateLimit(), [1000.0]
-    monkeypatch.setattr("inctrl_core.ui.log.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("inctrl_core.ui.common.log.time.monotonic", lambda: clock[0])
 
     def log(line: int, text: str = "out of files %d") -> logging.LogRecord | None:
         record = logging.LogRecord("asyncio", logging.ERROR, "/a.py", line, text, (1,), None)

@@ -13,20 +13,24 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from inctrl_core import Detector, diagnostics, load_detector, stress
+from inctrl_core import Detector, load_detector
+from inctrl_core.analysis import normal_range as diagnostics
+from inctrl_core.analysis import stress
+from inctrl_core.analysis.inspection import Session, start_session
+from inctrl_core.analysis.normal_range import DropOne, NormalRange, ShotsPoint
+from inctrl_core.analysis.stress import StrengthCurve
+from inctrl_core.analysis.stress_run import PARTS, StressRun, compute_part, start_run, with_result
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
-from inctrl_core.diagnostics import DropOne, NormalRange, ShotsPoint
 from inctrl_core.errors import InctrlError
-from inctrl_core.heads import TrainingFreeFusion
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.perturbations import perturb
-from inctrl_core.stress import StrengthCurve
-from inctrl_core.ui import stress_charts, stress_sections, stress_words
-from inctrl_core.ui.examples import EXAMPLES, load_examples
-from inctrl_core.ui.models import ModelRegistry
-from inctrl_core.ui.session import Session, start_session
-from inctrl_core.ui.stress import StressHandlers, examples_html
-from inctrl_core.ui.stress_run import PARTS, StressRun, compute_part, start_run, with_result
+from inctrl_core.images.perturbations import perturb
+from inctrl_core.model.heads import TrainingFreeFusion
+from inctrl_core.ui.common.examples import EXAMPLES, load_examples
+from inctrl_core.ui.common.models import ModelRegistry
+from inctrl_core.ui.stress import charts as stress_charts
+from inctrl_core.ui.stress import sections as stress_sections
+from inctrl_core.ui.stress import words as stress_words
+from inctrl_core.ui.stress.tab import StressHandlers, examples_html
 from tests.test_diagnostics import StubBackbone, bank, distance, encoded
 
 LAWN = EXAMPLES / "lawn"

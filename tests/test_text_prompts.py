@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inctrl_core import PromptError
-from inctrl_core.text_prompts import (
+from inctrl_core.model.prompts import (
     MAX_OBJECT_NAME,
     NATURAL_OBJECTS,
     TEMPLATES,

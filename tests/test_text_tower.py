@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 
 from inctrl_core import Detector, PromptError
-from inctrl_core.backbone import Backbone, build_clip
 from inctrl_core.config import BackboneConfig
-from inctrl_core.prompt_tree import build_prompt_trees
-from inctrl_core.text_prompts import build_prompts
+from inctrl_core.model.backbone import Backbone, build_clip
+from inctrl_core.model.prompt_tree import build_prompt_trees
+from inctrl_core.model.prompts import build_prompts
 
 
 @pytest.mark.parametrize("name", ["candle", "metal nut", "horse", "a b c d e f g h i j"])

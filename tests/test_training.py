@@ -10,10 +10,23 @@ import pytest
 import torch
 
 from inctrl_core.__main__ import main
+from inctrl_core.checkpoints.loading import load_detector
+from inctrl_core.checkpoints.tensor_files import read_tensors
 from inctrl_core.config import BackboneConfig, HeadsConfig
 from inctrl_core.errors import InctrlError
-from inctrl_core.experiments.datasets import DataError
-from inctrl_core.experiments.episodes import (
+from inctrl_core.evaluation.datasets import DataError
+from inctrl_core.evaluation.features import image_tower_digest
+from inctrl_core.model.heads import build_heads
+from inctrl_core.model.residuals import layer_residuals
+from inctrl_core.training.heads import (
+    TrainingOptions,
+    describe_run,
+    split_classes,
+    train_heads,
+    validate,
+)
+from inctrl_core.training.objectives import focal_loss, fusion_loss, ranking_loss
+from inctrl_core.training.pools import (
     Pool,
     bank_episode,
     build_pool,
@@ -21,19 +34,6 @@ from inctrl_core.experiments.episodes import (
     source_pool,
     stack_evidence,
 )
-from inctrl_core.experiments.features import image_tower_digest
-from inctrl_core.experiments.objectives import focal_loss, fusion_loss, ranking_loss
-from inctrl_core.experiments.training import (
-    TrainingOptions,
-    describe_run,
-    split_classes,
-    train_heads,
-    validate,
-)
-from inctrl_core.heads import build_heads
-from inctrl_core.loading import load_detector
-from inctrl_core.residuals import layer_residuals
-from inctrl_core.tensor_files import read_tensors
 
 WIDTH, GRID = 16, 4
 BACKBONE = BackboneConfig({"embed_dim": WIDTH, "vision_cfg": {}, "text_cfg": {}}, (0, 1), GRID)

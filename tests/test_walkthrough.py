@@ -10,12 +10,7 @@ import pytest
 import torch
 
 from inctrl_core import Detector
-from inctrl_core.backbone import ImageFeatures
-from inctrl_core.detector import EncodedImages
-from inctrl_core.errors import ModelError, PromptError
-from inctrl_core.prompt_bank import PromptBank, build_prompt_bank
-from inctrl_core.score import Score
-from inctrl_core.walkthrough import (
+from inctrl_core.analysis.walkthrough import (
     CalibratedAccount,
     ReferenceAccount,
     TrainingFreeAccount,
@@ -23,6 +18,11 @@ from inctrl_core.walkthrough import (
     fusion_account,
     normal_patch,
 )
+from inctrl_core.errors import ModelError, PromptError
+from inctrl_core.model.backbone import ImageFeatures
+from inctrl_core.model.bank import PromptBank, build_prompt_bank
+from inctrl_core.model.detector import EncodedImages
+from inctrl_core.model.score import Score
 
 GOLDEN = Path(__file__).parent / "golden"
 NORMALS = [GOLDEN / f"prompt_{i}.png" for i in range(3)]

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inctrl_core import ModelError, load_detector
-from inctrl_core.tensor_files import write_whole
+from inctrl_core.output import write_whole
 
 WEIGHTS = "model.safetensors"
 KEY = "heads.map_head.layers.0.weight"

@@ -17,11 +17,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from inctrl_core import InctrlError, load_detector
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.ui import lending
-from inctrl_core.ui.api_analysis import AnalysisApi
-from inctrl_core.ui.examples import EXAMPLES
-from inctrl_core.ui.models import ModelRegistry
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
+from inctrl_core.ui.common import lending
+from inctrl_core.ui.common.examples import EXAMPLES
+from inctrl_core.ui.common.models import ModelRegistry
+from inctrl_core.ui.service.api_analysis import AnalysisApi
 from tests import test_mcp
 from tests.app_server import free_port
 from tests.hub_server import Hub, Repo, running_hub
@@ -251,7 +251,7 @@ class TestWhereNoneComes:
             ask(client, "/score")
         assert str(error.value).count(".") == 1 and str(error.value).endswith(".")
         assert len(service.asked("/schedule")) == 1
-        assert "inctrl_core.ui.lending" in space.says()[before:]
+        assert "inctrl_core.ui.common.lending" in space.says()[before:]
         # With the trace from there, to its end.
         assert (case == "an error there") == ("  | NotImplementedError" in space.says()[before:])
 

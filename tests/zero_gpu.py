@@ -108,7 +108,7 @@ def stand_in_for_the_gpu() -> None:
     """Replaces what a forked process does with the GPU that it was lent, and nothing else."""
     import spaces.zero.torch
 
-    from inctrl_core.ui import lending
+    from inctrl_core.ui.common import lending
 
     find_gpu, move_pretended = spaces.zero.torch.init, spaces.zero.torch.move
 
@@ -130,7 +130,7 @@ def stand_in_for_the_gpu() -> None:
 
 if __name__ == "__main__":
     import app
-    from inctrl_core.ui import lending
+    from inctrl_core.ui.common import lending
 
     assert lending.gpus_are_lent()
     stand_in_for_the_gpu()

@@ -12,12 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig, read_config
-from ..errors import ModelError
-from ..loading import find_model
-from ..patch_adapter import PatchAdapter, average_adapters
-from ..tensor_files import read_tensors
-from ..weights import (
+from ..checkpoints.loading import find_model
+from ..checkpoints.tensor_files import read_tensors
+from ..checkpoints.weights import (
     ADAPTER,
     ADAPTER_PREFIX,
     HEADS_PREFIX,
@@ -29,6 +26,9 @@ from ..weights import (
     load_adapter,
     save_model,
 )
+from ..config import ModelConfig, read_config
+from ..errors import ModelError
+from ..model.patch_adapter import PatchAdapter, average_adapters
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

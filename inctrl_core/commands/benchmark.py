@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.loading import DEFAULT_MODEL
 from ..devices import pick_precision
-from ..experiments.benchmark import (
+from ..evaluation.benchmark import (
     BenchmarkReport,
     compare_precision,
     load_for_benchmark,
@@ -18,8 +19,7 @@ from ..experiments.benchmark import (
     run_benchmark,
     save_curve,
 )
-from ..loading import DEFAULT_MODEL
-from ..prompt_bank import check_shots
+from ..model.bank import check_shots
 from .options import add_device_options
 
 

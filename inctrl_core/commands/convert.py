@@ -10,11 +10,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..checkpoints.conversion import HubBackbone, convert_checkpoint, find_architecture
+from ..checkpoints.loading import embedded_models, find_model
+from ..checkpoints.weights import fetch_backbone
 from ..config import ModelConfig, read_config
-from ..conversion import HubBackbone, convert_checkpoint, find_architecture
 from ..errors import ModelError
-from ..loading import embedded_models, find_model
-from ..weights import fetch_backbone
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..detector import Detector
 from ..errors import InctrlError
-from ..experiments.datasets import (
+from ..evaluation.datasets import (
     DATASETS,
     DataError,
     Subset,
@@ -23,12 +22,12 @@ from ..experiments.datasets import (
     usable,
     without_files,
 )
-from ..experiments.evaluation import SubsetScores, score_subset
-from ..experiments.features import FeatureStore, default_cache
-from ..experiments.layouts import SETTINGS, load_classes, load_folders
-from ..experiments.masks import check_masks
-from ..experiments.plots import save_plots
-from ..experiments.report import (
+from ..evaluation.features import FeatureStore, default_cache
+from ..evaluation.layouts import SETTINGS, load_classes, load_folders
+from ..evaluation.masks import check_masks
+from ..evaluation.plots import save_plots
+from ..evaluation.protocol import SubsetScores, score_subset
+from ..evaluation.report import (
     MeasuredModel,
     to_csv,
     to_document,
@@ -36,7 +35,8 @@ from ..experiments.report import (
     to_markdown,
     to_score_csv,
 )
-from ..experiments.results import ShotResult, measure
+from ..evaluation.results import ShotResult, measure
+from ..model.detector import Detector
 from .options import add_model_options, load_model_option, write_text
 
 

@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from ..detector import Detector
+from ..checkpoints.loading import DEFAULT_MODEL, HEADS_VARIABLE, load_detector
 from ..devices import PRECISION_VARIABLE, PRECISIONS
 from ..errors import InctrlError
-from ..loading import DEFAULT_MODEL, HEADS_VARIABLE, load_detector
-from ..tensor_files import write_whole
+from ..model.detector import Detector
+from ..output import write_whole
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def load_model_option(arguments: argparse.Namespace) -> Detector:
     """The model that the options of :func:`add_model_options` name.
 
     Raises:
-        InctrlError: See :func:`inctrl_core.loading.load_detector`.
+        InctrlError: See :func:`inctrl_core.checkpoints.loading.load_detector`.
     """
     return load_detector(
         arguments.model,

@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..checkpoints.hub import is_repo_id, upload_model
+from ..checkpoints.loading import ASSETS, embedded_models
+from ..checkpoints.model_card import render_model_card
+from ..checkpoints.weights import WEIGHTS_FILE, load_model
 from ..config import CONFIG_FILE, read_config
 from ..errors import ModelError
-from ..hub import is_repo_id, upload_model
-from ..loading import ASSETS, embedded_models
-from ..model_card import render_model_card
-from ..weights import WEIGHTS_FILE, load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

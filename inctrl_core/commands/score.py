@@ -17,21 +17,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
-from ..batch_export import batch_csv, batch_dict
-from ..detector import Detector
-from ..diagnostics import called, copies_told, count_normals
-from ..errors import ImageError, InctrlError, name_some
-from ..heatmap_files import (
+from ..analysis.batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
+from ..analysis.export import batch_csv, batch_dict
+from ..analysis.heatmap_files import (
     describe_heatmaps,
     heatmap_files,
     is_heatmap,
     prepare_folder,
     write_heatmaps,
 )
-from ..image_folders import FOLDERS, FoundImages, LeftOut, find_images
-from ..levels import describe_set
-from ..prompt_bank import PromptBank
+from ..analysis.normal_range import called, copies_told, count_normals
+from ..errors import ImageError, InctrlError, name_some
+from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
+from ..images.levels import describe_set
+from ..model.bank import PromptBank
+from ..model.detector import Detector
 from .options import add_model_options, load_model_option, print_result, write_text
 
 _HEATMAPS = "heatmaps of an earlier run"

@@ -14,21 +14,9 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from ..config import ModelConfig
-from ..detector import Detector
-from ..errors import InctrlError
-from ..experiments.adapter_training import AdapterOptions, train_adapter
-from ..experiments.curves import save_curves
-from ..experiments.datasets import DataError, Subset, check_names, load_textile, usable
-from ..experiments.episodes import SOURCES, check_trainable, source_pool, subset_pools
-from ..experiments.features import FeatureStore, default_cache, image_tower_digest
-from ..experiments.layouts import load_folders
-from ..experiments.patch_pools import source_patches, subset_patches
-from ..experiments.training import AnyPool, TrainingOptions, check_pools, train_heads
-from ..experiments.training_run import CHECKPOINT_FILE
-from ..loading import DEFAULT_MODEL, find_backbone_file, find_model, load_detector
-from ..tensor_files import read_tensors
-from ..weights import (
+from ..checkpoints.loading import DEFAULT_MODEL, find_backbone_file, find_model, load_detector
+from ..checkpoints.tensor_files import read_tensors
+from ..checkpoints.weights import (
     ADAPTER,
     ADAPTER_PREFIX,
     BACKBONE_PREFIX,
@@ -37,6 +25,18 @@ from ..weights import (
     add_prefix,
     save_model,
 )
+from ..config import ModelConfig
+from ..errors import InctrlError
+from ..evaluation.datasets import DataError, Subset, check_names, load_textile, usable
+from ..evaluation.features import FeatureStore, default_cache, image_tower_digest
+from ..evaluation.layouts import load_folders
+from ..model.detector import Detector
+from ..training.adapter import AdapterOptions, train_adapter
+from ..training.curves import save_curves
+from ..training.heads import AnyPool, TrainingOptions, check_pools, train_heads
+from ..training.loop import CHECKPOINT_FILE
+from ..training.patch_pools import source_patches, subset_patches
+from ..training.pools import SOURCES, check_trainable, source_pool, subset_pools
 from .evaluate import Notes, readable, split_paths
 
 CURVES_FILE = "training.png"

@@ -11,27 +11,27 @@ from typing import Any
 
 import gradio as gr
 
-from ..image_limits import most_bytes
-from ..seen_images import Opener, open_here
-from .api import ScoreApi
-from .api_analysis import AnalysisApi
-from .batch import BatchTab
-from .examples import EXAMPLES, ExampleSet
-from .failures import FailuresTab
-from .form import Shared, build_form
-from .guard import guard
-from .inspect import InspectTab
-from .learn import LearnTab
-from .lending import launch
-from .listening import find_place
-from .live import LiveTab
-from .mcp_tools import McpTools
-from .models import ModelRegistry
-from .server import own_server, use_no_proxy_for_tools
-from .session import SESSION_SECONDS
-from .stress import StressTab
+from ..analysis.inspection import SESSION_SECONDS
+from ..images.limits import most_bytes
+from ..images.seen import Opener, open_here
+from .batch.tab import BatchTab
+from .common.examples import EXAMPLES, ExampleSet
+from .common.form import Shared, build_form
+from .common.lending import launch
+from .common.models import ModelRegistry
+from .common.theme import build_theme, read_css
+from .failures.tab import FailuresTab
+from .guard.guard import guard
+from .inspect.tab import InspectTab
+from .learn.tab import LearnTab
+from .live.tab import LiveTab
+from .service.api import ScoreApi
+from .service.api_analysis import AnalysisApi
+from .service.mcp_tools import McpTools
+from .serving.listening import find_place
+from .serving.server import own_server, use_no_proxy_for_tools
+from .stress.tab import StressTab
 from .tabs import build_tabs
-from .theme import build_theme, read_css
 
 logger = logging.getLogger(__name__)
 

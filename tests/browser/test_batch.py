@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from inctrl_core.ui.examples import EXAMPLES
+from inctrl_core.ui.common.examples import EXAMPLES
 from tests.browser.conftest import NARROW
 from tests.browser.visit import open_example
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from inctrl_core.ui.examples import EXAMPLES
+from inctrl_core.ui.common.examples import EXAMPLES
 
 SCORE = "#verdict .ic-score"
 TIMEOUT = 60_000

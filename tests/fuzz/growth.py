@@ -13,7 +13,7 @@ import warnings
 from contextlib import suppress
 
 from inctrl_core import ImageError
-from inctrl_core.image_files import open_image
+from inctrl_core.images.files import open_image
 from tests.fuzz import corpus
 from tests.fuzz.conftest import open_files, resident_bytes
 

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 
 from inctrl_core import ImageError
-from inctrl_core.image_files import open_image
+from inctrl_core.images.files import open_image
 
 MEGABYTE = 2**20
 

@@ -21,9 +21,9 @@ from PIL import Image
 
 from inctrl_core import ImageError
 from inctrl_core.config import PreprocessConfig
-from inctrl_core.image_files import open_image
-from inctrl_core.image_limits import MAX_PIXELS
-from inctrl_core.preprocessing import preprocess
+from inctrl_core.images.files import open_image
+from inctrl_core.images.limits import MAX_PIXELS
+from inctrl_core.images.preprocessing import preprocess
 from tests.fuzz import corpus
 from tests.fuzz.conftest import FileWatch, resident_bytes
 

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inctrl_core import ModelError, backbone, load_detector
-from inctrl_core.backbone import build_clip
+from inctrl_core import ModelError, load_detector
+from inctrl_core.checkpoints.conversion import read_checkpoint
+from inctrl_core.checkpoints.tensor_files import read_tensors
+from inctrl_core.checkpoints.weights import WEIGHTS_FILE, add_prefix, save_model
 from inctrl_core.config import (
     BackboneConfig,
     ModelConfig,
@@ -25,9 +27,8 @@ from inctrl_core.config import (
     config_from_dict,
     read_config,
 )
-from inctrl_core.conversion import read_checkpoint
-from inctrl_core.tensor_files import read_tensors
-from inctrl_core.weights import WEIGHTS_FILE, add_prefix, save_model
+from inctrl_core.model import backbone
+from inctrl_core.model.backbone import build_clip
 from tests.fuzz.conftest import FileWatch
 
 Sentence = Callable[[object], str]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
 from inctrl_core import Detector, PromptError
-from inctrl_core.text_prompts import (
+from inctrl_core.model.prompts import (
     MAX_OBJECT_NAME,
     MAX_PHRASE,
     MAX_PHRASES,

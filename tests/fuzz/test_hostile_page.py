@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from inctrl_core.loading import DEFAULT_MODEL
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from tests.fuzz import hostile
 from tests.fuzz.measure import MEGABYTE, memory
 from tests.load.visitors import app_process

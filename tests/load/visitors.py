@@ -30,9 +30,9 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from inctrl_core.conversion import convert_checkpoint
-from inctrl_core.loading import DEFAULT_MODEL
-from inctrl_core.ui.examples import load_examples
+from inctrl_core.checkpoints.conversion import convert_checkpoint
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
+from inctrl_core.ui.common.examples import load_examples
 from tests.app_server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]

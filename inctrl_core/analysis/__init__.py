@@ -1,0 +1,1 @@
+"""The meaning of a score: its range, its causes, how far to trust it."""

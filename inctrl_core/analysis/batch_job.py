@@ -1,0 +1,144 @@
+"""One visitor's batch while it runs, and its steps that need a model; no Gradio."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import InctrlError
+from ..images.seen import SeenSet
+from ..model.bank import PromptBank, check_shots
+from ..model.detector import Detector
+from ..model.prompts import build_prompts, clean_object_name
+from .batch import Batch, BatchRow, QueryFile, start_batch
+from .export import file_names
+from .inspection import Session, has_bank_of
+
+MAX_FILES = 200
+MAX_TOTAL_BYTES = 400 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class BatchJob:
+    """A batch on its way: what it needs to go on, and the rows so far.
+
+    Attributes:
+        key: A name of its own, so that a request to stop reaches no other batch.
+        model: Name of the model in the list.
+        normal_files: Where the normals lie.
+        bank: Of the normals.
+        batch: The results so far.
+        waiting: Files still to be scored.
+        example: The example set whose queries these are, "" where it is none.
+        fails: Why the model fails on that set, where it is known to.
+        phrases: Number of the visitor's own phrases in the bank.
+        stopped: The visitor did not want the rest.
+        started: When scoring began, by ``time.monotonic``.
+        seconds: From then to the last row, waiting for turns included.
+    """
+
+    key: str
+    model: str
+    normal_files: tuple[str, ...]
+    bank: PromptBank
+    batch: Batch
+    waiting: tuple[QueryFile, ...]
+    example: str = ""
+    fails: str = ""
+    phrases: int = 0
+    stopped: bool = False
+    started: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """Number of files, scored or not."""
+        return len(self.batch.rows) + len(self.waiting)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be scored."""
+        return self.stopped or not self.waiting
+
+    def with_rows(self, rows: Sequence[BatchRow], now: float) -> BatchJob:
+        """The job after the first waiting files were scored; ``now`` is as ``started``."""
+        batch = dataclasses.replace(self.batch, rows=(*self.batch.rows, *rows))
+        return dataclasses.replace(
+            self,
+            batch=batch,
+            waiting=self.waiting[len(rows) :],
+            seconds=now - self.started,
+        )
+
+    def stop(self) -> BatchJob:
+        """The job without what is still waiting."""
+        return dataclasses.replace(self, stopped=True) if self.waiting else self
+
+
+def start_job(
+    detector: Detector,
+    key: str,
+    model: str,
+    normal_files: tuple[str, ...],
+    files: tuple[QueryFile, ...],
+    object_name: str,
+    previous: Session | None = None,
+    normal_names: tuple[str, ...] = (),
+    normals: SeenSet | None = None,
+) -> BatchJob:
+    """Makes the bank, or takes that of the visitor's session where the normals are the same.
+
+    Args:
+        detector: The model.
+        key: The job's own name.
+        model: The model's name in the list.
+        normal_files: Paths of the normals.
+        files: The queries.
+        object_name: What the images show.
+        previous: The visitor's session. Under the same name its bank serves as it is, with the
+            visitor's own phrases, so that a batch says what Inspect says.
+        normal_names: Names of the normals; by default those of their files.
+        normals: The opened normals; None: they are opened here.
+
+    Raises:
+        InctrlError: The normals, the name or the number of files cannot be used.
+    """
+    check_shots(len(normal_files))
+    check_files(files)
+    phrases = 0
+    if has_bank_of(previous, model, normal_files):
+        bank = previous.bank
+        if clean_object_name(object_name) == bank.object_name:
+            phrases = sum(len(group) for group in previous.phrases)
+        else:
+            text = detector.encode_prompts(build_prompts(object_name))
+            bank = bank.with_text(clean_object_name(object_name), text)
+    else:
+        bank = detector.build_bank(normals or normal_files, object_name)
+    names = normal_names or file_names(normal_files)
+    batch = start_batch(detector, bank, model, names)
+    return BatchJob(key, model, normal_files, bank.to("cpu"), batch, files, phrases=phrases)
+
+
+def check_files(files: Sequence[QueryFile]) -> None:
+    """Raises InctrlError where the number or the size of the files is wrong."""
+    problem = files_problem(files)
+    if problem:
+        raise InctrlError(problem)
+
+
+def files_problem(files: Sequence[QueryFile]) -> str:
+    """What is wrong with the number or the size of the files, in a sentence; "" if nothing."""
+    if not files:
+        return "Add the images to check."
+    if len(files) > MAX_FILES:
+        return f"There are {len(files)} images to check; use at most {MAX_FILES} at a time."
+    size = sum(os.path.getsize(file.path) for file in files if os.path.exists(file.path))
+    if size > MAX_TOTAL_BYTES:
+        return (
+            f"The images to check have {size >> 20} MB together; "
+            f"use at most {MAX_TOTAL_BYTES >> 20} MB at a time."
+        )
+    return ""

@@ -1,0 +1,331 @@
+"""What one visitor is looking at: a bank, an encoded query and all that follows from them.
+
+No Gradio here: the same steps serve the page, the API and the tests. A :class:`Session` is never
+changed; each step returns a new one, and nothing of it is kept anywhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from ..config import ModelConfig, PreprocessConfig
+from ..errors import InctrlError, PromptError
+from ..images.overlay import resize_for_screen, scale_box
+from ..images.preprocessing import CropBox
+from ..images.seen import Opener, SeenImage, SeenSet, open_here, see_image, see_set
+from ..model.bank import PromptBank, build_prompt_bank, check_shots, same_images
+from ..model.detector import Detector, EncodedImages
+from ..model.prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
+from ..model.score import Score
+from .explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
+from .export import file_names
+from .normal_range import NormalRange, PatchScale, normal_range, patch_scale
+
+# What a screen can show; larger images are shown smaller, small ones larger, and all are scored as
+# they are.
+QUERY_PIXELS = 1_500_000
+QUERY_SIDE = 800
+NORMAL_PIXELS = 120_000
+# How long an idle visitor's images and results are kept.
+SESSION_SECONDS = 3600
+
+Phrases = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image for the screen.
+
+    Attributes:
+        image: RGB, no larger than a screen needs.
+        crop_box: The part that was seen, in pixels of ``image``.
+    """
+
+    image: Image.Image
+    crop_box: CropBox
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One visitor's normals, query and result.
+
+    Attributes:
+        model: Name of the model in the list.
+        config: Its description.
+        normal_files: Paths the normals came from, to know when they are the same again.
+        bank: Of the normals.
+        normals: The normals for the screen.
+        ranges: The normals against each other; None where there is one.
+        scales: Heatmap scale of the mean map, then of each depth.
+        query_file: Path that the query came from; the form may hold another by now.
+        encoded: The query.
+        query: The query for the screen.
+        score: Its score.
+        ledger: Its counterfactuals.
+        text: What the prompts say of it.
+        phrases: The visitor's own normal and anomaly phrases.
+        before: The score before the last change to the bank, None after a plain scoring.
+        change: What that change was, as a sentence.
+        anomalous: Whether the query is, where that is known: of the page's own examples.
+    """
+
+    model: str
+    config: ModelConfig
+    normal_files: tuple[str, ...]
+    bank: PromptBank
+    normals: tuple[Picture, ...]
+    ranges: NormalRange | None
+    scales: tuple[PatchScale, ...]
+    query_file: str
+    encoded: EncodedImages
+    query: Picture
+    score: Score
+    ledger: Ledger
+    text: TextEvidence
+    phrases: Phrases = ((), ())
+    before: Score | None = None
+    change: str = ""
+    anomalous: bool | None = None
+
+    @property
+    def normal_names(self) -> tuple[str, ...]:
+        """Names of the normals, for the page; some may be equal."""
+        return file_names(self.normal_files)
+
+    def to(self, device: torch.device | str) -> Session:
+        """The same session with its tensors on another device."""
+        return dataclasses.replace(self, bank=self.bank.to(device), encoded=self.encoded.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedFiles:
+    """The images of a form, decoded once and reduced.
+
+    Attributes:
+        normals: The normals; None where the visitor's last bank serves again.
+        query: The query.
+    """
+
+    normals: SeenSet | None
+    query: SeenImage
+
+
+def open_files(
+    config: PreprocessConfig,
+    model: str,
+    files: tuple[Sequence[str], str],
+    previous: Session | None = None,
+    opener: Opener = open_here,
+) -> OpenedFiles:
+    """Opens what :func:`start_session` needs, one image after the other.
+
+    Args:
+        config: How the model sees images.
+        model: Its name in the list.
+        files: Paths of the normals, and of the query.
+        previous: The visitor's last session.
+        opener: Opens an image.
+
+    Raises:
+        InctrlError: Images are missing, too many, or cannot be used.
+    """
+    if not files[0]:
+        raise InctrlError("Add at least one normal image.")
+    check_shots(len(files[0]))
+    if not files[1]:
+        raise InctrlError("Add the image to check.")
+    normals = open_normals(config, model, files[0], previous, opener)
+    levels = previous.bank.levels if normals is None else normals.levels
+    query = opener(see_image, files[1], config, QUERY_PIXELS, QUERY_SIDE, levels=levels)
+    return OpenedFiles(normals, query)
+
+
+def open_normals(
+    config: PreprocessConfig,
+    model: str,
+    files: Sequence[str],
+    previous: Session | None = None,
+    opener: Opener = open_here,
+) -> SeenSet | None:
+    """Opens normals; None where the bank of the visitor's last session is of the same ones.
+
+    Raises:
+        InctrlError: There are none or too many, or one cannot be used.
+    """
+    check_shots(len(files))
+    if has_bank_of(previous, model, files):
+        return None
+    return see_set(files, config, NORMAL_PIXELS, opener)
+
+
+def has_bank_of(session: Session | None, model: str, files: Sequence[str]) -> bool:
+    """Whether a session's bank was made from these normals by this model."""
+    return session is not None and (session.model, session.normal_files) == (model, tuple(files))
+
+
+def start_session(
+    detector: Detector,
+    model: str,
+    files: tuple[Sequence[str], str],
+    object_name: str,
+    previous: Session | None = None,
+    opened: OpenedFiles | None = None,
+) -> Session:
+    """Scores a query against normals.
+
+    Args:
+        detector: The model.
+        model: Its name in the list.
+        files: Paths of the normals, and of the query.
+        object_name: What the images show.
+        previous: The visitor's last session; its bank serves again where nothing that went into
+            it has changed.
+        opened: What :func:`open_files` has opened of them; None: it is called here.
+
+    Raises:
+        InctrlError: Anything in the input cannot be used; the message says what.
+    """
+    opened = opened or open_files(detector.config.preprocess, model, files, previous)
+    normal_files, query_file = tuple(files[0]), files[1]
+    phrases: Phrases = ((), ())
+    if has_bank_of(previous, model, normal_files):
+        bank, normals = _renamed(detector, previous.bank, object_name), previous.normals
+        if bank is previous.bank:
+            phrases = previous.phrases
+    else:
+        bank, normals = _new_bank(detector, opened.normals, object_name)
+    encoded = detector.encode([opened.query])
+    return Session(
+        model=model,
+        config=detector.config,
+        normal_files=normal_files,
+        bank=bank,
+        normals=normals,
+        query_file=query_file,
+        encoded=encoded,
+        query=_picture(opened.query),
+        phrases=phrases,
+        **_results(detector, bank, encoded),
+    )
+
+
+def _new_bank(
+    detector: Detector, images: SeenSet, object_name: str
+) -> tuple[PromptBank, tuple[Picture, ...]]:
+    text = detector.encode_prompts(build_prompts(object_name))
+    encoded = detector.encode(images)
+    name = clean_object_name(object_name)
+    boxes = encoded.crop_boxes
+    bank = build_prompt_bank(name, encoded.features, text, boxes, images.levels)
+    return bank, tuple(map(_picture, images))
+
+
+def _picture(image: SeenImage) -> Picture:
+    return Picture(image.shown, scale_box(image.crop_box, image.size, image.shown.size))
+
+
+def _renamed(detector: Detector, bank: PromptBank, object_name: str) -> PromptBank:
+    name = clean_object_name(object_name)
+    if name == bank.object_name:
+        return bank
+    return bank.with_text(name, detector.encode_prompts(build_prompts(object_name)))
+
+
+def with_phrases(
+    detector: Detector, session: Session, normal: Sequence[str], anomaly: Sequence[str]
+) -> Session:
+    """The same images with the visitor's own phrases among the prompts; no image is encoded again.
+
+    Raises:
+        PromptError: A phrase cannot be used.
+    """
+    phrases = clean_phrases(normal), clean_phrases(anomaly)
+    prompts = extend_prompts(build_prompts(session.bank.object_name), *phrases)
+    bank = session.bank.with_text(session.bank.object_name, detector.encode_prompts(prompts))
+    changed = _rescore(detector, session, bank)
+    count = len(phrases[0]) + len(phrases[1])
+    what = f"With {count} of your own phrases" if count else "Without phrases of your own"
+    return dataclasses.replace(changed, phrases=phrases, before=session.score, change=what)
+
+
+def with_query_as_normal(detector: Detector, session: Session) -> Session:
+    """Adds the query to the normals and scores it again.
+
+    Raises:
+        PromptError: It is among them, or there is no room for another normal.
+    """
+    if session.score.copy_of is not None:
+        raise PromptError("This image is among the normals already.")
+    query = session.encoded
+    larger = session.bank.with_normals(query.features, query.crop_boxes)
+    shown = picture(session.query.image, session.query.crop_box, NORMAL_PIXELS)
+    return dataclasses.replace(
+        _rescore(detector, session, larger, (*session.normals, shown)),
+        normal_files=(*session.normal_files, session.query_file),
+        before=session.score,
+        change=f"Now normal number {larger.shots}, it finds itself",
+    )
+
+
+def without_query_as_normal(detector: Detector, session: Session) -> Session:
+    """Takes the query out of the normals, copies of it too, and scores it.
+
+    Raises:
+        PromptError: It is not among them, or the only one.
+    """
+    if session.score.copy_of is None:
+        raise PromptError("This image is not among the normals.")
+    same = same_images(session.encoded.features, session.bank.features)[0]
+    kept = torch.nonzero(~same).flatten().tolist()
+    if not kept:
+        raise PromptError("Add another normal image first: this is the only one.")
+    return dataclasses.replace(
+        _rescore(
+            detector,
+            session,
+            session.bank.subset(kept),
+            tuple(session.normals[i] for i in kept),
+        ),
+        normal_files=tuple(session.normal_files[i] for i in kept),
+        before=session.score,
+        change="No longer among the normals",
+    )
+
+
+def picture(
+    image: Image.Image, crop_box: CropBox, most_pixels: int, least_side: int = 1
+) -> Picture:
+    """An image and its crop box, both at a size for the screen."""
+    shown = resize_for_screen(image, most_pixels, least_side)
+    return Picture(shown, scale_box(crop_box, image.size, shown.size))
+
+
+def _rescore(
+    detector: Detector,
+    session: Session,
+    bank: PromptBank,
+    normals: tuple[Picture, ...] | None = None,
+) -> Session:
+    return dataclasses.replace(
+        session,
+        bank=bank,
+        normals=session.normals if normals is None else normals,
+        **_results(detector, bank, session.encoded),
+    )
+
+
+def _results(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> dict:
+    score = detector.score_encoded(encoded, bank)[0]
+    depths = [None, *range(len(score.layer_maps))]
+    return {
+        "score": score,
+        "ranges": normal_range(detector, bank),
+        "scales": tuple(patch_scale(bank, depth) for depth in depths),
+        "ledger": fusion_ledger(detector, bank, encoded, score),
+        "text": text_evidence(bank, encoded),
+    }

@@ -1,0 +1,320 @@
+"""What a score is measured against: the normals' own range, and how it depends on them.
+
+Nothing here runs the backbone: every figure follows from a bank and an encoded query, through the
+same fusion that made the score.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import PromptError, join_words, name_some
+from ..model.bank import PromptBank
+from ..model.detector import Detector, EncodedImages
+
+# Top of the heatmap's scale where a single normal gives no range of its own: a quarter of the way
+# from "same direction" (0) to "opposite" (1), half of the way to "nothing in common" (0.5).
+UNCALIBRATED_HIGH = 0.25
+# The scale never gets narrower than this, so that identical normals do not magnify rounding.
+NARROWEST_SCALE = 0.02
+# With normals that vary this far, twice their largest distance; the middle of the scale is it.
+SCALE_OVER_NORMAL = 2.0
+
+
+# Where a score lies, measured by the normals' own.
+STANDINGS = ABOVE, BARELY_ABOVE, INSIDE, BELOW = "above", "barely above", "inside", "below"
+# Said in place of a standing where the image is one of the normals.
+ITSELF = "one of the normals"
+
+
+@dataclass(frozen=True)
+class NormalRange:
+    """Scores of the normals, each against the others (leave-one-out).
+
+    Copies among the normals are left out, see :attr:`PromptBank.copy_of`: of K normals N <= K are
+    distinct.
+
+    Attributes:
+        fused: N fused scores, in the order of the normals.
+        patch_max: N largest patch residuals.
+        normals: Indices of these normals in the bank; by default the first N.
+    """
+
+    fused: tuple[float, ...]
+    patch_max: tuple[float, ...]
+    normals: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fills in the default of ``normals``."""
+        if not self.normals:
+            object.__setattr__(self, "normals", tuple(range(len(self.fused))))
+
+    def fused_of(self, normal: int) -> float:
+        """The fused score of a normal, by its index in the bank."""
+        return self.fused[self.normals.index(normal)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The range, ready for ``json.dumps``: its ends, and ``fused``."""
+        return {"lowest": self.lowest, "highest": self.highest, "fused": list(self.fused)}
+
+    @property
+    def lowest(self) -> float:
+        """Smallest fused score of a normal."""
+        return min(self.fused)
+
+    @property
+    def highest(self) -> float:
+        """Largest fused score of a normal."""
+        return max(self.fused)
+
+    @property
+    def threshold(self) -> float:
+        """Suggested threshold: what lies above it scores higher than every normal.
+
+        With a handful of normals this is the end of a range, never a probability.
+        """
+        return self.highest
+
+    def standing(self, fused: float) -> str:
+        """Where a score lies: one of ``STANDINGS``.
+
+        It is barely above where it exceeds the range by less than one more normal might widen it:
+        the K-th part of its width.
+        """
+        excess = fused - self.highest
+        if excess > 0:
+            slight = (self.highest - self.lowest) / len(self.fused)
+            return BARELY_ABOVE if excess < slight else ABOVE
+        return BELOW if fused < self.lowest else INSIDE
+
+
+def normal_range(detector: Detector, bank: PromptBank) -> NormalRange | None:
+    """Scores each normal against the others; None where fewer than two are distinct.
+
+    Each normal sees fewer others than a query does, so the range errs on the high side.
+    """
+    if len(bank.distinct) < 2:
+        return None
+    scores = [detector.score_normal(index, bank) for index in bank.distinct]
+    return NormalRange(
+        tuple(score.fused for score in scores),
+        tuple(score.patch_max for score in scores),
+        bank.distinct,
+    )
+
+
+def copies_told(copy_of: Sequence[int | None], names: Sequence[str] = ()) -> str:
+    """Says which normals are copies of others, and what that means; "" where none is.
+
+    >>> copies_told((None, 0, None), ("a.png", "a (1).png", "b.png"))
+    'Normal 2 (a (1).png) is a copy of normal 1 (a.png): it serves as a normal, but is left out of \
+the range of the normals.'
+
+    Args:
+        copy_of: See :attr:`PromptBank.copy_of`.
+        names: Names of the normals; their numbers alone where there are none.
+    """
+    groups: dict[int, list[int]] = {}
+    for index, original in enumerate(copy_of):
+        if original is not None:
+            groups.setdefault(original, []).append(index)
+    if not groups:
+        return ""
+    if len(copy_of) - sum(map(len, groups.values())) == 1:
+        listed = f" ({name_some(names)})" if names else ""
+        return (
+            f"All {len(copy_of)} normals{listed} are copies of one image, so they give no range; "
+            "add a different one."
+        )
+    told = []
+    for original, copies in groups.items():
+        noun, verb = ("Normal", "is a copy") if len(copies) == 1 else ("Normals", "are copies")
+        listed = join_words([called(index, names) for index in copies])
+        told.append(f"{noun} {listed} {verb} of normal {called(original, names)}")
+    one = sum(map(len, groups.values())) == 1
+    effect = (
+        "it serves as a normal, but is left out of the range of the normals"
+        if one
+        else "they serve as normals, but are left out of the range of the normals"
+    )
+    return f"{'; '.join([told[0], *(t[0].lower() + t[1:] for t in told[1:])])}: {effect}."
+
+
+def query_told(copy_of: int | None, names: Sequence[str] = ()) -> str:
+    """Says that a query is one of the normals; "" where it is none.
+
+    >>> query_told(1, ("a.png", "b.png"))
+    'This image is normal 2 (b.png) or a copy of it. It finds itself among the normals, so its \
+score says nothing.'
+
+    Args:
+        copy_of: See :attr:`Score.copy_of`.
+        names: As in :func:`copies_told`.
+    """
+    if copy_of is None:
+        return ""
+    return (
+        f"This image is normal {called(copy_of, names)} or a copy of it. It finds itself among the "
+        "normals, so its score says nothing."
+    )
+
+
+def count_normals(shots: int, copy_of: Sequence[int | None]) -> str:
+    """How many normals a range is of: "4 normals", or "3 different normals" where some are copies.
+
+    Args:
+        shots: K, the number of all normals, copies too.
+        copy_of: See :attr:`PromptBank.copy_of`.
+    """
+    copies = sum(original is not None for original in copy_of)
+    return f"{shots - copies} different normals" if copies else f"{shots} normals"
+
+
+def called(normal: int, names: Sequence[str] = ()) -> str:
+    """A normal's number, counted from 1, and its name where there is one."""
+    return f"{normal + 1} ({names[normal]})" if normal < len(names) else str(normal + 1)
+
+
+def normals_to_dict(
+    names: Sequence[str], copy_of: Sequence[int | None], ranges: NormalRange | None
+) -> dict[str, Any]:
+    """The normals and their range, ready for ``json.dumps``.
+
+    Args:
+        names: Names of the normals, in their order; some may be equal.
+        copy_of: See :attr:`PromptBank.copy_of`.
+        ranges: See :func:`normal_range`.
+
+    Returns:
+        ``normals``: for each its ``index``, counted from 0, its ``name``, and ``copy_of``, the
+        index of the normal that it is a copy of, or None. ``normal_range``: None, or ``lowest``,
+        ``highest`` and ``fused``, the scores of those that are no copies, in their order.
+    """
+    entries = [
+        {"index": index, "name": name, "copy_of": original}
+        for index, (name, original) in enumerate(zip(names, copy_of, strict=True))
+    ]
+    return {"normals": entries, "normal_range": None if ranges is None else ranges.to_dict()}
+
+
+@dataclass(frozen=True)
+class PatchScale:
+    """Fixed scale of a heatmap.
+
+    Attributes:
+        low: Patch residual at the bottom of the scale.
+        high: Patch residual at its top.
+        normal_high: Largest residual of any patch of a normal against the other normals; None
+            where there is one normal.
+    """
+
+    low: float
+    high: float
+    normal_high: float | None
+
+
+def patch_scale(bank: PromptBank, depth: int | None = None) -> PatchScale:
+    """The scale of a map from the normals alone, so that no query can stretch it.
+
+    It runs from 0 to twice the largest residual that the normals show against each other, or to
+    ``UNCALIBRATED_HIGH`` where there is a single normal, or copies of a single one.
+
+    Args:
+        bank: The normals.
+        depth: Index of a depth, None for the mean over depths.
+    """
+    maps = bank.normal_layer_maps
+    if maps is None:
+        return PatchScale(0.0, UNCALIBRATED_HIGH, None)
+    maps = maps[list(bank.distinct)]
+    values = maps.mean(dim=1) if depth is None else maps[:, depth]
+    normal_high = float(values.max())
+    return PatchScale(0.0, max(SCALE_OVER_NORMAL * normal_high, NARROWEST_SCALE), normal_high)
+
+
+@dataclass(frozen=True)
+class DropOne:
+    """A score without one of the normals.
+
+    Attributes:
+        index: The normal left out.
+        fused: The query's fused score against the others.
+        change: ``fused`` minus the score with all normals.
+        threshold: The threshold that the others suggest; None where a single one is left.
+    """
+
+    index: int
+    fused: float
+    change: float
+    threshold: float | None
+
+
+def drop_one(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> tuple[DropOne, ...]:
+    """Leaves out each distinct normal in turn, its copies with it: which carries the result?
+
+    Raises:
+        PromptError: There is a single normal, or copies of a single one.
+    """
+    if len(bank.distinct) < 2:
+        raise PromptError("Add a second normal image: the only one cannot be left out.")
+    fused = detector.score_encoded(encoded, bank)[0].fused
+    dropped = []
+    for index in bank.distinct:
+        value, threshold = _judge(detector, bank.subset(bank.others(index)), encoded)
+        dropped.append(DropOne(index, value, value - fused, threshold))
+    return tuple(dropped)
+
+
+@dataclass(frozen=True)
+class ShotsPoint:
+    """A query against random subsets of the normals.
+
+    Attributes:
+        shots: Size of the subsets.
+        fused: The fused score against each.
+        thresholds: The threshold that each subset suggests; None where ``shots`` is 1.
+    """
+
+    shots: int
+    fused: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
+
+
+def shots_curve(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, draws: int = 8, seed: int = 0
+) -> tuple[ShotsPoint, ...]:
+    """How the score depends on the number of distinct normals, from 1 to all of them.
+
+    Copies come in with the last point alone, which is the score with all normals.
+
+    Args:
+        detector: Of the bank.
+        bank: The normals to draw from.
+        encoded: One query.
+        draws: Subsets per K; fewer where a K has fewer.
+        seed: Of the draws.
+    """
+    generator = random.Random(seed)
+    points = []
+    for shots in range(1, len(bank.distinct) + 1):
+        tries = [tuple(sorted(generator.sample(bank.distinct, shots))) for _ in range(4 * draws)]
+        subsets = list(dict.fromkeys(tries))[:draws]
+        if shots == len(bank.distinct):
+            subsets = [tuple(range(bank.shots))]
+        fused, thresholds = zip(
+            *(_judge(detector, bank.subset(subset), encoded) for subset in subsets), strict=True
+        )
+        points.append(ShotsPoint(shots, fused, thresholds))
+    return tuple(points)
+
+
+def _judge(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages
+) -> tuple[float, float | None]:
+    """A query's fused score, and the threshold to hold it against."""
+    ranges = normal_range(detector, bank)
+    fused = detector.score_encoded(encoded, bank)[0].fused
+    return fused, None if ranges is None else ranges.threshold

@@ -1,0 +1,187 @@
+"""How far a result can be trusted: a bad image among the normals, and a changed photograph.
+
+What follows from the bank alone, without one image or with fewer, is in
+:mod:`inctrl_core.analysis.normal_range`; here the images change. Nothing but
+:func:`strength_curve` runs the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..config import MAX_SHOTS
+from ..images.perturbations import find_perturbation, perturb
+from ..model.bank import PromptBank
+from ..model.detector import Detector, EncodedImages
+from ..model.score import Score
+from .normal_range import NormalRange, ShotsPoint, normal_range
+
+# A score has settled where no draw of normals takes it further than this share of itself from what
+# all normals give, and a difference that no reader of three decimals would call one is none.
+SETTLED_SHARE = 0.1
+SETTLED_LEAST = 0.005
+
+
+def settled_from(curve: Sequence[ShotsPoint]) -> int | None:
+    """From how many normals on the score hardly depends on which they are.
+
+    Draws of nearly all normals share most of them and agree for that reason alone, so the last
+    point, which is a single draw, proves nothing.
+
+    Args:
+        curve: Of :func:`inctrl_core.analysis.normal_range.shots_curve`.
+
+    Returns:
+        The smallest K below all of them from which every draw lies within a tenth of the score
+        with all normals; None where there is none.
+    """
+    final = curve[-1].fused[0]
+    tolerance = max(SETTLED_SHARE * abs(final), SETTLED_LEAST)
+    settled = None
+    for point in reversed(curve[:-1]):
+        if max(abs(value - final) for value in point.fused) > tolerance:
+            break
+        settled = point.shots
+    return settled
+
+
+def agreement(point: ShotsPoint, above: bool) -> int:
+    """How many of the draws come to a verdict, each by the threshold of its own normals.
+
+    Args:
+        point: Of two or more normals.
+        above: The verdict: above the threshold, or not.
+    """
+    pairs = zip(point.fused, point.thresholds, strict=True)
+    return sum((fused > threshold) is above for fused, threshold in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class Poisoned:
+    """A query before and after an image that is none came to be among its normals.
+
+    Attributes:
+        before: Its score against the normals.
+        after: Its score against the normals and the intruder.
+        threshold_before: Suggested by the normals; None where there is one.
+        threshold_after: Suggested by the normals and the intruder; None where all are copies of
+            one image.
+        replaced: Index of the normal whose place the intruder took; None where there was room.
+    """
+
+    before: Score
+    after: Score
+    threshold_before: float | None
+    threshold_after: float | None
+    replaced: int | None
+
+
+def poison(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, intruder: EncodedImages
+) -> Poisoned:
+    """Puts an image among the normals, in place of the last where the bank is full.
+
+    Args:
+        detector: Of the bank.
+        bank: The normals.
+        encoded: One query.
+        intruder: The one image that slips in; the query itself, for one.
+    """
+    full = bank.shots == MAX_SHOTS
+    kept = bank.without(bank.shots - 1) if full else bank
+    mixed = kept.with_normals(intruder.features, intruder.crop_boxes)
+    before, after = normal_range(detector, bank), normal_range(detector, mixed)
+    return Poisoned(
+        before=detector.score_encoded(encoded, bank)[0],
+        after=detector.score_encoded(encoded, mixed)[0],
+        threshold_before=None if before is None else before.threshold,
+        threshold_after=None if after is None else after.threshold,
+        replaced=bank.shots - 1 if full else None,
+    )
+
+
+def typical_normal(ranges: NormalRange) -> int:
+    """Index of the normal in the middle of the normals' own scores (the lower of two)."""
+    order = sorted(ranges.normals, key=ranges.fused_of)
+    return order[(len(order) - 1) // 2]
+
+
+@dataclass(frozen=True)
+class StrengthCurve:
+    """Scores under one kind of change.
+
+    Attributes:
+        name: Of the kind, see :mod:`inctrl_core.images.perturbations`.
+        strengths: From weak to strong.
+        query: Fused score of the changed query at each strength.
+        normal: The same of a normal, against the other normals; None where there are no others.
+    """
+
+    name: str
+    strengths: tuple[float, ...]
+    query: tuple[float, ...]
+    normal: tuple[float, ...] | None
+
+
+def strength_curve(
+    detector: Detector,
+    bank: PromptBank,
+    name: str,
+    query: Image.Image,
+    normal: tuple[int, Image.Image] | None = None,
+    seed: int = 0,
+) -> StrengthCurve:
+    """Scores a query, changed in one way at every strength of its list.
+
+    The same change to a normal image tells what it does by itself: where that normal crosses the
+    threshold, the change is what the model sees, and not a defect.
+
+    Args:
+        detector: Of the bank.
+        bank: The normals.
+        name: The kind of change.
+        query: What the model sees of the query, see
+            :func:`inctrl_core.images.preprocessing.seen_image`.
+        normal: Index of a normal, and the same of it; scored against the others, without copies
+            of it. None where there are no others.
+        seed: Of what is random in the change.
+
+    Raises:
+        ImageError: There is no such kind.
+    """
+    strengths = find_perturbation(name).strengths
+    pictures = [query] if normal is None else [query, normal[1]]
+    changed = [
+        perturb(picture, name, strength, seed) for picture in pictures for strength in strengths
+    ]
+    encoded = detector.encode(changed)
+    count = len(strengths)
+
+    def scores(start: int, against: PromptBank) -> tuple[float, ...]:
+        part = slice(start, start + count)
+        images = EncodedImages(encoded.features[part], encoded.crop_boxes[part])
+        return tuple(score.fused for score in detector.score_encoded(images, against))
+
+    return StrengthCurve(
+        name=name,
+        strengths=strengths,
+        query=scores(0, bank),
+        normal=None if normal is None else scores(count, bank.subset(bank.others(normal[0]))),
+    )
+
+
+def turned_at(scores: Sequence[float], threshold: float, above: bool) -> tuple[int, ...]:
+    """Where a verdict does not hold.
+
+    Args:
+        scores: Fused scores.
+        threshold: What lies above it counts as anomalous.
+        above: The verdict that should hold: above, or not.
+
+    Returns:
+        Indices of the scores on the other side.
+    """
+    return tuple(i for i, score in enumerate(scores) if (score > threshold) is not above)

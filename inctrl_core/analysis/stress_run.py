@@ -1,0 +1,163 @@
+"""One visitor's stress test: its parts, what they gave, and what comes next. No Gradio here.
+
+The work is cut into parts that each hold the model for an instant, so that other visitors get in
+between. A :class:`StressRun` is never changed; each part returns a new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from ..images.perturbations import PERTURBATIONS
+from ..images.preprocessing import seen_image
+from ..images.seen import Opener, open_here
+from ..model.detector import Detector
+from .inspection import Session
+from .normal_range import DropOne, ShotsPoint, drop_one, normals_to_dict, shots_curve
+from .stress import Poisoned, StrengthCurve, poison, strength_curve, typical_normal
+
+CURVE, DROP, POISON = "curve", "drop", "poison"
+CHANGES = tuple(kind.name for kind in PERTURBATIONS)
+PARTS = (CURVE, DROP, POISON, *CHANGES)
+
+Poisonings = tuple[Poisoned, Poisoned]
+PartResult = tuple[ShotsPoint, ...] | tuple[DropOne, ...] | Poisonings | StrengthCurve
+
+
+@dataclass(frozen=True, eq=False)
+class StressRun:
+    """What is tested, and what came out so far.
+
+    Attributes:
+        session: The scored query and its normals.
+        query: What the model sees of the query, its shorter side at the model's size.
+        normal: Index of the most typical normal, and the same of it; None where there is one
+            normal.
+        curve: The score by the number of normals; empty until it is there.
+        dropped: The score without each normal; empty until it is there, and with one normal.
+        poisoned: The score with the query among the normals, and with its mirror image instead;
+            None until it is there.
+        changed: The score under each kind of change, in the order of ``CHANGES``.
+        done: Number of parts done.
+    """
+
+    session: Session
+    query: Image.Image
+    normal: tuple[int, Image.Image] | None
+    curve: tuple[ShotsPoint, ...] = ()
+    dropped: tuple[DropOne, ...] = ()
+    poisoned: Poisonings | None = None
+    changed: tuple[StrengthCurve, ...] = ()
+    done: int = 0
+
+    @property
+    def next_part(self) -> str | None:
+        """What is to be done next; None at the end."""
+        return PARTS[self.done] if self.done < len(PARTS) else None
+
+    @property
+    def threshold(self) -> float | None:
+        """What an image must exceed to count as anomalous; None where there is one normal."""
+        ranges = self.session.ranges
+        return None if ranges is None else ranges.threshold
+
+    @property
+    def above(self) -> bool:
+        """Whether the query, as it is, exceeds the threshold; False where there is none."""
+        return self.threshold is not None and self.session.score.fused > self.threshold
+
+
+def start_run(session: Session, query_file: str, opener: Opener = open_here) -> StressRun:
+    """A run with nothing done yet.
+
+    Args:
+        session: Of the same files.
+        query_file: Path of the query.
+        opener: Opens an image.
+
+    Raises:
+        ImageError: A file cannot be read again.
+    """
+    config, levels = session.config.preprocess, session.bank.levels
+    normal = None
+    if session.ranges is not None:
+        index = typical_normal(session.ranges)
+        normal = index, opener(seen_image, session.normal_files[index], config, levels=levels)
+    return StressRun(session, opener(seen_image, query_file, config, levels=levels), normal)
+
+
+def compute_part(
+    detector: Detector,
+    session: Session,
+    part: str,
+    query: Image.Image,
+    normal: tuple[int, Image.Image] | None,
+) -> PartResult:
+    """Computes one part; nothing of the result lies on the model's device.
+
+    Args:
+        detector: Of the session.
+        session: The scored query and its normals.
+        part: One of ``PARTS``.
+        query: As in :class:`StressRun`.
+        normal: As in :class:`StressRun`.
+    """
+    bank, encoded = session.bank, session.encoded
+    if part == CURVE:
+        return shots_curve(detector, bank, encoded)
+    if part == DROP:
+        return drop_one(detector, bank, encoded) if len(bank.distinct) > 1 else ()
+    if part == POISON:
+        mirrored = detector.encode([ImageOps.mirror(query)])
+        return tuple(poison(detector, bank, encoded, copy) for copy in (encoded, mirrored))
+    return strength_curve(detector, bank, part, query, normal)
+
+
+def with_result(run: StressRun, result: PartResult) -> StressRun:
+    """The run with the result of its next part."""
+    part = run.next_part
+    if part == CURVE:
+        found = {"curve": result}
+    elif part == DROP:
+        found = {"dropped": result}
+    elif part == POISON:
+        found = {"poisoned": result}
+    else:
+        found = {"changed": (*run.changed, result)}
+    return dataclasses.replace(run, **found, done=run.done + 1)
+
+
+def run_to_dict(run: StressRun) -> dict[str, Any]:
+    """All figures of a finished run, ready for ``json.dumps``; normals are counted from 1."""
+    session = run.session
+    copy, mirrored = run.poisoned
+    return {
+        "model": session.model,
+        "object_name": session.bank.object_name,
+        "shots": session.bank.shots,
+        "normals": normals_to_dict(session.normal_names, session.bank.copy_of, None)["normals"],
+        "copy_of": session.score.to_dict(session.normal_names)["copy_of"],
+        "score": session.score.fused,
+        "threshold": run.threshold,
+        "normal_scores": None if session.ranges is None else list(session.ranges.fused),
+        "fewer_normals": [dataclasses.asdict(point) for point in run.curve],
+        "left_out": [
+            {
+                "normal": drop.index + 1,
+                "score": drop.fused,
+                "change": drop.change,
+                "threshold": drop.threshold,
+            }
+            for drop in run.dropped
+        ],
+        "among_normals": {
+            name: {"score": poisoned.after.fused, "threshold": poisoned.threshold_after}
+            for name, poisoned in (("copy", copy), ("mirrored", mirrored))
+        },
+        "changed_normal": None if run.normal is None else run.normal[0] + 1,
+        "changes": [dataclasses.asdict(curve) for curve in run.changed],
+    }

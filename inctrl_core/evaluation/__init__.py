@@ -1,0 +1,1 @@
+"""The few-shot protocol: data sets, draws, metrics, tables."""

@@ -1,0 +1,1 @@
+"""A file on disk becomes a tensor, and a map becomes a picture."""

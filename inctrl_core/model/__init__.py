@@ -1,0 +1,1 @@
+"""The method: features, bank, residuals, fusion, score."""

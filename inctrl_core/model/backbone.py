@@ -1,0 +1,356 @@
+"""The frozen CLIP-style model under its patch adapter: crops -> ImageFeatures, prompts -> text.
+
+One code path for ViT and timm towers, on top of open_clip's own ``forward_intermediates``.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..config import BackboneConfig
+from ..devices import keep_float32_exact, run_in_batches, start_core_threads
+from ..errors import ModelError
+from .acceleration import fold_batch_norms
+from .patch_adapter import PatchAdapter
+from .residuals import resample_to_grid
+from .same_padding import pad_in_convolutions
+from .text_tower import TextTower
+
+IMAGE_BATCH = 16  # Crops in one forward pass; more is no faster and only takes memory.
+# On a CPU a batch gains less than a tenth, and alone an image's result is the same bit for bit
+# whatever it is scored with.
+CPU_IMAGE_BATCH = 1
+# What open_clip, timm and torch raise over an architecture that is none.
+_CANNOT_BUILD = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+# Of a backbone whose weights are not at hand: more than the largest CLIP model has.
+MOST_VALUES = 3 * 10**9
+# Masks of attention and other tables that are no weights.
+SPARE_VALUES = 2**25
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the backbone says of B crops, in float32.
+
+    Attributes:
+        embeddings: [B, E], the projected image token, not normalised.
+        patches: One [B, G * G, C_d] per depth, shallow first, rows of unit length. Where a crop is
+            read at V sizes, C_d counts all of them: V unit vectors side by side, each divided by
+            the root of V, so that a cosine of rows is the mean over the sizes.
+    """
+
+    embeddings: Tensor
+    patches: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        """Number of crops."""
+        return self.embeddings.shape[0]
+
+    def __getitem__(self, items: slice | Sequence[int]) -> ImageFeatures:
+        """The features of some of the crops, in the order asked for."""
+        index = items if isinstance(items, slice) else list(items)
+        return ImageFeatures(self.embeddings[index], tuple(depth[index] for depth in self.patches))
+
+    def to(self, device: torch.device | str) -> ImageFeatures:
+        """The same features on another device."""
+        return ImageFeatures(
+            self.embeddings.to(device), tuple(depth.to(device) for depth in self.patches)
+        )
+
+
+class _TooLarge(ValueError):
+    """An architecture asks for more values than it may."""
+
+
+class _Bounded(TorchFunctionMode):
+    """Counts the values that tensors are made for, and raises ``_TooLarge`` before there are more.
+
+    Args:
+        most: Values that may be made.
+        fill: Whether weights get random numbers, which takes seconds.
+    """
+
+    _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand})
+    _FILLS = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_})
+
+    def __init__(self, most: int, fill: bool) -> None:
+        super().__init__()
+        self._left, self._fill = most, fill
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        given = kwargs or {}
+        filling = func in self._FILLS or getattr(func, "__module__", None) == "torch.nn.init"
+        if filling and not self._fill:
+            return args[0] if args else given["tensor"]
+        if func in self._FACTORIES:
+            size = given.get("size", args[0] if args and not isinstance(args[0], int) else args)
+            self._left -= math.prod(size)
+            if self._left < 0:
+                raise _TooLarge
+        return func(*args, **given)
+
+
+def build_clip(
+    config: BackboneConfig, *, random_weights: bool = True, values: int = MOST_VALUES
+) -> CLIP:
+    """An open_clip model of the given architecture, in evaluation mode.
+
+    Args:
+        config: The architecture.
+        random_weights: Whether weights are drawn; else they are undefined, to be filled at once.
+        values: Number of values that there are to fill it with.
+
+    Raises:
+        ModelError: open_clip does not accept the architecture, or it is far larger than ``values``;
+            it is not built then.
+    """
+    architecture = config.architecture
+    try:
+        with _Bounded(values + SPARE_VALUES, random_weights):
+            clip = CLIP(
+                embed_dim=config.embed_dim,
+                vision_cfg=dict(architecture["vision_cfg"]),
+                text_cfg=dict(architecture["text_cfg"]),
+                quick_gelu=bool(architecture.get("quick_gelu", False)),
+            )
+    except _TooLarge:
+        raise ModelError(
+            f"The architecture asks for far more than the {values} values that its weights may "
+            "have; it is another model."
+        ) from None
+    except _CANNOT_BUILD as error:
+        raise ModelError(f"open_clip cannot build this backbone: {_first_line(error)}.") from error
+    return clip.eval().requires_grad_(False)
+
+
+class Backbone:
+    """A frozen CLIP model on one device, at one precision.
+
+    Holds nothing of any user, so one instance serves all. A crop may be read at several sizes
+    (``config.image_sizes``): a place of the grid is then described at all of them at once, by its
+    patches side by side, since what is too small to leave a trace in one does so in another. The
+    patch adapter is the same for all; the embeddings are those of the first size.
+
+    Args:
+        clip: open_clip model with its weights in place.
+        config: Its description.
+        device: Where it computes and where its results lie.
+        dtype: Precision of the forward pass; results are float32 whatever it is.
+        patch_adapter: Trained map of the patches; None for the backbone's own.
+
+    Raises:
+        ModelError: ``config`` names a depth that the tower lacks.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        config: BackboneConfig,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        patch_adapter: PatchAdapter | None = None,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.dtype = dtype
+        _check_depths(clip, config)
+        keep_float32_exact(self.device)
+        # Folded at full precision, before the weights are rounded to the given one.
+        self._tower = fold_batch_norms(clip.visual, self._run_for_results, _image_size(clip))
+        on_cpu = self.device.type == "cpu"
+        if on_cpu:  # Where it was measured; GPUs have kernels of their own for usual sizes.
+            self._tower = pad_in_convolutions(self._tower)
+        self._clip = clip.to(device=self.device, dtype=dtype)
+        self._tower.to(device=self.device, dtype=dtype)
+        if _is_convolutional(config):
+            # Convolutions are faster with the channels of a pixel side by side.
+            self._tower.to(memory_format=torch.channels_last)
+        heads = int(config.architecture["text_cfg"].get("heads", 8))
+        self._text = TextTower(self._clip, heads)
+        self.patch_adapter = _frozen(patch_adapter, self.device)
+        self._passes = start_core_threads(len(config.image_sizes)) if on_cpu else None
+
+    @property
+    def clip(self) -> CLIP:
+        """The open_clip model as it is stored; images pass through a copy where that is faster."""
+        return self._clip
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Backbone:
+        """The same model on another device, at another precision.
+
+        The weights are moved, not copied: this object is of no use any more.
+
+        Args:
+            device: Where it computes from now on.
+            dtype: Precision of the forward pass.
+        """
+        moved = copy.copy(self)
+        moved.device, moved.dtype = torch.device(device), dtype
+        keep_float32_exact(moved.device)
+        moved._clip = self._clip.to(device=moved.device, dtype=dtype)
+        moved._tower = self._tower.to(device=moved.device, dtype=dtype)
+        moved.patch_adapter = _frozen(self.patch_adapter, moved.device)
+        # A process that was forked has none of its parent's threads, and would wait for them.
+        moved._passes = None
+        return moved
+
+    def with_adapter(self, patch_adapter: PatchAdapter | None) -> Backbone:
+        """The same model under another patch adapter, sharing the weights."""
+        other = copy.copy(self)
+        other.patch_adapter = _frozen(patch_adapter, self.device)
+        return other
+
+    def at_first_size(self) -> Backbone:
+        """The same model that reads a crop, which is then of that size, at the first size alone."""
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, image_sizes=())
+        return other
+
+    @torch.inference_mode()
+    def encode_images(self, crops: Tensor) -> ImageFeatures:
+        """Embeds B normalised crops, a batch at a time, smaller ones where memory runs out.
+
+        Args:
+            crops: float32 [B, 3, S, S] of :func:`inctrl_core.images.preprocessing.preprocess`.
+        """
+        batch = CPU_IMAGE_BATCH if self.device.type == "cpu" else IMAGE_BATCH
+        parts = run_in_batches(self._encode_batch, crops, batch)
+        if len(parts) == 1:
+            return parts[0]
+        depths = zip(*(part.patches for part in parts), strict=True)
+        return ImageFeatures(
+            torch.cat([part.embeddings for part in parts]),
+            tuple(torch.cat(depth) for depth in depths),
+        )
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Embeds N prompts: float32 [N, E], rows of unit length."""
+        return self._text.encode(prompts)
+
+    def views(self, crops: Tensor) -> list[Tensor]:
+        """The crops [B, 3, S, S] at each of ``config.image_sizes``, or just as they are."""
+        # Where they lie, for not every device can resize as well.
+        return [
+            crops
+            if size == crops.shape[-1]
+            else F.interpolate(crops, (size, size), mode="bicubic", antialias=True)
+            for size in self.config.image_sizes or (crops.shape[-1],)
+        ]
+
+    @torch.inference_mode()
+    def forward(self, crops: Tensor, *, patches_only: bool = False) -> dict[str, Any]:
+        """The bare pass: ``image_features`` [B, E] and ``image_intermediates``, D of [B, C, H, W].
+
+        At the size of the crops; see :meth:`views` for the others.
+
+        Args:
+            crops: [B, 3, S, S], on any device, of any width.
+            patches_only: Leaves out ``image_features``, and what only they need.
+        """
+        crops = crops.to(self.device, self.dtype)
+        if _is_convolutional(self.config):
+            crops = crops.contiguous(memory_format=torch.channels_last)
+        return self._run(self._tower, crops, patches_only)
+
+    def forward_views(self, views: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """:meth:`forward` of crops at every size of :meth:`views`; the embedding of the first only.
+
+        Side by side where each size can have a core of its own.
+
+        Args:
+            views: V of [B, 3, S_v, S_v].
+        """
+        if self._passes is None or len(views) == 1:
+            return list(map(self._forward_view, views, count()))
+        return list(self._passes.map(self._forward_view, views, count()))
+
+    def _forward_view(self, view: Tensor, number: int) -> dict[str, Any]:
+        return self.forward(view, patches_only=number > 0)
+
+    def _run(self, tower: nn.Module, crops: Tensor, patches_only: bool = False) -> dict[str, Any]:
+        try:
+            return tower.forward_intermediates(
+                crops,
+                indices=list(self.config.depths),
+                intermediates_only=patches_only,
+                stop_early=patches_only,
+                output_fmt="NCHW",
+            )
+        except AssertionError as error:  # So timm says that a depth or a size does not fit.
+            raise ModelError(
+                "The backbone cannot read an image at these depths and sizes "
+                f"({_first_line(error)}); correct them in config.json."
+            ) from error
+
+    def _run_for_results(self, tower: nn.Module, crops: Tensor) -> list[Tensor]:
+        output = self._run(tower, crops)
+        return [output["image_features"], *output["image_intermediates"]]
+
+    def _encode_batch(self, crops: Tensor) -> ImageFeatures:
+        outputs = self.forward_views(self.views(crops))
+        depths = zip(*map(self._patches, outputs), strict=True)
+        patches = tuple(torch.cat(depth, dim=-1) / len(outputs) ** 0.5 for depth in depths)
+        return ImageFeatures(outputs[0]["image_features"].float(), patches)
+
+    def _patches(self, output: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        patches = tuple(
+            F.normalize(resample_to_grid(depth.float(), self.config.grid), dim=-1)
+            for depth in output["image_intermediates"]
+        )
+        return patches if self.patch_adapter is None else self.patch_adapter(patches)
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    # A key of the file's may be in it, with characters that a terminal would obey.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
+def _check_depths(clip: CLIP, config: BackboneConfig) -> None:
+    """Raises ModelError where the tower lacks a depth, as far as it says how many it has."""
+    blocks = getattr(getattr(clip.visual, "transformer", None), "resblocks", None)
+    stages = getattr(getattr(clip.visual, "trunk", None), "feature_info", None)
+    known = blocks if blocks is not None else stages
+    if known is not None and config.depths[-1] >= len(known):
+        raise ModelError(
+            f"The backbone has the depths 0 to {len(known) - 1} and not {config.depths[-1]}; "
+            "correct config.json."
+        )
+
+
+def _frozen(adapter: PatchAdapter | None, device: torch.device) -> PatchAdapter | None:
+    return None if adapter is None else adapter.to(device).eval().requires_grad_(False)
+
+
+def _image_size(clip: CLIP) -> tuple[int, int]:
+    size = clip.visual.image_size
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _is_convolutional(config: BackboneConfig) -> bool:
+    return bool(config.architecture["vision_cfg"].get("timm_model_name"))

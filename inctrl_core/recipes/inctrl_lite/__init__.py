@@ -1,0 +1,1 @@
+"""How the embedded model inctrl-lite was made."""

@@ -1,0 +1,1 @@
+"""Heads and patch adapters, trained on auxiliary classes."""

@@ -1,0 +1,255 @@
+"""What the events of the tab Batch do; all that belongs to a visitor comes in as an argument."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from ...analysis.batch import BatchRow, QueryFile, open_chunk, score_chunk
+from ...analysis.batch_job import BatchJob, check_files, files_problem, start_job
+from ...analysis.export import batch_csv, batch_json, write_zip
+from ...analysis.inspection import Session
+from ...errors import InctrlError
+from ...model.bank import check_shots
+from ...model.prompts import DEFAULT_OBJECT_NAME
+from ..common.downloads import new_file
+from ..common.events import sent
+from ..common.examples import ExampleSet, fill_form, match_example, pick_query, queries_html
+from ..common.form import (
+    UploadedFiles,
+    UploadedGallery,
+    check_normals,
+    gallery_names,
+    gallery_paths,
+    query_files,
+)
+from ..common.markup import error_html
+from ..common.models import ModelRegistry
+from ..common.runner import ModelRunner, download_progress
+from .table import histogram_html, progress_html, summary_html, table_html
+
+GONE = "These results are no longer here; score the images again."
+
+
+class BatchHandlers:
+    """Handlers over what all visitors share.
+
+    Args:
+        registry: The models.
+        examples: The example sets.
+    """
+
+    def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
+        self.run = ModelRunner(registry)
+        self.examples = examples
+
+    def fill_example(self, event: gr.EventData) -> tuple[list[str], str, str, str, list[str]]:
+        """Fills in the chosen example: the form, the example's images, and all of its queries."""
+        try:
+            example, _ = pick_query(self.examples, sent(event))
+        except InctrlError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return *fill_form(example, example.cover), [str(query.path) for query in example.queries]
+
+    def start(
+        self,
+        normals: UploadedGallery,
+        files: UploadedFiles,
+        object_name: str | None,
+        model: str,
+        session: Session | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> tuple[Any, ...]:
+        """Makes the bank and the job; the rows come in the turns that follow.
+
+        Returns:
+            The job, a turn that differs from the last, and what to show (see ``_view``).
+        """
+        try:
+            progress(0.1, desc="Looking at the normals")
+            queries, example = self._queries(files)
+            paths = gallery_paths(normals)
+            check_shots(len(paths))
+            check_files(queries)
+            opened = self.run.open_normals(model, paths, session, download_progress(progress))
+            key, names = secrets.token_hex(8), gallery_names(normals)
+            about = key, model, paths, queries, object_name or "", session, names, opened
+            job = self.run(start_job, model, *about)
+        except InctrlError as error:
+            # What an earlier batch found stays below the sentence.
+            return (gr.skip(), gr.skip(), error_html(str(error)), *[gr.skip()] * 7)
+        fails = (self.examples[example].fails or "") if example else ""
+        job = dataclasses.replace(job, example=example, fails=fails, started=time.monotonic())
+        return job, secrets.token_hex(8), *_view(job)
+
+    def advance(self, job: BatchJob | None, stop: str) -> tuple[Any, ...]:
+        """Scores the next few files, then waits for another turn, as others may be waiting too.
+
+        Args:
+            job: The visitor's.
+            stop: Key of a job that is to go no further.
+
+        Returns:
+            As :meth:`start`; the turn stays the same once the job is finished.
+        """
+        if job is None or job.finished:
+            return (gr.skip(),) * 10
+        if stop == job.key:
+            job = job.stop()
+            return job, gr.skip(), *_view(job)
+        try:
+            config = self.run.sees(job.model)
+            images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
+            waiting = job.waiting[: len(images)]
+            rows = self.run(score_chunk, job.model, job.bank, waiting, images)
+        except InctrlError as error:
+            job = job.stop()
+            return job, gr.skip(), *_view(job, error_html(str(error)))
+        job = job.with_rows(rows, time.monotonic())
+        turn = gr.skip() if job.finished else secrets.token_hex(8)
+        return job, turn, *_view(job)
+
+    def ask_to_stop(self, job: BatchJob | None) -> tuple[str, Any]:
+        """Names the job that its next turn shall end."""
+        return "" if job is None else job.key, gr.Button("Stopping …", interactive=False)
+
+    def give_up(self, job: BatchJob | None) -> tuple[Any, ...]:
+        """Shows what there is after an error that nobody foresaw, and lets the visitor go on."""
+        says = error_html("Something went wrong while scoring; try again, or use fewer images.")
+        stopped = None if job is None else job.stop()
+        return stopped, gr.skip(), *_view(stopped, says)
+
+    def open_row(
+        self, job: BatchJob | None, session: Session | None, event: gr.EventData
+    ) -> tuple[Any, ...]:
+        """Scores the image of a row for Inspect, against the normals of the batch.
+
+        Returns:
+            The session, then the form: normals, query, name, model, and the example's queries.
+        """
+        try:
+            row = _row(job, sent(event))
+            files = job.normal_files, row.file.path
+            opened = self.run.start_session(job.model, files, job.batch.object_name, session)
+        except InctrlError as error:
+            # The place of the result is in another tab, which is not to open.
+            raise gr.Error(str(error), print_exception=False) from None
+        queries = ""
+        if job.example:
+            example = self.examples[job.example]
+            _, places = match_example([row.file.path], {job.example: example})
+            queries = queries_html(example, places[0]) if places else ""
+            opened = dataclasses.replace(opened, anomalous=row.file.anomalous)
+        # The field stays empty where nothing was typed.
+        typed = job.batch.object_name
+        name = "" if typed == DEFAULT_OBJECT_NAME else typed
+        return opened, list(job.normal_files), row.file.path, name, job.model, queries
+
+    def export_csv(self, job: BatchJob | None) -> tuple[str | None, str]:
+        """Writes the table."""
+        if job is None:
+            return None, error_html(GONE)
+        with new_file("inctrl-batch.csv") as path:
+            path.write_text(batch_csv(job.batch), encoding="utf-8-sig", newline="")
+        return str(path), ""
+
+    def export_json(self, job: BatchJob | None) -> tuple[str | None, str]:
+        """Writes everything but the pictures."""
+        if job is None:
+            return None, error_html(GONE)
+        with new_file("inctrl-batch.json") as path:
+            path.write_text(batch_json(job.batch), encoding="utf-8")
+        return str(path), ""
+
+    def export_zip(
+        self,
+        job: BatchJob | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> tuple[str | None, str]:
+        """Writes the archive of overlays and raw maps."""
+        if job is None:
+            return None, error_html(GONE)
+
+        def show(done: int, total: int) -> None:
+            progress((done, total), desc="Drawing", unit="images")
+
+        with new_file("inctrl-batch.zip") as path:
+            left_out = write_zip(path, job.batch, show, self.run.images)
+        if not left_out:
+            return str(path), ""
+        return str(path), (
+            f'<p class="ic-small">The ZIP has no room for the overlays of {left_out} large images '
+            "with lower scores; their raw maps are in it.</p>"
+        )
+
+    def _queries(self, files: UploadedFiles) -> tuple[tuple[QueryFile, ...], str]:
+        given = query_files(files)
+        name, places = match_example([file.path for file in given], self.examples)
+        if not name:
+            return given, ""
+        queries = self.examples[name].queries
+        told = (
+            dataclasses.replace(file, anomalous=queries[place].anomalous)
+            for file, place in zip(given, places, strict=True)
+        )
+        return tuple(told), name
+
+
+def check_batch(
+    normals: UploadedGallery,
+    files: UploadedFiles,
+    object_name: str | None,
+    model: str,
+    session: Session | None,
+) -> list[dict[str, Any]]:
+    """Says beside each field what is missing, before anything runs."""
+    problem = files_problem(query_files(files))
+    fine = gr.validate(True, "")
+    return [
+        check_normals(normals),
+        gr.validate(not problem, problem),
+        fine,
+        fine,
+        fine,
+    ]
+
+
+def _view(job: BatchJob | None, notice: str = "") -> tuple[Any, ...]:
+    """Notice, run, stop, examples, result, summary, histogram, table."""
+    running = job is not None and not job.finished
+    controls = (
+        gr.Button(interactive=not running),
+        gr.Button("Stop", visible=running, interactive=True),
+        # A second batch beside the first would take two turns for each of another visitor.
+        gr.Accordion(visible=False, open=False) if running else gr.Accordion(visible=True),
+    )
+    if running:
+        return progress_html(job), *controls, gr.Column(visible=False), "", "", ""
+    if job is None or not job.batch.rows:
+        return notice, *controls, gr.Column(visible=False), "", "", ""
+    return (
+        notice,
+        *controls,
+        gr.Column(visible=True),
+        summary_html(job),
+        histogram_html(job.batch),
+        table_html(job),
+    )
+
+
+def _row(job: BatchJob | None, data: Mapping[str, Any]) -> BatchRow:
+    if job is None:
+        raise InctrlError(GONE)
+    rows = job.batch.rows
+    try:
+        place = int(data["row"])
+        if data["job"] != job.key or not 0 <= place < len(rows) or rows[place].score is None:
+            raise InctrlError(GONE)
+    except (KeyError, OverflowError, TypeError, ValueError):
+        raise InctrlError(GONE) from None
+    return rows[place]

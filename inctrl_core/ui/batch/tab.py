@@ -1,0 +1,206 @@
+"""The tab Batch: many images against the form's normals, ranked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ...analysis.batch_job import MAX_FILES, MAX_TOTAL_BYTES
+from ...images.limits import most_bytes
+from ..common.downloads import DOWNLOAD
+from ..common.examples import ON_LOAD, gallery_html
+from ..common.form import IMAGE_FILES, MODEL_QUEUE, Shared
+from ..common.scripts import BATCH_CHANGED, BATCH_NAME_CHANGED, SHOWN
+from ..inspect.tab import InspectTab
+from .handlers import BatchHandlers, check_batch
+from .table import ON_LOAD as TABLE_ON_LOAD
+
+WELCOME = (
+    '<div class="ic-welcome"><h2>Which of these are unlike the others?</h2><p>Add normal images in '
+    "the form and the images to check above, and press <strong>Score all</strong>; or try an "
+    "example.</p></div>"
+)
+TO_THE_TOP = "() => { if (window.innerWidth >= 800) window.scrollTo({top: 0}); }"
+
+
+class BatchTab:
+    """Components of the tab and their events.
+
+    Args:
+        shared: The form, the session and what all visitors share.
+        inspect: Where a row is opened.
+    """
+
+    id = "batch"
+    title = "Batch"
+
+    def __init__(self, shared: Shared, inspect: InspectTab) -> None:
+        self.handlers = BatchHandlers(shared.registry, shared.examples)
+        self.examples = shared.examples
+        self.form = shared.form
+        self.session = shared.session
+        self.inspect = inspect
+
+    def build(self) -> None:
+        """Lays out the tab."""
+        lifetime = self.session.time_to_live
+        self.job = gr.State(None, time_to_live=lifetime)
+        self.turn = gr.State("")
+        self.stopped = gr.State("")
+        self.files = gr.File(
+            label=f"3. Images to check, up to {MAX_FILES}",
+            file_count="multiple",
+            file_types=IMAGE_FILES,
+            height=170,
+            elem_id="batch-files",
+        )
+        with gr.Row(elem_id="batch-buttons"):
+            self.button = gr.Button("Score all", variant="primary", elem_id="batch-run")
+            self.stop = gr.Button("Stop", visible=False, elem_id="batch-stop")
+            gr.HTML(_limits_html(), elem_id="batch-limits")
+        self.notice = gr.HTML(WELCOME, elem_id="batch-notice")
+        with gr.Column(visible=False, elem_id="batch-result") as self.result:
+            self.summary = gr.HTML(elem_id="batch-summary")
+            self.histogram = gr.HTML(elem_id="batch-histogram")
+            self._build_downloads()
+            self.table = gr.HTML(js_on_load=TABLE_ON_LOAD, elem_id="batch-table")
+        with gr.Accordion("Try with an example", open=True, elem_id="batch-examples") as self.tries:
+            self.gallery = gr.HTML(gallery_html(self.examples), js_on_load=ON_LOAD)
+
+    def _build_downloads(self) -> None:
+        with gr.Row(elem_id="batch-downloads"):
+            self.csv = gr.Button("Table (CSV)", size="sm", elem_id="batch-csv")
+            self.json = gr.Button("All figures (JSON)", size="sm", elem_id="batch-json")
+            self.zip = gr.Button("Heatmaps and raw maps (ZIP)", size="sm", elem_id="batch-zip")
+        self.note = gr.HTML(elem_id="batch-note")
+        self.download = gr.DownloadButton(visible=False)
+
+    def wire(self) -> None:
+        """Connects the events."""
+        self._start_after(self.button.click)
+        filled = self.gallery.click(
+            self.handlers.fill_example,
+            None,
+            [*self.inspect.filled, self.files],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        self._start_after(filled.success)
+        form, files = self.form, self.files
+        for own in (
+            form.normals.upload,
+            form.normals.delete,
+            files.upload,
+            files.delete,
+            files.clear,
+        ):
+            own(None, self.notice, self.notice, js=BATCH_CHANGED, api_visibility="private")
+        form.object_name.change(
+            None, self.notice, self.notice, js=BATCH_NAME_CHANGED, api_visibility="private"
+        )
+        # Each turn is an event of its own, at the end of the queue: whoever asked for a score
+        # meanwhile gets it in between.
+        advanced = self.turn.change(
+            self.handlers.advance,
+            [self.job, self.stopped],
+            self._outputs,
+            **MODEL_QUEUE,
+            trigger_mode="multiple",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        self._recover_after(advanced)
+        self.stop.click(
+            self.handlers.ask_to_stop,
+            self.job,
+            [self.stopped, self.stop],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        self._wire_opening()
+        self._wire_downloads()
+
+    @property
+    def _outputs(self) -> list[gr.components.Component]:
+        return [
+            self.job,
+            self.turn,
+            self.notice,
+            self.button,
+            self.stop,
+            self.tries,
+            self.result,
+            self.summary,
+            self.histogram,
+            self.table,
+        ]
+
+    def _start_after(self, trigger: Any) -> None:
+        form = self.form
+        started = trigger(
+            self.handlers.start,
+            [form.normals, self.files, form.object_name, form.model, self.session],
+            self._outputs,
+            preprocess=False,
+            validator=check_batch,
+            **MODEL_QUEUE,
+            show_progress_on=self.notice,
+            api_visibility="private",
+        )
+        self._recover_after(started)
+
+    def _recover_after(self, event: gr.events.Dependency) -> None:
+        event.failure(
+            self.handlers.give_up,
+            self.job,
+            self._outputs,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    def _wire_opening(self) -> None:
+        form = self.form
+        filled = self.table.click(
+            self.handlers.open_row,
+            [self.job, self.session],
+            [
+                self.session,
+                form.normals,
+                form.query,
+                form.object_name,
+                form.model,
+                self.inspect.queries,
+            ],
+            **MODEL_QUEUE,
+            show_progress_on=self.table,
+            api_visibility="private",
+        )
+        opened = self.inspect.open_after(filled)
+        opened.success(None, js=TO_THE_TOP, api_visibility="private").then(
+            None, js=SHOWN, api_visibility="private"
+        )
+
+    def _wire_downloads(self) -> None:
+        for button, make in (
+            (self.csv, self.handlers.export_csv),
+            (self.json, self.handlers.export_json),
+            (self.zip, self.handlers.export_zip),
+        ):
+            made = button.click(
+                make,
+                self.job,
+                [self.download, self.note],
+                concurrency_id="batch-export",
+                concurrency_limit=1,
+                show_progress_on=self.note,
+                api_visibility="private",
+            )
+            made.success(None, self.download, js=DOWNLOAD, api_visibility="private")
+
+
+def _limits_html() -> str:
+    return (
+        f'<p class="ic-small">At most {MAX_FILES} images at a time, {most_bytes() / 2**20:g} MB '
+        f"each and {MAX_TOTAL_BYTES >> 20} MB together.</p>"
+    )

@@ -1,0 +1,313 @@
+"""A batch as markup: what it comes to, the histogram of its scores, and the table.
+
+Pure functions; file names and what a visitor typed go through :func:`html.escape`.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+
+from ...analysis.batch import Batch, BatchRow, auroc
+from ...analysis.batch_job import BatchJob
+from ...analysis.normal_range import BARELY_ABOVE, ITSELF, copies_told, count_normals
+from ...errors import name_some
+from ...images.files import plain_name
+from ...images.levels import describe_levels, describe_set
+from ..common.charts import axis_top
+
+BINS = 24
+_WIDTH, _HEIGHT, _TALLEST = 720, 120, 100  # The histogram's coordinates; the page stretches them.
+_HEAD = {"score": " aria-sort=descending", "patch": " class=ic-wide"}
+AUROC_HELP = (
+    "The area under the ROC curve: 100% where every anomalous image scores higher than every "
+    "normal one, 50% where the scores say nothing."
+)
+
+# One listener for the table: a heading sorts in place, a row asks for Inspect. On a narrow page the
+# new result, which lies below the form, is brought into view.
+ON_LOAD = """
+const sortBy = button => {
+  const head = button.closest('th'), key = button.dataset.sort, text = key === 'name';
+  const was = head.getAttribute('aria-sort');
+  const down = was ? was === 'ascending' : !text;
+  head.closest('tr').querySelectorAll('th').forEach(other => other.removeAttribute('aria-sort'));
+  head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
+  const body = head.closest('table').tBodies[0];
+  const compare = (a, b) => text ? a.localeCompare(b, undefined, {numeric: true}) : a - b;
+  const ordered = [...body.rows].sort((one, other) => {
+    const a = one.dataset[key], b = other.dataset[key];
+    if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
+    return (down ? -1 : 1) * compare(a, b) || other.dataset.score - one.dataset.score;
+  });
+  body.append(...ordered);
+};
+element.addEventListener('click', event => {
+  const button = event.target.closest('button[data-sort]');
+  if (button) { sortBy(button); return; }
+  const row = event.target.closest('tr[data-row]');
+  if (row) trigger('click', {row: row.dataset.row, job: row.closest('table').dataset.job});
+});
+const show = () => {
+  if (window.innerWidth >= 800 || !props.value) return;
+  // Once the progress above it is gone, which moves it.
+  setTimeout(() => document.querySelector('#batch-result')?.scrollIntoView(), 200);
+};
+watch('value', show);
+show();  // This runs when the table is first there, and it comes with its first value.
+"""
+
+
+def progress_html(job: BatchJob) -> str:
+    """How far a running job is, and how long the rest may take."""
+    done, total = len(job.batch.rows), job.total
+    left = ""
+    if done and job.waiting:
+        seconds = job.seconds / done * len(job.waiting)
+        if seconds >= 90:
+            left = f", about {round(seconds / 60)} minutes left"
+        elif seconds >= 3:
+            left = f", about {round(seconds)} seconds left"
+    say = f"Scored {done} of {total} images{left}"
+    return (
+        f'<div class="ic-working"><label for="batch-progress" role="status">{say}</label>'
+        f'<progress id="batch-progress" value="{done}" max="{total}"></progress></div>'
+    )
+
+
+def summary_html(job: BatchJob) -> str:
+    """What the batch comes to, in a heading and a few sentences."""
+    batch = job.batch
+    rows = batch.scored
+    above = [row for row in rows if batch.above(row)]
+    if not rows:
+        heading = "No image could be scored"
+    elif batch.ranges is None:
+        heading = f"{_count(len(rows), 'image')} scored"
+    elif not above:
+        heading = "No image scores above the normals"
+    else:
+        verb = "scores" if len(above) == 1 else "score"
+        heading = f"{len(above)} of {_count(len(rows), 'image')} {verb} above every normal"
+    barely = sum(batch.standing(row) == BARELY_ABOVE for row in rows)
+    if barely:
+        heading += f", {barely if barely < len(above) else 'all'} of them barely"
+    sentences = [_range(batch), *_remarks(job), *_truth(batch)]
+    text = "".join(f"<p>{sentence}</p>" for sentence in sentences if sentence)
+    if job.fails:
+        text += f'<p class="ic-fails">{html.escape(job.fails)}</p>'
+    return f'<div class="ic-summary"><h2>{heading}</h2>{text}</div>'
+
+
+def histogram_html(batch: Batch) -> str:
+    """How many images have which score, over the range of the normals."""
+    rows = batch.scored
+    if not rows:
+        return ""
+    known = bool(batch.truths)
+    scores = [row.score.fused for row in rows]
+    edge = batch.ranges.highest if batch.ranges else 0.0
+    top = axis_top(max([*scores, edge]))
+    counts = _bins([row for row in rows if not (known and row.file.anomalous)], top)
+    hidden = _bins([row for row in rows if known and row.file.anomalous], top)
+    tallest = max(a + b for a, b in zip(counts, hidden, strict=True))
+    step = _WIDTH / BINS
+    bars = []
+    for index, (plain, anomalous) in enumerate(zip(counts, hidden, strict=True)):
+        low = f"{index * top / BINS:.3f} to {(index + 1) * top / BINS:.3f}"
+        base = 0
+        kinds = (("normal", plain), ("anomalous", anomalous)) if known else (("", plain),)
+        for kind, count in kinds:
+            if count:
+                unit = f"{count} {kind}" if kind else _count(count, "image")
+                bars.append(
+                    f'<rect class="ic-bin {f"ic-bin-{kind}" if kind else ""}" '
+                    f'x="{index * step + 1.5:.1f}" width="{step - 3:.1f}" '
+                    f'y="{_HEIGHT - _TALLEST * (base + count) / tallest:.1f}" '
+                    f'height="{_TALLEST * count / tallest:.1f}"><title>{unit}, {low}</title></rect>'
+                )
+            base += count
+    band = edges = ""
+    if batch.ranges is not None:
+        left, right = (_WIDTH * v / top for v in (batch.ranges.lowest, batch.ranges.highest))
+        band = (
+            f'<rect class="ic-normal-range" x="{left:.1f}" width="{max(right - left, 2):.1f}" '
+            f'y="0" height="{_HEIGHT}"/>'
+        )
+        # Over the bars, which would hide them.
+        edges = "".join(
+            f'<line class="ic-edge" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}"/>'
+            for x in (left, right)
+        )
+    return (
+        f'<figure class="ic-histogram"><figcaption class="ic-label">How many images have which '
+        f"score; the tallest bar is {_count(tallest, 'image')}</figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{_describe(batch, scores)}">{band}{"".join(bars)}{edges}</svg>'
+        f'<div class="ic-ends"><span>0</span>{_key(batch, known)}<span>{top:g}</span></div>'
+        "</figure>"
+    )
+
+
+def table_html(job: BatchJob) -> str:
+    """All files, highest score first; headings sort it where it stands."""
+    batch = job.batch
+    known = bool(batch.truths)
+    heads = [("name", "Image"), ("score", "Score"), ("above", "Against the normals")]
+    heads.append(("patch", "Strongest difference"))
+    if known:
+        heads.append(("truth", "In truth"))
+    cells = "".join(
+        f'<th scope="col"{_HEAD.get(key, "")}>'
+        f'<button type="button" data-sort="{key}">{title}</button></th>'
+        for key, title in heads
+    )
+    rows = "".join(
+        _table_row(batch, row, known) if row.score else _error_row(batch, row, known)
+        for row in batch.ranked
+    )
+    return (
+        f'<div class="ic-scored"><table data-job="{html.escape(job.key)}"><caption>Press a heading '
+        "to sort, an image to look at it closely.</caption>"
+        f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _table_row(batch: Batch, row: BatchRow, known: bool) -> str:
+    name, score = html.escape(plain_name(batch.name(row))), row.score
+    uri = "data:image/jpeg;base64," + base64.b64encode(row.thumbnail).decode("ascii")
+    truth = data = ""
+    if known:
+        data = f' data-truth="{int(row.file.anomalous)}"'
+        truth = f"<td>{'anomalous' if row.file.anomalous else 'normal'}</td>"
+    peak, grid = int(score.patch_map.argmax()), score.patch_map.shape[1]
+    distance = score.fused - (batch.ranges.highest if batch.ranges else 0.0)
+    tone = " class=ic-row-above" if batch.above(row) else ""
+    same = score.patch_max == score.fused  # Where the score is just that, its place is news.
+    return (
+        f'<tr data-row="{batch.index(row)}" data-name="{name}" data-score="{score.fused:.9f}" '
+        f'data-above="{distance:.9f}" data-patch="{score.patch_max:.9f}"{data}{tone}>'
+        '<th scope="row"><button type="button" title="Look at it in Inspect">'
+        f'<img alt="" src="{uri}"><span>{name}</span></button></th>'
+        f"<td><strong>{score.fused:.3f}</strong></td>"
+        f'<td><span class="ic-tag">{_standing(batch, row)}</span></td>'
+        f'<td class="ic-wide">{"" if same else f"{score.patch_max:.3f}"}'
+        f'<span class="ic-place">row {peak // grid + 1}, column {peak % grid + 1}</span></td>'
+        f"{truth}</tr>"
+    )
+
+
+def _standing(batch: Batch, row: BatchRow) -> str:
+    if row.score.copy_of is not None:
+        return f"is normal {row.score.copy_of + 1}"
+    return batch.standing(row) or "no range"
+
+
+def _error_row(batch: Batch, row: BatchRow, known: bool) -> str:
+    name = html.escape(plain_name(batch.name(row)))
+    return (
+        f'<tr class="ic-unread" data-name="{name}"><th scope="row"><div><i></i><span>{name}</span>'
+        f'</div></th><td colspan="{3 + known}">{html.escape(row.error)}</td></tr>'
+    )
+
+
+def _bins(rows: Sequence[BatchRow], top: float) -> list[int]:
+    counts = [0] * BINS
+    for row in rows:
+        counts[min(int(row.score.fused / top * BINS), BINS - 1)] += 1
+    return counts
+
+
+def _range(batch: Batch) -> str:
+    if batch.ranges is None and any(original is not None for original in batch.copy_of):
+        return "Until there is a range, compare the scores with each other."
+    if batch.ranges is None:
+        return (
+            "One normal gives no range: add a second to learn how far apart normal images lie. "
+            "Until then, compare the scores with each other."
+        )
+    return (
+        f"The {count_normals(batch.shots, batch.copy_of)} score {batch.ranges.lowest:.3f} to "
+        f"{batch.ranges.highest:.3f} when each is compared with the others."
+    )
+
+
+def _remarks(job: BatchJob) -> list[str]:
+    batch, remarks = job.batch, []
+    read = describe_set(describe_levels(batch.levels), [row.score.data for row in batch.scored])
+    if read:
+        remarks.append(f"{read[0].upper()}{read[1:]}.")
+    told = copies_told(batch.copy_of, batch.normal_names)
+    if told:
+        remarks.append(html.escape(told))
+    among = [plain_name(batch.name(row)) for row in batch.scored if batch.standing(row) == ITSELF]
+    if among:
+        verb, score = ("is", "its score says") if len(among) == 1 else ("are", "their scores say")
+        remarks.append(
+            f"{html.escape(name_some(among))} {verb} among the normals, or copies of them: {score} "
+            "nothing."
+        )
+    unread = sum(row.score is None for row in batch.rows)
+    if unread:
+        verb, pronoun = ("stands", "it") if unread == 1 else ("stand", "they")
+        remarks.append(
+            f"{_count(unread, 'file')} could not be read; {pronoun} {verb} at the end of the table."
+        )
+    apart = [plain_name(batch.name(row)) for row in batch.scored if batch.misshapen(row)]
+    if apart:
+        remarks.append(
+            f"Not in the proportions of any normal: {html.escape(name_some(apart))}. Every image "
+            "is made square, so the same thing has another shape there; crop all to the same "
+            "proportions."
+        )
+    if job.stopped:
+        remarks.append(f"Stopped after {len(batch.rows)} of {job.total} images.")
+    if job.phrases:
+        remarks.append(f"Scored with {_count(job.phrases, 'phrase')} of your own, as in Inspect.")
+    return remarks
+
+
+def _truth(batch: Batch) -> list[str]:
+    truths = batch.truths
+    share = auroc(truths)
+    if share is None:
+        return []
+    anomalous = sum(truth for truth, _ in truths)
+    pairs = anomalous * (len(truths) - anomalous)
+    sentences = []
+    if batch.ranges is not None:
+        found = sum(truth and score > batch.ranges.highest for truth, score in truths)
+        false = sum(not truth and score > batch.ranges.highest for truth, score in truths)
+        sentences.append(
+            f"In truth {anomalous} of the {len(truths)} images are anomalous: {found or 'none'} of "
+            f"them {'scores' if found == 1 else 'score'} above every normal, and {false or 'none'} "
+            f"of the {len(truths) - anomalous} others."
+        )
+    sentences.append(
+        f"Of the {pairs} pairs of an anomalous and a normal image, the anomalous one scores higher "
+        f'in <abbr title="{AUROC_HELP}">{100 * share:.0f}%</abbr> (AUROC). So few images, chosen '
+        "for this page, say little about others."
+    )
+    return sentences
+
+
+def _describe(batch: Batch, scores: Sequence[float]) -> str:
+    text = f"Histogram: {_count(len(scores), 'image')} from {min(scores):.3f} to {max(scores):.3f}"
+    if batch.ranges is None:
+        return f"{text}."
+    return f"{text}; normals from {batch.ranges.lowest:.3f} to {batch.ranges.highest:.3f}."
+
+
+def _key(batch: Batch, known: bool) -> str:
+    items = []
+    if batch.ranges is not None:
+        items.append('<i class="ic-batch-key ic-normal-range"></i> range of the normals')
+    if known:
+        items.append('<i class="ic-batch-key ic-bin-normal"></i> in truth normal')
+        items.append('<i class="ic-batch-key ic-bin-anomalous"></i> in truth anomalous')
+    return f'<p class="ic-key">{"".join(f"<span>{item}</span>" for item in items)}</p>'
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,186 @@
+"""Charts as HTML: they follow the page's width and its light or dark colours.
+
+Pure functions that return markup. Every text that a visitor may have typed goes through
+:func:`html.escape` here.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+from ...analysis.explanations import Ledger, PhraseMatch, TextEvidence
+from ...analysis.normal_range import NormalRange, PatchScale
+from ...images.overlay import colour_table
+
+_STOPS = 16
+
+
+def range_strip(fused: float, ranges: NormalRange) -> str:
+    """The normals' own scores as dots on a band, and the query's as a marker."""
+    top = axis_top(max(fused, ranges.highest))
+    low, high = _percent(ranges.lowest, top), _percent(ranges.highest, top)
+    dots = "".join(
+        f'<i class="ic-dot" style="left:{_percent(value, top):.2f}%"></i>' for value in ranges.fused
+    )
+    label = (
+        f"Normals from {ranges.lowest:.3f} to {ranges.highest:.3f}, this image {fused:.3f}, "
+        f"on a scale from 0 to {top:g}."
+    )
+    return (
+        f'<div class="ic-strip" role="img" aria-label="{label}">'
+        f'<div class="ic-track"><b class="ic-band" style="left:{low:.2f}%;'
+        f'width:{max(high - low, 0.5):.2f}%"></b>{dots}'
+        f'<b class="ic-marker" style="left:{_percent(fused, top):.2f}%"></b></div>'
+        '<div class="ic-ends"><span>0</span>'
+        '<p class="ic-key"><span><i class="ic-dot"></i> each normal, against the others</span>'
+        '<span><b class="ic-marker"></b> this image</span></p>'
+        f"<span>{top:g}</span></div></div>"
+    )
+
+
+def gradient(colour_map: str) -> str:
+    """A colour map as a background in CSS, from left to right."""
+    table = colour_table(colour_map)
+    picked = table[[round(i * (len(table) - 1) / (_STOPS - 1)) for i in range(_STOPS)]]
+    stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in picked.tolist())
+    return f"linear-gradient(90deg, {stops})"
+
+
+def colour_bar(scale: PatchScale, colour_map: str) -> str:
+    """The heatmap's colour scale with its numbers."""
+    ticks = [(scale.low, f"{scale.low:g}"), (scale.high, f"{scale.high:.3f} or more")]
+    if scale.normal_high is None:
+        note = (
+            "A fixed scale: a single normal cannot show how much normal images differ, "
+            "so the colours say less."
+        )
+    else:
+        ticks.insert(1, (scale.normal_high, f"{scale.normal_high:.3f}"))
+        note = (
+            f"The scale comes from your normals, never from this image: {scale.normal_high:.3f} is "
+            "the largest difference they show among themselves."
+        )
+    span = scale.high - scale.low
+    labels = "".join(
+        f'<span style="left:{100 * (value - scale.low) / span:.1f}%">{text}</span>'
+        for value, text in ticks
+    )
+    return (
+        f'<div class="ic-bar"><p class="ic-label">Difference from the most similar patch of any '
+        f'normal</p><div class="ic-ramp" style="background:{gradient(colour_map)}"></div>'
+        f'<div class="ic-ticks">{labels}</div><p class="ic-small">{note}</p></div>'
+    )
+
+
+def text_bars(text: TextEvidence) -> str:
+    """The share of the damage wording, with the normals' own; then the closest single prompts."""
+    low, high = min(text.normal_shares), max(text.normal_shares)
+    span = f"{100 * low:.0f}%" if low == high else f"{100 * low:.0f}% to {100 * high:.0f}%"
+    one = len(text.normal_shares) == 1
+    give = "Your normal gives" if one else "Your normals give"
+    if one:
+        says = "but one normal does not tell how much the words vary"
+    elif text.share > high + CLEAR_SHARE:
+        says = "more than any normal: the words speak against this image"
+    elif text.share < low - CLEAR_SHARE:
+        says = "less than any normal: the words speak for this image"
+    else:
+        says = "about like the normals: the words do not tell it from them"
+    columns = "".join(
+        f'<div><p class="ic-label">{heading}</p>{_phrases(matches, fill)}</div>'
+        for heading, matches, fill in (
+            ("Closest normal phrases", text.normal, "ic-fill-quiet"),
+            ("Closest damage phrases", text.anomaly, "ic-fill"),
+        )
+    )
+    return (
+        f'<div class="ic-text">{_bar("Normal wording", 1 - text.share, "ic-fill-quiet")}'
+        f"{_bar('Damage wording', text.share, 'ic-fill', (low, high))}"
+        f'<p class="ic-small">{give} the damage wording {span} (the bracket under its '
+        f"bar); this image {100 * text.share:.0f}%, {says}.</p>"
+        f'<div class="ic-columns">{columns}</div>'
+        '<p class="ic-small">Numbers are similarities of image and phrase; bars are weights beside '
+        "the closest phrase, for which small gaps count.</p></div>"
+    )
+
+
+CLEAR_SHARE = 0.02  # Beyond the normals' own; less is no more than they vary.
+LEDGER_ROWS = {
+    "patches": ("Patches", "largest difference of any patch"),
+    "image": ("Whole image", "difference of the image as a whole"),
+    "text": ("Text", "share of the damage phrases"),
+}
+
+
+def ledger_table(ledger: Ledger) -> str:
+    """Each signal of the fusion, and the score had that signal been unremarkable."""
+    widest = max([abs(entry.change) for entry in ledger.entries] + [1e-9])
+    rows = []
+    for entry in ledger.entries:
+        name, what = LEDGER_ROWS[entry.signal]
+        # Of the figures that are shown, so that they can be checked.
+        change = round(ledger.fused, 3) - round(entry.fused_without, 3)
+        # A signal that differs and changes nothing has no part in this model's score.
+        counts = entry.change != 0 or entry.value == entry.neutral
+        told = f"{change + 0.0:+.3f}" if counts else "nothing"
+        width = 50 * abs(entry.change) / widest
+        side = f"left:50%;width:{width:.1f}%"
+        if entry.change < 0:
+            side = f"left:{50 - width:.1f}%;width:{width:.1f}%"
+        fill = "ic-fill" if entry.change >= 0 else "ic-fill-quiet"
+        rows.append(
+            f'<tr><th scope="row">{name}<span>{what}</span></th>'
+            f"<td>{entry.value:.3f}</td><td>{entry.neutral:.3f}</td>"
+            f"<td>{entry.fused_without:.3f}</td>"
+            f'<td class="ic-change"><div><span>{told}</span>'
+            f'<b class="ic-diverge"><i class="{fill}" style="{side}"></i></b></div></td></tr>'
+        )
+    return (
+        '<div class="ic-ledger"><table><thead><tr><th scope="col">Signal</th>'
+        '<th scope="col">This image</th><th scope="col">Closest normal</th>'
+        '<th scope="col">Score without it</th><th scope="col">What it changes</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+        '<p class="ic-small">"Without it" puts your closest normal (number '
+        f"{ledger.closest + 1}) in this image's place for that one signal and works the score "
+        f"({ledger.fused:.3f}) out again. The parts need not add up.</p></div>"
+    )
+
+
+def axis_top(value: float) -> float:
+    """The smallest of 0.05, 0.1, 0.15, ... up to 1 that leaves a little room above ``value``."""
+    return min(1.0, math.ceil(round(value * 1.08 / 0.05, 6)) * 0.05) if value > 0 else 0.05
+
+
+def _phrases(matches: Sequence[PhraseMatch], fill: str) -> str:
+    return "".join(
+        _bar(match.phrase, match.weight, fill, value=f"{match.cosine:.3f}") for match in matches
+    )
+
+
+def _bar(
+    label: str,
+    share: float,
+    fill: str,
+    bracket: tuple[float, float] | None = None,
+    value: str | None = None,
+) -> str:
+    width = 100 * min(max(share, 0.0), 1.0)
+    mark = ""
+    if bracket is not None:
+        left, right = (100 * edge for edge in bracket)
+        # Never so narrow that it could not be seen, and never beyond the bar's end.
+        mark = (
+            f'<u class="ic-bracket" style="margin-left:min({left:.1f}%, 100% - 6px);'
+            f'width:max({right - left:.1f}%, 6px)"></u>'
+        )
+    return (
+        f'<div class="ic-row"><span>{html.escape(label)}</span>'
+        f"<em>{f'{width:.0f}%' if value is None else value}</em>"
+        f'<div class="ic-line"><i class="{fill}" style="width:{width:.1f}%"></i></div>{mark}</div>'
+    )
+
+
+def _percent(value: float, top: float) -> float:
+    return 100 * min(max(value / top, 0.0), 1.0)

@@ -1,0 +1,252 @@
+"""The example sets that ship with the project, and the gallery from which one click runs one."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from ...errors import InctrlError
+from ...images.files import open_image, same_content
+from .markup import jpeg_uri
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+SET_FILE = "set.json"
+FIRST = "washer"
+FAMILIES = {
+    "industrial": "Industrial",
+    "medical": "Medical",
+    "semantic": "Another kind of thing (semantic)",
+    "failure": "Where it fails",
+}
+THUMBNAIL = (176, 132)
+SMALL_THUMBNAIL = (96, 72)
+
+# One listener for all buttons of a gallery: which one was pressed travels as event data.
+ON_LOAD = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('button[data-set]');
+  if (button) trigger('click', {set: button.dataset.set, query: button.dataset.query});
+});
+"""
+
+
+@dataclass(frozen=True)
+class ExampleQuery:
+    """One query of a set.
+
+    Attributes:
+        path: The image.
+        anomalous: What it truly is.
+        note: What there is to see.
+        mask: Where it is anomalous, where that is known.
+    """
+
+    path: Path
+    anomalous: bool
+    note: str
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """Normals and queries of one kind of object, with where they come from."""
+
+    name: str
+    title: str
+    object_name: str
+    family: str
+    caption: str
+    source: str
+    licence: str
+    normals: tuple[Path, ...]
+    queries: tuple[ExampleQuery, ...]
+    fails: str | None
+
+    @property
+    def cover(self) -> int:
+        """Index of the query that stands for the set: its first anomalous one."""
+        return next((i for i, query in enumerate(self.queries) if query.anomalous), 0)
+
+
+def load_examples(directory: Path = EXAMPLES) -> dict[str, ExampleSet]:
+    """Reads every ``*/set.json``; grouped by family in the order of ``FAMILIES``, then by name.
+
+    Of its family, the one that a newcomer finds comes first: it works as people expect.
+
+    Raises:
+        ValueError: A set names a file that is not there, or lacks a field.
+    """
+    sets = [_read_set(path) for path in sorted(directory.glob(f"*/{SET_FILE}"))]
+    order = list(FAMILIES)
+    sets.sort(key=lambda s: (order.index(_group(s)), s.name != FIRST))
+    return {example.name: example for example in sets}
+
+
+def first_example(examples: Mapping[str, ExampleSet]) -> ExampleSet | None:
+    """The example that a newcomer finds; None where there is none at all."""
+    return examples.get(FIRST) or next(iter(examples.values()), None)
+
+
+def pick_query(
+    examples: Mapping[str, ExampleSet], data: Mapping[str, Any]
+) -> tuple[ExampleSet, int]:
+    """The set and the index of the query that a visitor's click names.
+
+    Raises:
+        InctrlError: The click names nothing that exists.
+    """
+    try:
+        example = examples[str(data["set"])]
+        index = int(data["query"])
+    except (KeyError, OverflowError, TypeError, ValueError):
+        raise InctrlError("This example does not exist; choose one from the gallery.") from None
+    if not 0 <= index < len(example.queries):
+        raise InctrlError("This example does not exist; choose one from the gallery.")
+    return example, index
+
+
+def gallery_html(examples: Mapping[str, ExampleSet]) -> str:
+    """All sets as buttons with a thumbnail and a caption, under the heading of their family."""
+    groups = []
+    for family, heading in FAMILIES.items():
+        cards = [_card(example) for example in examples.values() if _group(example) == family]
+        if cards:
+            groups.append(
+                f'<section class="ic-family"><h3>{html.escape(heading)}</h3>'
+                f'<div class="ic-cards">{"".join(cards)}</div></section>'
+            )
+    return f'<div class="ic-gallery">{"".join(groups)}</div>'
+
+
+def queries_html(example: ExampleSet, active: int) -> str:
+    """The queries of one set as small buttons, the active one pressed, and its description."""
+    buttons = []
+    for index, query in enumerate(example.queries):
+        truth = "anomalous" if query.anomalous else "normal"
+        buttons.append(
+            f'<button type="button" class="ic-query" data-set="{html.escape(example.name)}" '
+            f'data-query="{index}" aria-pressed="{"true" if index == active else "false"}" '
+            f'title="{html.escape(query.note)}">'
+            f'<img alt="{html.escape(query.note)}" '
+            f'src="{thumbnail(query.path, SMALL_THUMBNAIL)}">'
+            f'<span class="ic-truth ic-{truth}">{truth}</span></button>'
+        )
+    query = example.queries[active]
+    truth = "anomalous" if query.anomalous else "normal"
+    fails = f'<p class="ic-fails">{html.escape(example.fails)}</p>' if example.fails else ""
+    return (
+        f'<div class="ic-set"><h3>{html.escape(example.title)}: try its other images</h3>'
+        f'<div class="ic-queries">{"".join(buttons)}</div>'
+        f"<p>Shown: {html.escape(query.note)} In truth {truth}.</p>{fails}"
+        f'<details class="ic-small"><summary>About this example</summary>'
+        f"{html.escape(example.caption)} Source: {html.escape(example.source)} "
+        f"Licence: {html.escape(example.licence)}</details></div>"
+    )
+
+
+def fill_form(example: ExampleSet, index: int) -> tuple[list[str], str, str, str]:
+    """Normals, one of the queries and the name for the form, and :func:`queries_html` beside it."""
+    return (
+        [str(path) for path in example.normals],
+        str(example.queries[index].path),
+        example.object_name,
+        queries_html(example, index),
+    )
+
+
+def thumbnail(path: Path, size: tuple[int, int]) -> str:
+    """A small JPEG of the image as a data URI, so that no path is ever served."""
+    image = ImageOps.fit(open_image(path), size, Image.Resampling.LANCZOS)
+    return jpeg_uri(image, quality=82)
+
+
+def _card(example: ExampleSet) -> str:
+    cover = example.queries[example.cover]
+    return (
+        f'<button type="button" class="ic-card" data-set="{html.escape(example.name)}" '
+        f'data-query="{example.cover}" title="{html.escape(example.caption)}">'
+        f'<img alt="" src="{thumbnail(cover.path, THUMBNAIL)}">'
+        f'<span class="ic-card-title"><span>{html.escape(example.title)}</span></span></button>'
+    )
+
+
+def _group(example: ExampleSet) -> str:
+    return "failure" if example.fails or example.family not in FAMILIES else example.family
+
+
+def _read_set(path: Path) -> ExampleSet:
+    folder = path.parent
+    data = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        queries = tuple(
+            ExampleQuery(
+                path=_existing(folder / "queries" / query["file"]),
+                anomalous=query["label"] == "anomalous",
+                note=query["note"],
+                mask=_existing(folder / "masks" / query["mask"]) if query["mask"] else None,
+            )
+            for query in data["queries"]
+        )
+        return ExampleSet(
+            name=folder.name,
+            title=data["title"],
+            object_name=data["object_name"],
+            family=data["family"],
+            caption=data["caption"],
+            source=data["source"],
+            licence=data["licence"],
+            normals=_all_existing(folder / "normals", data["normals"]),
+            queries=queries,
+            fails=data["fails"],
+        )
+    except KeyError as error:
+        raise ValueError(f"{path} lacks the field {error}; add it.") from None
+
+
+def _all_existing(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(_existing(folder / name) for name in names)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; make the examples again.")
+    return path
+
+
+def match_example(
+    paths: Sequence[str], examples: Mapping[str, ExampleSet]
+) -> tuple[str, tuple[int, ...]]:
+    """The example set of which every file is a query, byte for byte.
+
+    So the truth is known for these files however they came here, and for no others.
+
+    Args:
+        paths: The files.
+        examples: The sets by name.
+
+    Returns:
+        The set's name, and the index of each file among its queries; ("", ()) where there is none.
+    """
+    for name, example in examples.items():
+        places: list[int] = []
+        for path in paths:
+            place = _find(path, example)
+            if place is None:
+                break
+            places.append(place)
+        if places and len(places) == len(paths):
+            return name, tuple(places)
+    return "", ()
+
+
+def _find(path: str, example: ExampleSet) -> int | None:
+    return next(
+        (index for index, query in enumerate(example.queries) if same_content(path, query.path)),
+        None,
+    )

@@ -1,0 +1,175 @@
+"""What a visitor gives: normals, query, object name, model. Shared by all tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ...analysis.batch import QueryFile
+from ...analysis.inspection import Session
+from ...config import MAX_SHOTS
+from ...images.files import plain_name, same_content
+from ...model.prompts import MAX_OBJECT_NAME
+from .examples import ExampleSet
+from .models import ModelRegistry
+
+# Every event that runs the model shares this queue. Several may start, so that those which wait for
+# a download leave room for others; they compute one at a time (see ModelRunner): two at once on the
+# same cores would both be late.
+MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 16}
+
+# What Gradio hands over with preprocess=False, after it has made sure that every path is that of an
+# uploaded file: of any visitor's, but nobody can guess the name of another's folder. Gradio's own
+# preprocessing would decode the images, before our limits and without our care for 16 bits, CMYK
+# and transparency.
+UploadedFile = dict[str, Any] | None
+UploadedFiles = list[dict[str, Any]] | None
+UploadedGallery = list[dict[str, Any]] | None
+
+
+# Some systems know no type for these, and a browser then has nothing but the name to go by.
+IMAGE_FILES = ["image", ".heic", ".heif", ".hif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """The components of the form."""
+
+    normals: gr.Gallery
+    query: gr.Image
+    object_name: gr.Textbox
+    model: gr.Dropdown
+    button: gr.Button
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every tab is built from; one file per tab, with ``build`` and ``wire``.
+
+    Attributes:
+        registry: The models.
+        examples: The example sets.
+        form: Normals, query, object name and model.
+        session: The visitor's :class:`Session`, the only place for anything of a visitor's.
+        page: The page, for what happens when it is opened.
+        tabs: The bar; ``gr.Tabs(selected=ID)`` as an output opens a tab.
+    """
+
+    registry: ModelRegistry
+    examples: Mapping[str, ExampleSet]
+    form: Form
+    session: gr.State
+    page: gr.Blocks
+    tabs: gr.Tabs
+
+
+def build_form(registry: ModelRegistry) -> Form:
+    """Lays out the form; the caller wires it."""
+    normals = gr.Gallery(
+        label=f"1. Normal images, 1 to {MAX_SHOTS}",
+        file_types=IMAGE_FILES,
+        columns=4,
+        height=252,  # Two rows of images, whole.
+        object_fit="cover",
+        sources=["upload", "clipboard"],
+        buttons=[],
+        format="png",  # For frames of the tab Live: as they were scored.
+        elem_id="normals",
+    )
+    object_name = gr.Textbox(
+        label="2. What is it? (optional)",
+        placeholder="for example: metal nut",
+        info="A common noun works best: it goes into phrases like “a photo of a damaged …”.",
+        max_length=MAX_OBJECT_NAME,
+        elem_id="object-name",
+    )
+    # After the name: tabs without it then count their steps without a gap.
+    query = gr.Image(
+        label="3. Image to check",
+        type="filepath",
+        image_mode=None,
+        height=190,
+        sources=["upload", "clipboard"],
+        buttons=[],
+        elem_id="query",
+    )
+    model = gr.Dropdown(
+        registry.choices,
+        value=registry.default,
+        label="Model",
+        info="A model that is not on this computer yet is downloaded when first used.",
+        visible=len(registry.names) > 1,
+        elem_id="model",
+    )
+    button = gr.Button("Score", variant="primary", size="lg", elem_id="score")
+    return Form(normals, query, object_name, model, button)
+
+
+def gallery_paths(data: UploadedGallery) -> tuple[str, ...]:
+    """Where the uploaded files lie, unread and unconverted."""
+    return tuple(file_path(entry.get("image") or entry.get("video")) for entry in data or ())
+
+
+def file_path(data: UploadedFile) -> str:
+    """Where an uploaded file lies; empty where there is none."""
+    return (data or {}).get("path") or ""
+
+
+def given_name(data: UploadedFile) -> str:
+    """The name that its owner gave an uploaded file, in one line; empty where there is none."""
+    return plain_name((data or {}).get("orig_name") or Path(file_path(data)).name)
+
+
+def gallery_names(data: UploadedGallery) -> tuple[str, ...]:
+    """The names of :func:`gallery_paths`."""
+    return tuple(given_name(entry.get("image") or entry.get("video")) for entry in data or ())
+
+
+def same_files(paths: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two lists name files of the same content, in the same order.
+
+    Gradio copies what it is given, so a file that a result was made with may have another name in
+    the form.
+    """
+    return len(paths) == len(others) and all(
+        one == other or same_content(one, other) for one, other in zip(paths, others, strict=True)
+    )
+
+
+def check_normals(normals: UploadedGallery) -> dict[str, Any]:
+    """Says beside the normals what is wrong with their number."""
+    count = len(gallery_paths(normals))
+    few = "Add at least one normal image."
+    many = f"There are {count} normal images; use at most {MAX_SHOTS}."
+    return gr.validate(1 <= count <= MAX_SHOTS, few if count == 0 else many)
+
+
+def check_form(
+    normals: UploadedGallery,
+    query: UploadedFile,
+    object_name: str | None,
+    model: str,
+    session: Session | None,
+) -> list[dict[str, Any]]:
+    """Says beside each field what is missing, before anything runs."""
+    fine = gr.validate(True, "")
+    return [
+        check_normals(normals),
+        gr.validate(bool(file_path(query)), "Add the image to check."),
+        fine,
+        fine,
+        fine,
+    ]
+
+
+def query_files(files: UploadedFiles) -> tuple[QueryFile, ...]:
+    """The uploaded files under the names their owner gave them."""
+    return tuple(QueryFile(file_path(file), given_name(file)) for file in files or ())
+
+
+# Beside the visitors' queue: a long analysis takes its turns among them, and no place of theirs.
+ANALYSIS_QUEUE = {"concurrency_id": "analysis", "concurrency_limit": 1}

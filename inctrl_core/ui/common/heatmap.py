@@ -1,0 +1,114 @@
+"""The heatmap over a query, as every tab draws it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ...analysis.inspection import Picture, Session
+from ...analysis.normal_range import PatchScale
+from ...errors import InctrlError
+from ...images.overlay import COLOUR_MAPS, OverlayStyle, overlay
+from .charts import colour_bar
+
+MEAN = "All depths"
+
+
+@dataclass(frozen=True)
+class Display:
+    """What a visitor chose to see.
+
+    Attributes:
+        depth: ``MEAN`` or a name of :func:`depth_names`.
+        colour_map: One of ``COLOUR_MAPS``.
+        opacity: In [0, 1].
+        smooth: Interpolate between patches.
+        row: Of the examined patch, counted from 1.
+        column: Likewise.
+    """
+
+    depth: str = MEAN
+    colour_map: str = COLOUR_MAPS[0]
+    opacity: float = 0.7
+    smooth: bool = True
+    row: int = 1
+    column: int = 1
+
+
+def depth_names(count: int) -> list[str]:
+    """Plain names of the depths, shallow first."""
+    if count == 3:
+        return ["Shallow", "Middle", "Deep"]
+    return [f"Depth {index + 1}" for index in range(count)]
+
+
+def depths(session: Session) -> list[str]:
+    """What the visitor may see of the session's map: the mean, then each depth."""
+    return [MEAN, *depth_names(len(session.score.layer_maps))]
+
+
+def offered_depth(session: Session, depth: str) -> str:
+    """The depth that the visitor chose, or the mean where this model does not have it."""
+    return depth if depth in depths(session) else MEAN
+
+
+def strongest_patch(session: Session) -> tuple[int, int]:
+    """(row, column) of the largest value of the mean map, counted from 1."""
+    patch_map = session.score.patch_map
+    row, column = divmod(int(patch_map.argmax()), patch_map.shape[1])
+    return row + 1, column + 1
+
+
+def patch_place(session: Session, number: float | None) -> int:
+    """A row or a column of the grid, given from 1, counted from 0.
+
+    Raises:
+        InctrlError: It lies outside the grid.
+    """
+    grid = session.score.patch_map.shape[0]
+    if number is None or not 1 <= number <= grid:
+        raise InctrlError(f"Choose a row and a column between 1 and {grid}.")
+    return int(number) - 1
+
+
+def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
+    """The overlay, and its colour bar; a patch outside the grid is not framed.
+
+    Raises:
+        InctrlError: The depth or the colour map is none of those offered.
+    """
+    scale, patch_map = _map(session, display.depth)
+    if display.colour_map not in COLOUR_MAPS:
+        raise InctrlError(f"Choose a colour map among {', '.join(COLOUR_MAPS)}.")
+    style = OverlayStyle(
+        scale.low, scale.high, display.colour_map, float(display.opacity), bool(display.smooth)
+    )
+    query = session.query
+    try:
+        marked = patch_place(session, display.row), patch_place(session, display.column)
+    except InctrlError:
+        marked = None  # Said where the patch would be examined; the map is right all the same.
+    image = overlay(query.image, patch_map, query.crop_box, style, marked)
+    return image, colour_bar(scale, display.colour_map) + _unseen(query)
+
+
+def _unseen(query: Picture) -> str:
+    """How much of the image went in, where that is not all of it."""
+    left, top, right, bottom = query.crop_box
+    share = (right - left) * (bottom - top) / (query.image.width * query.image.height)
+    if share > 0.995:
+        return ""
+    return (
+        '<p class="ic-small">Darkened: never seen by the model. The framed square is '
+        f"{100 * share:.0f}% of this image.</p>"
+    )
+
+
+def _map(session: Session, depth: str) -> tuple[PatchScale, object]:
+    names = depths(session)
+    if depth not in names:
+        raise InctrlError(f"Choose a depth among {', '.join(names)}.")
+    index = names.index(depth)
+    maps = session.score.layer_maps
+    return session.scales[index], session.score.patch_map if index == 0 else maps[index - 1]

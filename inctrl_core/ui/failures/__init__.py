@@ -1,0 +1,1 @@
+"""The tab Failures: cases that fool the model."""

@@ -1,0 +1,234 @@
+"""What the gallery of failures shows, as markup; no model, no Gradio."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ...analysis.inspection import NORMAL_PIXELS, QUERY_PIXELS, QUERY_SIDE, Session
+from ...images.files import open_image
+from ...images.overlay import outline, resize_for_screen
+from ..common.charts import range_strip
+from ..common.heatmap import Display, heatmap, strongest_patch
+from ..common.markup import jpeg_uri
+from .cases import ALARM, GUESSES, MISSED, REASONS, RIGHT, Case, outcome, read_mask
+
+
+def cards_html(
+    cases: Mapping[str, Case],
+    thumbnails: Mapping[str, str],
+    active: str,
+    guessed: Mapping[str, bool],
+) -> str:
+    """All cases as buttons; the open one pressed, those guessed marked.
+
+    Args:
+        cases: The cases.
+        thumbnails: Data URI of each.
+        active: Id of the open one.
+        guessed: Whether the first guess was right, by id.
+    """
+    cards = []
+    for number, case in enumerate(cases.values(), start=1):
+        mark = ""
+        if case.id in guessed:
+            word, sign = ("right", "✓") if guessed[case.id] else ("wrong", "–")
+            mark = f'<b class="ic-guess-mark" title="You guessed {word}">{sign} {word}</b>'
+        cards.append(
+            f'<button type="button" class="ic-card" data-case="{html.escape(case.id)}" '
+            f'aria-pressed="{"true" if case.id == active else "false"}">'
+            f'<img alt="" src="{thumbnails[case.id]}">{mark}'
+            f'<span class="ic-card-title"><span>{number}. {html.escape(case.title)}</span></span>'
+            "</button>"
+        )
+    return f'<div class="ic-cases">{"".join(cards)}</div>{_tally(len(cases), guessed)}'
+
+
+def asked_html(case: Case, number: int) -> str:
+    """Title, the setting, and the normals."""
+    return (
+        f'<div class="ic-asked"><h2 tabindex="-1">{number}. {html.escape(case.title)}</h2>'
+        f"<p>{html.escape(case.before)}</p>"
+        f'<p class="ic-label">What the model is given as normal ({len(case.normals)} images of a '
+        f"“{html.escape(case.object_name)}”)</p>{_normals(case.normals)}</div>"
+    )
+
+
+def query_html(case: Case) -> str:
+    """The query as it is, before the guess."""
+    return (
+        '<figure class="ic-case-picture"><img alt="The image to judge" '
+        f'src="{_shown(case.query, QUERY_PIXELS, QUERY_SIDE)}">'
+        '<figcaption class="ic-label">The image to judge</figcaption></figure>'
+    )
+
+
+def question_html() -> str:
+    """The question, and a button for each guess."""
+    buttons = "".join(
+        f'<button type="button" data-guess="{guess}"><strong>{title}</strong>'
+        f"<span>{meaning}</span></button>"
+        for guess, (title, meaning) in GUESSES.items()
+    )
+    return (
+        '<div class="ic-question"><h3>Is this one anomalous, and will the model see it?</h3>'
+        f'<div class="ic-guesses">{buttons}</div>'
+        '<p class="ic-small">Your guess starts the model; the result is not stored anywhere.</p>'
+        "</div>"
+    )
+
+
+def revealed_html(case: Case, session: Session) -> str:
+    """The heatmap over the query, which can be taken off, and the outline of what is wrong."""
+    row, column = strongest_patch(session)
+    grid = session.score.patch_map.shape[0]
+    picture, bar = heatmap(session, Display(row=row, column=column))
+    plain = session.query.image
+    legend = '<span><i class="ic-key-square"></i> the patch that differs most</span>'
+    if case.mask is not None:
+        mask = read_mask(case.mask)
+        picture, plain = outline(picture, mask), outline(plain, mask)
+        legend += '<span><i class="ic-key-outline"></i> what is truly wrong</span>'
+    return (
+        '<figure class="ic-case-picture"><div class="ic-layers">'
+        f'<img class="ic-plain" alt="The image without the map" src="{jpeg_uri(plain)}">'
+        f'<img class="ic-map" alt="Heatmap over the image; the patch that differs most is in row '
+        f'{row}, column {column} of {grid}" src="{jpeg_uri(picture)}"></div>'
+        '<figcaption class="ic-legend"><label><input type="checkbox"> Hide the map</label>'
+        f"{legend}</figcaption></figure>"
+        f"{bar}"
+    )
+
+
+def answer_html(case: Case, session: Session, guess: str) -> str:
+    """Guess, outcome, score, truth, reason and advice."""
+    came_out = outcome(case, session)
+    headline = {
+        RIGHT: "The model gets it right",
+        MISSED: "The model misses it",
+        ALARM: "The model raises a false alarm",
+    }[came_out]
+    guessed = "Your guess was right" if guess == came_out else "Not what you guessed"
+    truth = "anomalous" if case.anomalous else "normal"
+    return (
+        f'<div class="ic-outcome" role="status"><p class="ic-label">{guessed}</p>'
+        f'<h2 tabindex="-1">{headline}</h2><p>In truth this image is <strong>{truth}</strong>. '
+        f"{_score_sentence(session)}</p>{_strip(session)}</div>"
+        f"{_otherwise(case, session, came_out)}"
+        f'<div class="ic-reason"><p class="ic-label">Why</p><h3>{REASONS[case.why]}</h3>'
+        f"<p>{html.escape(case.after)}</p>"
+        f"<h3>What to do</h3><p>{html.escape(case.advice)}</p></div>{_about(case, session)}"
+    )
+
+
+def remedy_html(case: Case, session: Session) -> str:
+    """What follows from the advice.
+
+    Args:
+        case: The case.
+        session: Its query against ``remedy_normals``.
+    """
+    words = {
+        RIGHT: "Now the model gets it right",
+        MISSED: "The model still misses it",
+        ALARM: "It is still a false alarm",
+    }[outcome(case, session)]
+    advised = case.remedy_normals or case.normals
+    added = [path for path in advised if path not in case.normals]
+    removed = [path for path in case.normals if path not in advised]
+    changes = (
+        ("New among the normals", "New normal image", added),
+        ("No longer among them", "Removed image", removed),
+    )
+    changed = "".join(
+        f'<p class="ic-label">{label}</p>{_normals(paths, alt)}'
+        for label, alt, paths in changes
+        if paths
+    )
+    return (
+        f'<div class="ic-outcome" role="status"><p class="ic-label">With {session.bank.shots} '
+        f"normals, as advised</p><h3>{words}</h3><p>{_score_sentence(session)}"
+        f"{_price(case, session)}</p>"
+        f'{_strip(session)}</div>{changed}<p class="ic-label">The image against these normals</p>'
+        f"{revealed_html(case, session)}"
+    )
+
+
+def _price(case: Case, session: Session) -> str:
+    """What an added normal costs that widens the range of the others."""
+    if session.ranges is None or not case.remedy_normals:
+        return ""
+    scored = zip(session.ranges.normals, session.ranges.fused, strict=True)
+    kept = [fused for index, fused in scored if case.remedy_normals[index] in case.normals]
+    highest = session.ranges.highest
+    if not kept or highest <= max(kept):
+        return ""
+    return (
+        " It has a price: an added normal is now the farthest from the others, at "
+        f"{highest:.3f}, and what differs less than it is no alarm any more."
+    )
+
+
+def nav_html(case: Case, following: Case) -> str:
+    """Buttons for the link of the open case and for the next one."""
+    return (
+        f'<div class="ic-case-nav"><button type="button" data-copy="{html.escape(case.id)}">'
+        "Copy link</button>"
+        f'<button type="button" data-case="{html.escape(following.id)}">Next case</button></div>'
+    )
+
+
+def _normals(paths: Sequence[Path], alt: str = "Normal image") -> str:
+    images = "".join(
+        f'<img src="{_shown(path, NORMAL_PIXELS // 2)}" alt="{alt} {index}">'
+        for index, path in enumerate(paths, start=1)
+    )
+    return f'<div class="ic-case-normals">{images}</div>'
+
+
+def _score_sentence(session: Session) -> str:
+    fused, ranges = session.score.fused, session.ranges
+    if ranges is None:
+        return f"It scores {fused:.3f}."
+    place = "lies above all of them" if fused > ranges.highest else "does not lie above them"
+    return (
+        f"It scores <strong>{fused:.3f}</strong>; the normals, each against the others, "
+        f"{ranges.lowest:.3f} to {ranges.highest:.3f}. It {place}."
+    )
+
+
+def _strip(session: Session) -> str:
+    return "" if session.ranges is None else range_strip(session.score.fused, session.ranges)
+
+
+def _otherwise(case: Case, session: Session, came_out: str) -> str:
+    if came_out == case.expected:
+        return ""
+    return (
+        f'<p class="ic-fails">With {html.escape(session.config.title)} it comes out otherwise than '
+        "with the model that ships with this page, for which the following was written.</p>"
+    )
+
+
+def _about(case: Case, session: Session) -> str:
+    made = f" The image to judge: {html.escape(case.made)}." if case.made else ""
+    return (
+        '<details class="ic-small"><summary>About these images and the model</summary>'
+        f"Source: {html.escape(case.source)}{made} Licence: {html.escape(case.licence)} "
+        f"Model: {html.escape(session.config.title)}.</details>"
+    )
+
+
+def _tally(count: int, guessed: Mapping[str, bool]) -> str:
+    if not guessed:
+        return ""
+    right = sum(guessed.values())
+    return (
+        f'<p class="ic-guess-tally" role="status">You guessed {right} of {len(guessed)} right; '
+        f"{count - len(guessed)} to go. The first guess of each case counts.</p>"
+    )
+
+
+def _shown(path: Path, most_pixels: int, least_side: int = 1) -> str:
+    return jpeg_uri(resize_for_screen(open_image(path), most_pixels, least_side))

@@ -1,0 +1,1 @@
+"""The tab Inspect: one image, closely."""

@@ -1,0 +1,219 @@
+"""What the events of the tab Inspect do; all that belongs to a visitor comes in as an argument."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import gradio as gr
+
+from ...analysis.export import safe_names
+from ...analysis.inspection import (
+    Session,
+    with_phrases,
+    with_query_as_normal,
+    without_query_as_normal,
+)
+from ...errors import InctrlError
+from ...images.preprocessing import patch_at
+from ..common.downloads import new_file
+from ..common.events import sent, sent_place
+from ..common.examples import ExampleSet, fill_form, match_example, pick_query
+from ..common.form import UploadedFile, UploadedGallery, file_path, gallery_paths, same_files
+from ..common.heatmap import Display, depths, heatmap, offered_depth, strongest_patch
+from ..common.markup import error_html
+from ..common.models import ModelRegistry
+from ..common.runner import ModelRunner, download_progress
+from .render import ledger_html, provenance_html, text_html
+from .report import report_html
+from .verdict import verdict_html
+
+ADD = "False alarm? Add this image to the normals"
+TAKE_OUT = "Take this image out of the normals again"
+# Sessions end after an hour; the page goes on showing what it has.
+EXPIRED = "This result has expired; score the image again."
+STAYS = "Below is still the last result."
+OTHER_NORMALS = (
+    "The form holds other normals than this result was made with; press Score again first."
+)
+
+
+class InspectHandlers:
+    """Handlers over what all visitors share.
+
+    Args:
+        registry: The models.
+        examples: The example sets.
+    """
+
+    def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
+        self.run = ModelRunner(registry)
+        self.examples = examples
+
+    def open_example(self, event: gr.EventData) -> tuple[list[str], str, str, str]:
+        """Fills the form with the example whose button was pressed."""
+        try:
+            example, index = pick_query(self.examples, sent(event))
+        except InctrlError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return fill_form(example, index)
+
+    def score_form(
+        self,
+        normals: UploadedGallery,
+        query: UploadedFile,
+        object_name: str | None,
+        model: str,
+        session: Session | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> tuple[Any, ...]:
+        """Scores the form's query against its normals.
+
+        Returns:
+            The new session, what to say above the result, the row and the column of the strongest
+            patch, and the contents of the two fields for phrases. After an error what the visitor
+            had stays, under the sentence that says what is wrong.
+        """
+        previous = session
+        try:
+            progress(0.1, desc="Comparing with the normals")
+            files = gallery_paths(normals), file_path(query)
+            session = self.run.start_session(
+                model, files, object_name or "", previous, download_progress(progress)
+            )
+        except InctrlError as error:
+            says = str(error) if previous is None else f"{error} {STAYS}"
+            return (gr.skip(), error_html(says), *[gr.skip()] * 4)
+        session = dataclasses.replace(session, anomalous=self._truth(session.query_file))
+        # Written only where the phrases in use were dropped: the visitor may be typing there.
+        dropped = previous is not None and previous.phrases != session.phrases
+        fields = _phrase_fields(session) if dropped else (gr.skip(), gr.skip())
+        return session, "", *strongest_patch(session), *fields
+
+    def _truth(self, query: str) -> bool | None:
+        """Whether a file is anomalous; None where it is none of the examples'."""
+        name, places = match_example([query], self.examples)
+        return self.examples[name].queries[places[0]].anomalous if places else None
+
+    def opened(self, session: Session | None) -> tuple[Any, ...]:
+        """Of a session that another tab has put in place: what :meth:`score_form` adds to it."""
+        if session is None:
+            return "", 1, 1, gr.skip(), gr.skip()
+        return "", *strongest_patch(session), *_phrase_fields(session)
+
+    def show_map(
+        self,
+        session: Session | None,
+        depth: str,
+        colour_map: str,
+        opacity: float,
+        smooth: bool,
+        row: float | None,
+        column: float | None,
+        compare: bool,
+    ) -> tuple[Any, Any, Any, Any]:
+        """Draws the heatmap and the examined patch anew, from what the session holds."""
+        if session is None:
+            return gr.skip(), gr.skip(), gr.skip(), error_html(EXPIRED)
+        try:
+            depth = offered_depth(session, depth)
+            display = Display(depth, colour_map, opacity, smooth, row, column)
+            image, bar = heatmap(session, display)
+        except InctrlError as error:
+            return gr.skip(), gr.skip(), gr.skip(), error_html(str(error))
+        try:
+            provenance = provenance_html(session, display)
+        except InctrlError as error:
+            provenance = error_html(str(error))
+        pair = (session.query.image, image) if compare else None
+        return (
+            gr.Image(value=image, visible=not compare),
+            gr.ImageSlider(value=pair, visible=compare),
+            bar,
+            provenance,
+        )
+
+    def show_words(self, session: Session | None, depth: str) -> tuple[Any, ...]:
+        """Writes all that the display controls do not change, and shows or hides the result."""
+        if session is None:
+            return gr.Column(visible=False), "", gr.skip(), gr.skip(), "", ""
+        return (
+            gr.Column(visible=True),
+            verdict_html(session),
+            gr.Radio(depths(session), value=offered_depth(session, depth)),
+            ADD if session.score.copy_of is None else TAKE_OUT,
+            text_html(session),
+            ledger_html(session),
+        )
+
+    def pick_patch(self, session: Session | None, event: gr.EventData) -> tuple[Any, Any]:
+        """Turns a click on the heatmap into a row and a column."""
+        clicked = sent_place(event)
+        if session is None or clicked is None:
+            return gr.skip(), gr.skip()
+        x, y = clicked
+        grid = session.score.patch_map.shape[0]
+        place = patch_at(session.query.crop_box, grid, x, y)
+        if place is None:
+            gr.Info("The model has not seen this part: only the framed square goes in.")
+            return gr.skip(), gr.skip()
+        return place[0] + 1, place[1] + 1
+
+    def use_phrases(
+        self, session: Session | None, normal: str | None, anomaly: str | None
+    ) -> tuple[Any, Any, Any]:
+        """Adds the visitor's phrases to the prompts, or removes them, and scores again."""
+        try:
+            if session is None:
+                raise InctrlError("Score an image first.")
+            lines = (normal or "").splitlines(), (anomaly or "").splitlines()
+            return self.run(with_phrases, session.model, session, *lines), "", gr.skip()
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), gr.skip()
+
+    def toggle_normal(
+        self, session: Session | None, normals: UploadedGallery
+    ) -> tuple[Any, Any, Any]:
+        """Adds the scored query to the normals, to quiet a false alarm, or takes it out again."""
+        try:
+            if session is None:
+                raise InctrlError("Score an image first.")
+            if not same_files(gallery_paths(normals), session.normal_files):
+                raise InctrlError(OTHER_NORMALS)
+            added = session.score.copy_of is not None
+            step = without_query_as_normal if added else with_query_as_normal
+            changed = self.run(step, session.model, session)
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), gr.skip()
+        return changed, "", list(changed.normal_files)
+
+    def save(
+        self,
+        session: Session | None,
+        depth: str,
+        colour_map: str,
+        opacity: float,
+        smooth: bool,
+        row: float | None,
+        column: float | None,
+    ) -> tuple[Any, str]:
+        """Makes one page of the result, as it is shown, to download."""
+        if session is None:
+            return None, error_html(EXPIRED)
+        try:
+            shown = offered_depth(session, depth)
+            display = Display(shown, colour_map, opacity, smooth, row, column)
+            report = report_html(session, display, date.today())
+            name = safe_names([session.bank.object_name])[0]
+            with new_file(f"InCTRL {name} {session.score.fused:.3f}.html") as path:
+                path.write_text(report, encoding="utf-8")
+        except InctrlError as error:
+            return None, error_html(str(error))
+        return str(path), ""
+
+
+def _phrase_fields(session: Session) -> tuple[str, str]:
+    normal, anomaly = session.phrases
+    return "\n".join(normal), "\n".join(anomaly)

@@ -1,0 +1,138 @@
+"""The heatmap of the tab Inspect, what changes how it is drawn, and the like of each patch."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from ...images.overlay import COLOUR_MAPS, COLOUR_NAMES
+from ..common.heatmap import MEAN, depth_names
+from ..common.scripts import DESCRIBED
+from .handlers import InspectHandlers
+
+DEPTHS = 3
+
+
+class MapView:
+    """Components and their events; the tab lays out other things between the two parts.
+
+    Args:
+        handlers: What the events do.
+        session: The visitor's session.
+    """
+
+    def __init__(self, handlers: InspectHandlers, session: gr.State) -> None:
+        self.handlers = handlers
+        self.session = session
+
+    def build(self) -> None:
+        """Lays out the map and what changes it."""
+        with gr.Row(elem_id="map-row"):
+            with gr.Column(scale=3, min_width=300):
+                self.image = gr.Image(
+                    label="Heatmap over the image to check",
+                    show_label=False,
+                    format="jpeg",
+                    interactive=False,
+                    buttons=["download", "fullscreen"],
+                    elem_id="heatmap",
+                )
+                self.slider = gr.ImageSlider(
+                    label="Original and heatmap",
+                    show_label=False,
+                    format="jpeg",
+                    interactive=False,
+                    visible=False,
+                    elem_id="compare",
+                )
+                self.bar = gr.HTML(elem_id="colour-bar")
+            with gr.Column(scale=1, min_width=220, elem_id="controls"):
+                self.opacity = gr.Slider(0, 1, 0.7, step=0.05, label="Opacity", elem_id="opacity")
+                self.depth = gr.Radio(
+                    [MEAN, *depth_names(DEPTHS)],
+                    value=MEAN,
+                    label="Depth",
+                    info="Shallow: edges and texture. Deep: shapes and things.",
+                    elem_id="depth",
+                )
+                self.colour_map = gr.Dropdown(
+                    [(COLOUR_NAMES[name], name) for name in COLOUR_MAPS],
+                    value=COLOUR_MAPS[0],
+                    label="Colours",
+                    elem_id="colours",
+                )
+                self.smooth = gr.Checkbox(True, label="Smooth")
+                self.compare = gr.Checkbox(False, label="Compare with original")
+
+    def build_provenance(self) -> None:
+        """Lays out where a patch finds its like."""
+        gr.Markdown(
+            "### Where does a patch find its like?\n"
+            "Click a patch on the map, or give its row and column.",
+            elem_classes="ic-heading",
+        )
+        with gr.Row(elem_id="patch-row"):
+            self.row = _patch_number("Row")
+            self.column = _patch_number("Column")
+        self.provenance = gr.HTML(elem_id="provenance")
+
+    def wire(self) -> None:
+        """Connects the events."""
+        gr.on(
+            [
+                self.opacity.input,
+                self.depth.input,
+                self.colour_map.input,
+                self.smooth.input,
+                self.compare.input,
+                self.row.input,
+                self.column.input,
+            ],
+            self.handlers.show_map,
+            self.display,
+            self.pictures,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            concurrency_limit=4,
+            api_visibility="private",
+        ).then(None, js=DESCRIBED, api_visibility="private")
+        self.image.select(
+            self.handlers.pick_patch,
+            self.session,
+            self.place,
+            show_progress="hidden",
+            api_visibility="private",
+        ).success(
+            self.handlers.show_map,
+            self.display,
+            self.pictures,
+            show_progress="hidden",
+            api_visibility="private",
+        ).then(None, js=DESCRIBED, api_visibility="private")
+
+    @property
+    def place(self) -> list[gr.components.Component]:
+        """Row and column of the patch that is looked at."""
+        return [self.row, self.column]
+
+    @property
+    def display(self) -> list[gr.components.Component]:
+        """What says what is to be drawn, as :meth:`.InspectHandlers.show_map` takes it."""
+        return [
+            self.session,
+            self.depth,
+            self.colour_map,
+            self.opacity,
+            self.smooth,
+            self.row,
+            self.column,
+            self.compare,
+        ]
+
+    @property
+    def pictures(self) -> list[gr.components.Component]:
+        """What :meth:`.InspectHandlers.show_map` fills."""
+        return [self.image, self.slider, self.bar, self.provenance]
+
+
+def _patch_number(label: str) -> gr.Number:
+    return gr.Number(1, label=label, precision=0, min_width=80)

@@ -1,0 +1,182 @@
+"""The verdict on an image: its score in large type, and what it means beside the normals."""
+
+from __future__ import annotations
+
+import html
+
+from ...analysis.inspection import Session
+from ...analysis.normal_range import (
+    ABOVE,
+    BARELY_ABOVE,
+    BELOW,
+    INSIDE,
+    copies_told,
+    count_normals,
+    query_told,
+)
+from ...config import HeadsConfig
+from ...errors import join_words
+from ...images.preprocessing import PROPORTIONS_APART, other_proportions
+from ...model.heads import training_free_weights
+from ..common.charts import range_strip
+from ..common.markup import term
+
+UNTRAINED = "A fixed formula joins the signals; nothing was learnt from examples of damage."
+VERDICTS = {
+    ABOVE: "Above every normal",
+    BARELY_ABOVE: "Barely above the normals",
+    INSIDE: "Looks like the normals",
+    BELOW: "Looks like the normals",
+}
+
+
+def verdict_html(session: Session) -> str:
+    """The score in large type, what it means, and the normals' own range."""
+    score, ranges = session.score, session.ranges
+    strip = "" if ranges is None else range_strip(score.fused, ranges)
+    if score.copy_of is not None:
+        words, tone = "One of the normals", "ic-unknown"
+        text = html.escape(query_told(score.copy_of, session.normal_names))
+    elif ranges is None and session.bank.shots > 1:
+        words, tone = "Copies of one normal give no range", "ic-unknown"
+        text = "Until there is one, the score can only be compared with that of other images."
+    elif ranges is None:
+        words, tone = "One normal gives no range", "ic-unknown"
+        text = (
+            "Add a second normal to learn how far apart normal images lie; until then the score "
+            "can only be compared with that of other images."
+        )
+    else:
+        words = VERDICTS[ranges.standing(score.fused)]
+        tone = "ic-above" if score.fused > ranges.highest else "ic-inside"
+        text = _compare(session) + _patches_above(session)
+    text += _data(session) + _proportions(session) + _mistake(session)
+    return (
+        f'<div class="ic-verdict {tone}"><div class="ic-headline">'
+        f'<div><p class="ic-label">Anomaly score{_untrained(session.config.heads)}</p>'
+        f'<p class="ic-score">{score.fused:.3f}</p></div>'
+        f"<div><h2>{words}</h2><p>{text}</p></div></div>{_change(session)}{strip}"
+        f"{_copies(session)}"
+        f"{_meaning(session)}</div>"
+    )
+
+
+def _copies(session: Session) -> str:
+    """Says which normals are copies of others."""
+    told = copies_told(session.bank.copy_of, session.normal_names)
+    return f'<p class="ic-small ic-copies">{html.escape(told)}</p>' if told else ""
+
+
+def _mistake(session: Session) -> str:
+    """Says so where the truth is known and the verdict another."""
+    if session.ranges is None or session.anomalous is None:
+        return ""
+    if session.score.copy_of is not None:
+        return ""  # Called normal by the visitor, it finds itself.
+    if session.anomalous == (session.score.fused > session.ranges.highest):
+        return ""
+    if session.anomalous:
+        return " <strong>In truth it is anomalous: here the model misses it.</strong>"
+    return " <strong>In truth it is normal: here the model raises a false alarm.</strong>"
+
+
+def _compare(session: Session) -> str:
+    fused, ranges = session.score.fused, session.ranges
+    normals = count_normals(session.bank.shots, session.bank.copy_of)
+    span = (
+        f"The {normals} score {ranges.lowest:.3f} to "
+        f"{ranges.highest:.3f} when each is compared with the others"
+    )
+    if fused > ranges.highest:
+        beyond = round(fused, 3) - round(ranges.highest, 3)  # Of the figures that are shown.
+        excess = f"by {beyond:.3f}" if beyond else "by less than 0.001"
+        return f"{span}; this image lies above them {excess}. "
+    if fused < ranges.lowest:
+        return f"{span}; this image scores lower still. "
+    return f"{span}; this image lies among them. "
+
+
+def _data(session: Session) -> str:
+    """The kind of data that the images hold, where it is not simply 8 bits."""
+    normals, query = session.bank.data, session.score.data
+    if normals == query:
+        return "" if session.bank.levels is None else f" All images were read as {query}."
+    return f" The normals were read as {normals}, this image as {query}."
+
+
+def _proportions(session: Session) -> str:
+    boxes = session.bank.crop_boxes
+    ratios = [(right - left) / (bottom - top) for left, top, right, bottom in boxes]
+    apart = other_proportions(session.score.crop_box, boxes)
+    if apart is not None:
+        own, closest = apart
+        told = "Its proportions are not those of the normals"
+        figures = f"{own:.3g}, closest normal {closest:.3g}"
+    elif max(ratios) / min(ratios) > PROPORTIONS_APART:
+        told = "The normals differ in their proportions"
+        figures = f"{min(ratios):.3g} to {max(ratios):.3g}"
+    else:
+        return ""
+    return (
+        f" <strong>{told}</strong> (width ÷ height {figures}): every image is made square, so the "
+        "same thing has another shape there. Crop all images to the same proportions."
+    )
+
+
+def _patches_above(session: Session) -> str:
+    high = session.scales[0].normal_high
+    count = int((session.score.patch_map > high).sum())
+    if count == 0:
+        return "No patch differs more than the normals do among themselves."
+    total = session.score.patch_map.size
+    differ = f"1 of {total} patches differs" if count == 1 else f"{count} of {total} patches differ"
+    return f"{differ} more than the normals do among themselves."
+
+
+def _meaning(session: Session) -> str:
+    return (
+        '<details class="ic-small"><summary>0 is as normal as can be, 1 as anomalous; it is not a '
+        f"probability</summary>{_how(session.config.heads)} What counts is how it compares with "
+        f"the normals. Model: {html.escape(session.config.title)}.</details>"
+    )
+
+
+def _untrained(heads: HeadsConfig) -> str:
+    return "" if heads.trained else f", {term('training-free', UNTRAINED)}"
+
+
+def _how(heads: HeadsConfig) -> str:
+    if heads.form != "training-free":
+        return "The score is joined from the signals below by heads trained on other objects."
+    weights = training_free_weights(heads)
+    parts = ["the largest patch difference"]
+    names = {"patch_mean": "the mean patch difference", "image": "the image", "text": "the text"}
+    parts += [name for key, name in names.items() if weights.get(key, 0) > 0]
+    learnt = (
+        "a fixed formula; what counts as a difference was learnt on other objects"
+        if heads.patch_adapter
+        else "training-free fusion: a fixed formula, nothing learnt"
+    )
+    if len(parts) == 1:
+        return (
+            f"The score is the largest patch difference ({learnt}); image and text are shown "
+            "below and do not count."
+        )
+    return f"The score is an average of {join_words(parts)} ({learnt})."
+
+
+def _change(session: Session) -> str:
+    if session.before is None:
+        return ""
+    before, after = session.before, session.score
+    words = ""
+    if before.text_anomaly != after.text_anomaly:
+        words = (
+            f"damage wording {100 * before.text_anomaly:.0f}% → "
+            f"<strong>{100 * after.text_anomaly:.0f}%</strong>, "
+        )
+    return (
+        f'<p class="ic-changed" role="status">{html.escape(session.change)}: {words}score '
+        f"{before.fused:.3f} → <strong>{after.fused:.3f}</strong> "
+        f"({after.fused - before.fused:+.3f}).</p>"
+    )

@@ -1,0 +1,1 @@
+"""The tab Learn: one example, step by step."""

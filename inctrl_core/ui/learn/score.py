@@ -1,0 +1,207 @@
+"""Step 7 of the lesson: from the signals to the score, by the form of fusion that made it."""
+
+from __future__ import annotations
+
+from ...analysis.walkthrough import CalibratedAccount, ReferenceAccount, TrainingFreeAccount
+from ...errors import join_words
+from ..common.charts import range_strip
+from .parts import (
+    DEVIATION,
+    Lesson,
+    Mark,
+    Step,
+    at,
+    columns,
+    crop_html,
+    crop_of,
+    figure,
+    formula,
+    map_over,
+    number,
+    operand,
+    ramp_html,
+    step_html,
+    sum_line,
+)
+
+SIGNALS = {
+    "patch_max": "patch maximum",
+    "patch_mean": "mean of M",
+    "image": "image residual",
+    "text": "text signal",
+}
+
+
+def score_step(lesson: Lesson, mark: Mark) -> str:
+    """Step 7: the fusion that made the score, and the normals' own range."""
+    account, session = lesson.account, lesson.session
+    if isinstance(account, TrainingFreeAccount):
+        body = _training_free(lesson, account)
+        code = "heads.TrainingFreeFusion"
+        lead = "A fixed formula joins the signals; nothing in it is learnt. " + (
+            "Trained, on other objects, is the map of the patches before it."
+            if session.config.heads.trained
+            else "This model is training-free."
+        )
+    elif isinstance(account, ReferenceAccount):
+        body = _reference(lesson, account, mark)
+        code = "heads.ReferenceHeads"
+        lead = "A small network, trained on other objects, reads the map and both other signals."
+    else:
+        body = _calibrated(lesson, account)
+        code = "calibrated.CalibratedHeads"
+        lead = (
+            "Small networks, trained on other objects, judge how far the numbers lie from what the "
+            "normals let expect."
+        )
+    ranges = session.ranges
+    if ranges is None:
+        single = "A single normal gives" if session.bank.shots == 1 else "Copies of one normal give"
+        strip = f"<p>{single} no range to compare the score with.</p>"
+        look = "Add a different normal in Inspect, and the score can be compared with theirs."
+    elif session.score.copy_of is not None:
+        strip = range_strip(session.score.fused, ranges)
+        look = (
+            f"This image is normal {session.score.copy_of + 1} or a copy of it: it finds itself, "
+            "so its score says nothing."
+        )
+    else:
+        strip = range_strip(session.score.fused, ranges)
+        where = "above" if session.score.fused > ranges.highest else "not above"
+        look = (
+            "The score is no probability. What counts is the band, the scores of the normals when "
+            f"each is compared with the others: this image lies {where} its upper end, "
+            f"{number(ranges.highest)}."
+        )
+    return step_html(Step(7, "One score", lead, look, (code,)), body + strip)
+
+
+def _training_free(lesson: Lesson, account: TrainingFreeAccount) -> str:
+    score = lesson.session.score
+    terms = account.terms
+    symbols = " + ".join(f"{term.weight:g} · {SIGNALS[term.signal]}" for term in terms)
+    values = " + ".join(f"{term.weight:g} · {operand(term.value)}" for term in terms)
+    used = join_words([SIGNALS[term.signal] for term in terms])
+    has = "has" if len(terms) == 1 else "have"
+    only = (
+        "<p>With these weights both halves are the same number: the score is the patch maximum.</p>"
+        if [(term.signal, term.weight) for term in terms] == [("patch_max", 1.0)]
+        else ""
+    )
+    left = (
+        formula(
+            f"holistic = {symbols}",
+            "The half of the score that weighs the signals together. The weights stand in the "
+            f"model’s description; only {used} {has} one.",
+        )
+        + sum_line("Holistic", values, number(score.holistic))
+        + _fused(lesson)
+        + only
+    )
+    right = (
+        "<p>This model has no trained heads. In the paper’s own form a network would read the map "
+        "after both other signals are added to all of its patches:</p>"
+        + formula(
+            "M<sup>+</sup> = M + image residual + text signal<br>holistic = head(M<sup>+</sup>)",
+            "A model with trained heads shows this map here.",
+        )
+    )
+    return columns(left, right)
+
+
+def _reference(lesson: Lesson, account: ReferenceAccount, mark: Mark) -> str:
+    score, grid = lesson.session.score, lesson.grid
+    crop = crop_of(lesson.session.query, lesson.input_side)
+    top = float(account.shifted_map.max())
+    maps = "".join(
+        figure(
+            crop_html(
+                map_over(crop, values, 0.0, top, 240),
+                f"{name} of every patch; {number(float(values[mark]))} at {at(*mark)}",
+                grid,
+                mark,
+                pick=True,
+            ),
+            f"{name}: {number(float(values[mark]))}",
+            ramp_html("0", number(top)),
+        )
+        for name, values in (("M", score.patch_map), ("M⁺", account.shifted_map))
+    )
+    layers = " → ".join(str(width) for width in account.map_layers)
+    parts = float(score.patch_map[mark]), score.image_residual, score.text_anomaly
+    words = (
+        formula(
+            "M<sup>+</sup> = M + image residual + text signal",
+            "Both are single numbers, added to every patch alike: the map keeps its shape and "
+            "rises as a whole.",
+        )
+        + sum_line(
+            "This patch",
+            " + ".join(operand(part) for part in parts),
+            number(float(account.shifted_map[mark])),
+        )
+        + formula(
+            "holistic = head(M<sup>+</sup>)",
+            "The half of the score that reads the whole map. head: a trained network, layers of "
+            f"{layers} numbers; its last number is squeezed between 0 and 1.",
+        )
+        + f'<p class="ic-sum"><span>Holistic</span><b>head(M⁺) = '
+        f"<strong>{number(score.holistic)}</strong></b></p>" + _fused(lesson)
+    )
+    return columns(f'<div class="ic-two">{maps}</div>', words)
+
+
+def _calibrated(lesson: Lesson, account: CalibratedAccount) -> str:
+    score = lesson.session.score
+    rows = "".join(
+        f"<tr><td>{entry.patches}</td><td>{number(entry.value)}</td>"
+        f"<td>{number(entry.deviation, 2)}</td></tr>"
+        for entry in account.deviations
+    )
+    table = (
+        '<div class="ic-ledger"><table><thead><tr><th scope="col">Largest patches of M</th>'
+        '<th scope="col">their mean</th><th scope="col">deviation</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+        f'<p class="ic-small">{len(account.deviations)} of the {account.statistics} deviations '
+        "that the networks read; the others are the same of each depth, and the two distances of "
+        "step 5.</p>"
+    )
+    first = account.deviations[0]
+    mean = sum(account.members) / len(account.members)
+    logit = (
+        f"−({operand(account.surprise_weight)} · {operand(first.deviation)} + "
+        f"{operand(account.surprise_bias)})"
+    )
+    words = (
+        formula("deviation = (ln value − expected) ÷ spread", DEVIATION)
+        + formula(
+            "holistic = 1 ÷ (1 + e<sup>−mean opinion</sup>)",
+            f"{len(account.members)} small networks read all deviations and the number of "
+            "normals; each has an opinion.",
+        )
+        + sum_line("Holistic", f"1 ÷ (1 + e<sup>−{operand(mean)}</sup>)", number(score.holistic))
+        + formula(
+            "surprise = 1 ÷ (1 + e<sup>−(w · deviation + b)</sup>)",
+            "Of the largest patch alone; w and b are trained.",
+        )
+        + sum_line("Surprise", f"1 ÷ (1 + e<sup>{logit}</sup>)", number(account.surprise))
+        + formula("score = (holistic + surprise) ÷ 2", "")
+        + sum_line(
+            "Score",
+            f"({operand(score.holistic)} + {operand(account.surprise)}) ÷ 2",
+            number(score.fused),
+        )
+    )
+    return columns(table, words)
+
+
+def _fused(lesson: Lesson) -> str:
+    score = lesson.session.score
+    return formula(
+        "score = (holistic + patch maximum) ÷ 2",
+        "Half of the score is the one number that the heatmap shows as its brightest patch.",
+    ) + sum_line(
+        "Score",
+        f"({operand(score.holistic)} + {operand(score.patch_max)}) ÷ 2",
+        number(score.fused),
+    )

@@ -1,0 +1,1 @@
+"""The tab Live: a camera or a video."""

@@ -1,0 +1,1 @@
+"""The page's steps for programs: the API and the MCP tools."""

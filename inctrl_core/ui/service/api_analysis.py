@@ -1,0 +1,226 @@
+"""What the tabs compute beyond a score, for programs: why, how robustly, and for many images."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ...analysis.batch import open_chunk, score_chunk
+from ...analysis.batch_job import check_files, start_job
+from ...analysis.explanations import patch_matches
+from ...analysis.export import batch_dict
+from ...analysis.inspection import Session, with_phrases
+from ...analysis.normal_range import ITSELF, normals_to_dict
+from ...analysis.stress_run import compute_part, run_to_dict, start_run, with_result
+from ...errors import InctrlError
+from ...images.preprocessing import other_proportions
+from ...model.bank import check_shots
+from ..common.form import (
+    ANALYSIS_QUEUE,
+    UploadedFile,
+    UploadedFiles,
+    file_path,
+    given_name,
+    query_files,
+)
+from ..common.heatmap import strongest_patch
+from ..common.models import ModelRegistry
+from ..common.runner import ModelRunner
+from .api import Visibility, told_to_client
+
+MAX_QUERIES = 64
+
+
+class AnalysisApi:
+    """The endpoints ``/explain``, ``/score_batch`` and ``/stress_test``.
+
+    Their components are never shown: they give the endpoints types that clients understand.
+
+    Args:
+        registry: The models.
+    """
+
+    def __init__(self, registry: ModelRegistry) -> None:
+        self.registry = registry
+        self.run = ModelRunner(registry)
+
+    def build(self, visibility: Visibility = "public") -> None:
+        """Registers the endpoints.
+
+        Args:
+            visibility: "undocumented" keeps them out of the list that the page shows.
+        """
+        with gr.Group(visible=False):
+            normals = gr.File(label="Normal images", file_count="multiple")
+            query = gr.File(label="Query image")
+            queries = gr.File(label="Query images", file_count="multiple")
+            name = gr.Textbox(label="Object name", value="object")
+            model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
+            normal_phrases = gr.Textbox(label="Own normal phrases", value="")
+            anomaly_phrases = gr.Textbox(label="Own anomaly phrases", value="")
+            result = gr.JSON(label="Result")
+        common = [name, model]
+        endpoints: dict[Callable, list] = {
+            self.explain: [normals, query, *common, normal_phrases, anomaly_phrases],
+            self.score_batch: [normals, queries, *common],
+            self.stress_test: [normals, query, *common],
+        }
+        for endpoint, inputs in endpoints.items():
+            gr.Button(visible=False).click(
+                endpoint,
+                inputs,
+                result,
+                preprocess=False,
+                **ANALYSIS_QUEUE,
+                api_name=endpoint.__name__,
+                api_visibility=visibility,
+            )
+
+    def explain(
+        self,
+        normals: UploadedFiles,
+        query: UploadedFile,
+        object_name: str = "object",
+        model: str = "",
+        normal_phrases: str = "",
+        anomaly_phrases: str = "",
+    ) -> dict[str, Any]:
+        """Says why a query gets its score, by the normals' range, the signals, words and patches.
+
+        Args:
+            normals: The normal images.
+            query: The image to check.
+            object_name: What they show.
+            model: One of the offered models.
+            normal_phrases: Phrases of your own for a sound object, one a line.
+            anomaly_phrases: Phrases of your own for a damaged one, one a line.
+
+        Returns:
+            score (its copy_of names the normal that the query is or is a copy of, if any), normals
+            (their names, and which are copies of others), other_proportions (whether the query was
+            squeezed by another amount than every normal), normal_range (each normal against the
+            others, without copies; null where fewer than two are distinct), ledger (the score
+            without each signal), text (closest phrases), strongest_patch (row and column from 1,
+            and its match at each depth).
+        """
+        with told_to_client():
+            session = self._session(normals, query, object_name, model)
+            lines = (normal_phrases or "").splitlines(), (anomaly_phrases or "").splitlines()
+            if any(lines):
+                session = self.run(with_phrases, model, session, *lines)
+        return session_to_dict(session)
+
+    def score_batch(
+        self,
+        normals: UploadedFiles,
+        queries: UploadedFiles,
+        object_name: str = "object",
+        model: str = "",
+    ) -> dict[str, Any]:
+        """Scores up to 64 queries against the same normal images.
+
+        Args:
+            normals: The normal images.
+            queries: The images to check; one that cannot be read does not end the rest.
+            object_name: What they show.
+            model: One of the offered models.
+
+        Returns:
+            The normals' names, which of them are copies of others, and their own range. Then
+            results, highest score first: for each query its index (its place in the input, counted
+            from 0) and the name given, which another may have too; its score and its parts, its
+            place against that range and the normal that it is a copy of, or why it cannot be read.
+        """
+        with told_to_client():
+            files = query_files(queries)
+            if len(files) > MAX_QUERIES:
+                raise InctrlError(f"There are {len(files)} queries; use at most {MAX_QUERIES}.")
+            paths = tuple(file_path(file) for file in normals or ())
+            names = tuple(given_name(file) for file in normals or ())
+            check_shots(len(paths))
+            check_files(files)
+            opened = self.run.open_normals(model, paths)
+            about = "", model, paths, files, object_name, None, names, opened
+            job = self.run(start_job, model, *about)
+            config = self.run.sees(model)
+            while job.waiting:
+                images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
+                waiting = job.waiting[: len(images)]
+                rows = self.run(score_chunk, model, job.bank, waiting, images)
+                job = job.with_rows(rows, time.monotonic())
+        return batch_dict(job.batch)
+
+    def stress_test(
+        self,
+        normals: UploadedFiles,
+        query: UploadedFile,
+        object_name: str = "object",
+        model: str = "",
+    ) -> dict[str, Any]:
+        """Says how far a score can be trusted.
+
+        Args:
+            normals: The normal images.
+            query: The image to check.
+            object_name: What they show.
+            model: One of the offered models.
+
+        Returns:
+            The scores with fewer normals, with each left out, with the query or its mirror image
+            among them, and with the query turned, darkened, brightened, blurred, noisy and
+            compressed, beside one of the normals changed likewise.
+        """
+        with told_to_client():
+            session = self._session(normals, query, object_name, model)
+            run = start_run(session, file_path(query), self.run.images)
+            while (part := run.next_part) is not None:
+                result = self.run(compute_part, model, session, part, run.query, run.normal)
+                run = with_result(run, result)
+        return run_to_dict(run)
+
+    def _session(
+        self, normals: UploadedFiles, query: UploadedFile, object_name: str, model: str
+    ) -> Session:
+        files = tuple(file_path(file) for file in normals or ()), file_path(query)
+        return self.run.start_session(model, files, object_name)
+
+
+def session_to_dict(session: Session) -> dict[str, Any]:
+    """Score, range, ledger, words and the strongest patch, ready for ``json.dumps``."""
+    names = session.normal_names
+    apart = other_proportions(session.score.crop_box, session.bank.crop_boxes)
+    row, column = strongest_patch(session)
+    matches = patch_matches(session.score, row - 1, column - 1)
+    return {
+        "model": session.model,
+        "object_name": session.bank.object_name,
+        "shots": session.bank.shots,
+        "normals_data": session.bank.data,
+        "normals": normals_to_dict(names, session.bank.copy_of, None)["normals"],
+        "score": session.score.to_dict(names),
+        "other_proportions": apart is not None,
+        "normal_range": None if session.ranges is None else dataclasses.asdict(session.ranges),
+        "standing": ITSELF
+        if session.score.copy_of is not None
+        else session.ranges and session.ranges.standing(session.score.fused),
+        "ledger": dataclasses.asdict(session.ledger),
+        "text": dataclasses.asdict(session.text),
+        "strongest_patch": {
+            "row": row,
+            "column": column,
+            "matches": [
+                {
+                    "depth": match.depth + 1,
+                    "distance": match.distance,
+                    "normal": match.normal + 1,
+                    "row": match.row + 1,
+                    "column": match.column + 1,
+                }
+                for match in matches
+            ],
+        },
+    }

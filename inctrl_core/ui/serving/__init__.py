@@ -1,0 +1,1 @@
+"""The server under the page: where it listens, whom it answers, how it ends."""

@@ -1,0 +1,1 @@
+"""The tab Stress: how far to trust a result."""

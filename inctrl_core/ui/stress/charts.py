@@ -1,0 +1,241 @@
+"""Charts of the stress test as HTML: they follow the page's width and its light or dark colours.
+
+Lines are SVG stretched to the place they have, dots and labels are laid over it by per cent, so
+that neither text nor strokes change their size with the width. Pure functions; what goes in is
+numbers and our own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from ...analysis.normal_range import DropOne, ShotsPoint
+from ...analysis.stress import StrengthCurve
+from ..common.charts import axis_top
+from .words import KINDS, UNSEEN
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a plot shows, besides its lines.
+
+    Attributes:
+        top: Score at the top; the bottom is 0.
+        ticks: Place along the axis, in [0, 1], and label.
+        band: Lowest and highest score of the normals; None where there is one.
+        label: What the plot shows, for those who do not see it.
+    """
+
+    top: float
+    ticks: tuple[tuple[float, str], ...]
+    band: tuple[float, float] | None
+    label: str
+
+
+def curve_chart(curve: Sequence[ShotsPoint], band: tuple[float, float] | None) -> str:
+    """Score by the number of normals: every draw a dot, their mean a line.
+
+    The mean alarm line of the draws' own normals is drawn dashed.
+
+    Args:
+        curve: The draws, K = 1 .. n.
+        band: Of all normals.
+    """
+    places = _spread(len(curve))
+    means = [(x, fmean(point.fused)) for x, point in zip(places, curve, strict=True)]
+    lines = [
+        (x, fmean(point.thresholds))
+        for x, point in zip(places, curve, strict=True)
+        if point.shots > 1
+    ]
+    draws = [
+        (x + aside, value, f"{point.shots} of {len(curve)} normals: {value:.3f}")
+        for x, point in zip(places, curve, strict=True)
+        for aside, value in zip(_fan(len(point.fused), len(curve)), point.fused, strict=True)
+    ]
+    spans = "; ".join(
+        f"with {point.shots}, {min(point.fused):.3f} to {max(point.fused):.3f}" for point in curve
+    )
+    plot = Plot(
+        top=axis_top(max([value for _, value, _ in draws] + [y for _, y in lines])),
+        ticks=tuple((x, str(point.shots)) for x, point in zip(places, curve, strict=True)),
+        band=band,
+        label=f"Score by the number of normals: {spans}.",
+    )
+    body = _line(lines, plot.top, "ic-plot-dashed") + _line(means, plot.top, "ic-plot-main")
+    dots = _dots(draws, plot.top, "ic-plot-draw")
+    key = _key(
+        ('<i class="ic-plot-draw"></i>', "one draw of normals"),
+        ('<b class="ic-swatch ic-swatch-main"></b>', "their mean"),
+        ('<b class="ic-swatch ic-swatch-dashed"></b>', "alarm line of as many normals, mean"),
+        ('<b class="ic-swatch ic-swatch-band"></b>', f"normal range of all {len(curve)}"),
+    )
+    return f'{_frame(plot, body, dots, "ic-plot-large")}<p class="ic-axis">normals</p>{key}'
+
+
+def strength_chart(
+    curve: StrengthCurve,
+    start: tuple[float, float | None],
+    band: tuple[float, float] | None,
+    top: float,
+) -> str:
+    """Score by the strength of one kind of change, of the query and of a normal.
+
+    Args:
+        curve: The scores.
+        start: Score of the query as it is, and of the normal.
+        band: Of the normals.
+        top: Of the axis, which all kinds share.
+    """
+    words = KINDS[curve.name]
+    places = _spread(len(curve.strengths) + 1)
+    written = ["as is", *(words.short.format(value) for value in curve.strengths)]
+    query = list(zip(places, (start[0], *curve.query), strict=True))
+    titled = [(x, y, f"{label}: {y:.3f}") for (x, y), label in zip(query, written, strict=True)]
+    body = ""
+    if curve.normal is not None and start[1] is not None:
+        normal = list(zip(places, (start[1], *curve.normal), strict=True))
+        body = _line(normal, top, "ic-plot-other")
+    label = f"{words.title}: score " + ", ".join(title for _, _, title in titled)
+    plot = Plot(top, tuple(zip(places, written, strict=True)), band, f"{label}.")
+    body += _line(query, top, "ic-plot-main")
+    return (
+        f"{_frame(plot, body, _dots(titled, top, 'ic-plot-dot'), 'ic-plot-small')}"
+        f'<p class="ic-axis">{words.axis}</p>'
+    )
+
+
+def strength_key(normal: int | None) -> str:
+    """What the lines of all strength charts mean.
+
+    Args:
+        normal: Index of the normal that was changed likewise.
+    """
+    entries = [('<b class="ic-swatch ic-swatch-main"></b>', "this image")]
+    if normal is not None:
+        entries += [
+            ('<b class="ic-swatch ic-swatch-other"></b>', f"normal {normal + 1}, changed likewise"),
+            ('<b class="ic-swatch ic-swatch-band"></b>', "normal range"),
+            ('<b class="ic-swatch ic-swatch-line"></b>', "alarm line"),
+        ]
+    return _key(*entries)
+
+
+def shared_top(
+    curves: Sequence[StrengthCurve], start: tuple[float, float | None], threshold: float | None
+) -> float:
+    """Top of the axis of all strength charts.
+
+    Args:
+        curves: All there are.
+        start: Score of the query as it is, and of the normal.
+        threshold: None where there is one normal.
+    """
+    values = [value for value in (*start, threshold) if value is not None]
+    for curve in curves:
+        values += [*curve.query, *(curve.normal or ())]
+    return axis_top(max(values))
+
+
+def drop_table(dropped: Sequence[DropOne], above: bool, thumbnails: Sequence[str]) -> str:
+    """The score without each normal, from the largest rise to the largest fall.
+
+    Args:
+        dropped: One per normal.
+        above: The verdict with all normals.
+        thumbnails: Of the normals, as data URIs.
+    """
+    widest = max([abs(drop.change) for drop in dropped] + [1e-9])
+    rows = []
+    for drop in sorted(dropped, key=lambda drop: -drop.change):
+        width = 50 * abs(drop.change) / widest
+        left = 50 if drop.change >= 0 else 50 - width
+        fill = "ic-fill" if drop.change >= 0 else "ic-fill-quiet"
+        rows.append(
+            f'<tr><th scope="row"><img alt="" src="{thumbnails[drop.index]}">'
+            f"<em>Normal {drop.index + 1}</em></th><td>{drop.fused:.3f}</td>"
+            f'<td class="ic-change"><div><span>{_signed(drop.change)}</span><b class="ic-diverge">'
+            f'<i class="{fill}" style="left:{left:.1f}%;width:{width:.1f}%"></i></b></div></td>'
+            f"<td>{_or_dash(drop.threshold)}</td><td>{_verdict(drop, above)}</td></tr>"
+        )
+    return (
+        '<div class="ic-ledger ic-drop"><table><thead><tr><th scope="col">Left out</th>'
+        '<th scope="col">Score without it</th><th scope="col">Change</th>'
+        '<th scope="col">Alarm line without it</th><th scope="col">Verdict</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _verdict(drop: DropOne, above: bool) -> str:
+    if drop.threshold is None:
+        return "none"
+    now = drop.fused > drop.threshold
+    word = "alarm" if now else "no alarm"
+    return word if now is above else f"<strong>turns: {word}</strong>"
+
+
+def _signed(change: float) -> str:
+    return "0.000" if abs(change) < UNSEEN else f"{change:+.3f}"
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _spread(count: int) -> list[float]:
+    # Half a step of room at either end, so that no dot or label is cut.
+    return [(index + 0.5) / count for index in range(count)]
+
+
+def _fan(draws: int, steps: int) -> list[float]:
+    # Side by side within two fifths of a step, so that equal scores do not hide each other.
+    return [((i + 0.5) / draws - 0.5) * 0.4 / steps for i in range(draws)]
+
+
+def _height(value: float, top: float) -> float:
+    return 100 * (1 - min(max(value / top, 0.0), 1.0))
+
+
+def _line(points: Sequence[Point], top: float, name: str) -> str:
+    written = " ".join(f"{100 * x:.2f},{_height(y, top):.2f}" for x, y in points)
+    return f'<polyline class="{name}" points="{written}" vector-effect="non-scaling-stroke"/>'
+
+
+def _dots(points: Sequence[tuple[float, float, str]], top: float, name: str) -> str:
+    return "".join(
+        f'<i class="{name}" style="left:{100 * x:.2f}%;top:{_height(y, top):.2f}%" '
+        f'title="{title}"></i>'
+        for x, y, title in points
+    )
+
+
+def _frame(plot: Plot, lines: str, dots: str, size: str) -> str:
+    band = ""
+    if plot.band is not None:
+        low, high = (_height(value, plot.top) for value in plot.band)
+        band = (
+            f'<b class="ic-plot-band" style="top:{high:.2f}%;height:{max(low - high, 0.8):.2f}%">'
+            "</b>"
+        )
+    ticks = "".join(
+        f'<span class="ic-tick-x" style="left:{100 * x:.2f}%">{text}</span>'
+        for x, text in plot.ticks
+    )
+    levels = "".join(
+        f'<span class="ic-tick-y" style="top:{_height(value, plot.top):.2f}%">{value:.3g}</span>'
+        for value in (0.0, plot.top / 2, plot.top)
+    )
+    return (
+        f'<div class="ic-plot {size}" role="img" aria-label="{plot.label}">{band}'
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{lines}</svg>'
+        f"{dots}{ticks}{levels}</div>"
+    )
+
+
+def _key(*entries: tuple[str, str]) -> str:
+    spans = "".join(f"<span>{mark} {text}</span>" for mark, text in entries)
+    return f'<p class="ic-key ic-plot-key">{spans}</p>'
