@@ -15,7 +15,7 @@ from ..analysis.inspection import SESSION_SECONDS
 from ..images.limits import most_bytes
 from ..images.seen import Opener, open_here
 from .batch.tab import BatchTab
-from .common.examples import EXAMPLES, ExampleSet
+from .common.examples import EXAMPLES, ON_LOAD, ExampleSet
 from .common.form import Shared, build_form
 from .common.lending import launch
 from .common.models import ModelRegistry
@@ -74,21 +74,20 @@ def build_page(
             gallery_place = gr.Column(elem_id="gallery-place")
             with gr.Column(min_width=300, elem_id="form"):
                 # Above the form: to compare the images of an example is the next thing to try.
-                queries_place = gr.Column(elem_id="queries-place")
-                form = build_form(registry)
+                with gr.Column(elem_id="queries-place"):
+                    queries = gr.HTML("", js_on_load=ON_LOAD, elem_id="queries")
+                form = build_form(registry, queries)
             tabs = gr.Tabs(elem_id="tabs", overflow_behavior="wrap")
         shared = Shared(registry, examples, form, session, page, tabs)
         inspect = InspectTab(shared)
         with gallery_place:
             inspect.build_gallery()
-        with queries_place:
-            inspect.build_queries()
         contents = [
             inspect,
-            BatchTab(shared, inspect),
-            LiveTab(shared, inspect),
-            StressTab(shared, inspect),
-            FailuresTab(shared, inspect),
+            BatchTab(shared, inspect.open_after),
+            LiveTab(shared),
+            StressTab(shared),
+            FailuresTab(shared, inspect.open_after),
             LearnTab(shared),
         ]
         build_tabs(page, tabs, contents)

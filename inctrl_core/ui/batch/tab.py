@@ -10,9 +10,8 @@ from ...analysis.batch_job import MAX_FILES, MAX_TOTAL_BYTES
 from ...images.limits import most_bytes
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, gallery_html
-from ..common.form import IMAGE_FILES, MODEL_QUEUE, Shared
+from ..common.form import IMAGE_FILES, MODEL_QUEUE, OpenAfter, Shared
 from ..common.scripts import BATCH_CHANGED, BATCH_NAME_CHANGED, SHOWN
-from ..inspect.tab import InspectTab
 from .handlers import BatchHandlers, check_batch
 from .table import ON_LOAD as TABLE_ON_LOAD
 
@@ -29,18 +28,18 @@ class BatchTab:
 
     Args:
         shared: The form, the session and what all visitors share.
-        inspect: Where a row is opened.
+        open_in_inspect: :meth:`InspectTab.open_after`, for the image of a row.
     """
 
     id = "batch"
     title = "Batch"
 
-    def __init__(self, shared: Shared, inspect: InspectTab) -> None:
+    def __init__(self, shared: Shared, open_in_inspect: OpenAfter) -> None:
         self.handlers = BatchHandlers(shared.registry, shared.examples)
         self.examples = shared.examples
         self.form = shared.form
         self.session = shared.session
-        self.inspect = inspect
+        self.open_in_inspect = open_in_inspect
 
     def build(self) -> None:
         """Lays out the tab."""
@@ -82,7 +81,7 @@ class BatchTab:
         filled = self.gallery.click(
             self.handlers.fill_example,
             None,
-            [*self.inspect.filled, self.files],
+            [*self.form.filled, self.files],
             show_progress="hidden",
             api_visibility="private",
         )
@@ -170,13 +169,13 @@ class BatchTab:
                 form.query,
                 form.object_name,
                 form.model,
-                self.inspect.queries,
+                form.queries,
             ],
             **MODEL_QUEUE,
             show_progress_on=self.table,
             api_visibility="private",
         )
-        opened = self.inspect.open_after(filled)
+        opened = self.open_in_inspect(filled)
         opened.success(None, js=TO_THE_TOP, api_visibility="private").then(
             None, js=SHOWN, api_visibility="private"
         )

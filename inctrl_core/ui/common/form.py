@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from ...analysis.batch import QueryFile
 from ...analysis.inspection import Session
 from ...config import MAX_SHOTS
+from ...errors import InctrlError
 from ...images.files import plain_name, same_content
 from ...model.prompts import MAX_OBJECT_NAME
-from .examples import ExampleSet
+from .events import sent
+from .examples import ExampleSet, fill_form, pick_query
 from .models import ModelRegistry
 
 # Every event that runs the model shares this queue. Several may start, so that those which wait for
@@ -30,6 +33,9 @@ UploadedFile = dict[str, Any] | None
 UploadedFiles = list[dict[str, Any]] | None
 UploadedGallery = list[dict[str, Any]] | None
 
+# Opens a result in the tab Inspect once an event has put its session in place.
+OpenAfter = Callable[[Dependency], Dependency]
+
 
 # Some systems know no type for these, and a browser then has nothing but the name to go by.
 IMAGE_FILES = ["image", ".heic", ".heif", ".hif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm"]
@@ -37,13 +43,19 @@ IMAGE_FILES = ["image", ".heic", ".heif", ".hif", ".tif", ".tiff", ".pgm", ".ppm
 
 @dataclass(frozen=True)
 class Form:
-    """The components of the form."""
+    """The components of the form, and the place for the images of an example beside it."""
 
+    queries: gr.HTML
     normals: gr.Gallery
     query: gr.Image
     object_name: gr.Textbox
     model: gr.Dropdown
     button: gr.Button
+
+    @property
+    def filled(self) -> list[gr.components.Component]:
+        """The components that an example fills, in the order of :func:`.examples.fill_form`."""
+        return [self.normals, self.query, self.object_name, self.queries]
 
 
 @dataclass(frozen=True)
@@ -66,9 +78,22 @@ class Shared:
     page: gr.Blocks
     tabs: gr.Tabs
 
+    def open_example(self, event: gr.EventData) -> tuple[list[str], str, str, str]:
+        """Handler: fills :attr:`Form.filled` with the example whose button was pressed."""
+        try:
+            example, index = pick_query(self.examples, sent(event))
+        except InctrlError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return fill_form(example, index)
 
-def build_form(registry: ModelRegistry) -> Form:
-    """Lays out the form; the caller wires it."""
+
+def build_form(registry: ModelRegistry, queries: gr.HTML) -> Form:
+    """Lays out the form; the caller wires it.
+
+    Args:
+        registry: The models.
+        queries: The place for the images of an example, laid out already.
+    """
     normals = gr.Gallery(
         label=f"1. Normal images, 1 to {MAX_SHOTS}",
         file_types=IMAGE_FILES,
@@ -106,7 +131,7 @@ def build_form(registry: ModelRegistry) -> Form:
         elem_id="model",
     )
     button = gr.Button("Score", variant="primary", size="lg", elem_id="score")
-    return Form(normals, query, object_name, model, button)
+    return Form(queries, normals, query, object_name, model, button)
 
 
 def gallery_paths(data: UploadedGallery) -> tuple[str, ...]:

@@ -8,9 +8,8 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ...analysis.inspection import SESSION_SECONDS
-from ..common.form import MODEL_QUEUE, Shared
+from ..common.form import MODEL_QUEUE, OpenAfter, Shared
 from ..common.scripts import SHOWN
-from ..inspect.tab import InspectTab
 from .cases import load_cases
 from .handlers import FailuresHandlers
 
@@ -83,15 +82,15 @@ class FailuresTab:
 
     Args:
         shared: The form, the session and what all visitors share.
-        inspect: Where a case can be looked at closely.
+        open_in_inspect: :meth:`InspectTab.open_after`, for a close look at a case.
     """
 
     id = "failures"
     title = "Failures"
 
-    def __init__(self, shared: Shared, inspect: InspectTab) -> None:
+    def __init__(self, shared: Shared, open_in_inspect: OpenAfter) -> None:
         self.shared = shared
-        self.inspect = inspect
+        self.open_in_inspect = open_in_inspect
         self.handlers = FailuresHandlers(shared.registry, load_cases())
 
     def build(self) -> None:
@@ -192,12 +191,12 @@ class FailuresTab:
                 form.query,
                 form.object_name,
                 form.model,
-                self.inspect.queries,
+                form.queries,
             ],
             show_progress="hidden",
             api_visibility="private",
         )
-        self.inspect.open_after(looked).then(None, js=SHOWN, api_visibility="private")
+        self.open_in_inspect(looked).then(None, js=SHOWN, api_visibility="private")
 
     @property
     def _view(self) -> list[gr.components.Component]:

@@ -19,8 +19,8 @@ from ...analysis.inspection import (
 from ...errors import InctrlError
 from ...images.preprocessing import patch_at
 from ..common.downloads import new_file
-from ..common.events import sent, sent_place
-from ..common.examples import ExampleSet, fill_form, match_example, pick_query
+from ..common.events import sent_place
+from ..common.examples import ExampleSet, match_example
 from ..common.form import UploadedFile, UploadedGallery, file_path, gallery_paths, same_files
 from ..common.heatmap import Display, depths, heatmap, offered_depth, strongest_patch
 from ..common.markup import error_html
@@ -51,14 +51,6 @@ class InspectHandlers:
     def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
         self.run = ModelRunner(registry)
         self.examples = examples
-
-    def open_example(self, event: gr.EventData) -> tuple[list[str], str, str, str]:
-        """Fills the form with the example whose button was pressed."""
-        try:
-            example, index = pick_query(self.examples, sent(event))
-        except InctrlError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        return fill_form(example, index)
 
     def score_form(
         self,

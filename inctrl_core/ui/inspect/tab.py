@@ -32,9 +32,8 @@ class InspectTab:
     title = "Inspect"
 
     def __init__(self, shared: Shared) -> None:
-        self.tabs = shared.tabs
+        self.shared = shared
         self.handlers = InspectHandlers(shared.registry, shared.examples)
-        self.examples = shared.examples
         self.form = shared.form
         self.session = shared.session
         self.map = MapView(self.handlers, shared.session)
@@ -70,11 +69,9 @@ class InspectTab:
 
     def build_gallery(self) -> None:
         """Lays out the examples, from which one click fills the form and scores."""
-        self.gallery = gr.HTML(gallery_html(self.examples), js_on_load=ON_LOAD, elem_id="examples")
-
-    def build_queries(self) -> None:
-        """Lays out the place for the images of the chosen example."""
-        self.queries = gr.HTML("", js_on_load=ON_LOAD, elem_id="queries")
+        self.gallery = gr.HTML(
+            gallery_html(self.shared.examples), js_on_load=ON_LOAD, elem_id="examples"
+        )
 
     def wire(self) -> None:
         """Connects the events."""
@@ -82,17 +79,17 @@ class InspectTab:
         self._score_after(form.button.click)
         # Other tabs show the field too, and have buttons of their own for what they do.
         form.object_name.submit(None, js=PRESS_SCORE, api_visibility="private")
-        for source in (self.gallery, self.queries):
+        for source in (self.gallery, form.queries):
             filled = source.click(
-                self.handlers.open_example,
+                self.shared.open_example,
                 None,
-                self.filled,
+                form.filled,
                 show_progress="hidden",
                 api_visibility="private",
             )
             self._score_after(filled.success)
         for own in (form.query.upload, form.query.clear):
-            said = [self.queries, self.notice]
+            said = [form.queries, self.notice]
             own(None, self.notice, said, js=QUERY_CHANGED, api_visibility="private")
         for own, script in (
             (form.normals.upload, FORM_CHANGED),
@@ -123,12 +120,6 @@ class InspectTab:
         self.map.wire()
 
     @property
-    def filled(self) -> list[gr.components.Component]:
-        """What an example fills in, see :func:`.examples.fill_form`."""
-        form = self.form
-        return [form.normals, form.query, form.object_name, self.queries]
-
-    @property
     def _placed(self) -> list[gr.components.Component]:
         return [self.notice, *self.map.place, self.own_normal, self.own_anomaly]
 
@@ -155,7 +146,7 @@ class InspectTab:
         should find them in the form, the query and the normals).
         """
         opened = event.success(
-            lambda: gr.Tabs(selected=self.id), None, self.tabs, api_visibility="private"
+            lambda: gr.Tabs(selected=self.id), None, self.shared.tabs, api_visibility="private"
         )
         placed = opened.success(
             self.handlers.opened,

@@ -25,7 +25,6 @@ from ..common.form import MODEL_QUEUE, Shared, UploadedGallery, gallery_paths
 from ..common.markup import jpeg_uri
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner
-from ..inspect.tab import InspectTab
 from . import frames as live_frames
 from .frames import LiveBank, build_live_bank, open_frame
 
@@ -130,14 +129,12 @@ class LiveTab:
 
     Args:
         shared: The form, and what all visitors share.
-        inspect: Its form is filled by the example here too.
     """
 
     id = "live"
     title = "Live"
 
-    def __init__(self, shared: Shared, inspect: InspectTab) -> None:
-        self.inspect = inspect
+    def __init__(self, shared: Shared) -> None:
         self.handlers = LiveHandlers(shared.registry, shared.examples)
         self.form = shared.form
 
@@ -175,7 +172,7 @@ class LiveTab:
         self.stage.example(
             self.handlers.open_example,
             None,
-            [*self.inspect.filled, self.stage],
+            [*form.filled, self.stage],
             **options,
         )
 

@@ -34,7 +34,6 @@ from ..common.form import (
 from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
-from ..inspect.tab import InspectTab
 from .sections import changes_html, curve_html, drop_html, head_html, poison_html
 
 BUTTON_SIZE = (64, 48)
@@ -143,16 +142,14 @@ class StressTab:
 
     Args:
         shared: The form, the session and what all visitors share.
-        inspect: The tab whose example images follow the form.
     """
 
     id = "stress"
     title = "Stress"
 
-    def __init__(self, shared: Shared, inspect: InspectTab) -> None:
+    def __init__(self, shared: Shared) -> None:
         self.handlers = StressHandlers(shared.registry)
         self.shared = shared
-        self.inspect = inspect
 
     def build(self) -> None:
         """Lays out the tab."""
@@ -179,9 +176,9 @@ class StressTab:
         form = self.shared.form
         self._run_after(self.button.click)
         filled = self.examples.click(
-            self.inspect.handlers.open_example,
+            self.shared.open_example,
             None,
-            [form.normals, form.query, form.object_name, self.inspect.queries],
+            form.filled,
             show_progress="hidden",
             api_visibility="private",
         )
