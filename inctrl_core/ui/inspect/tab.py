@@ -69,9 +69,8 @@ class InspectTab:
 
     def build_gallery(self) -> None:
         """Lays out the examples, from which one click fills the form and scores."""
-        self.gallery = gr.HTML(
-            gallery_html(self.shared.examples), js_on_load=ON_LOAD, elem_id="examples"
-        )
+        cards = gallery_html(self.shared.examples)
+        self.gallery = gr.HTML(cards, js_on_load=ON_LOAD, elem_id="examples")
 
     def wire(self) -> None:
         """Connects the events."""
