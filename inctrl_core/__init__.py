@@ -30,6 +30,8 @@ __all__ = [
     "load_detector",
 ]
 
+__version__ = "0.9.0"
+
 _MODULES = {
     "Detector": ".model.detector",
     "PromptBank": ".model.bank",

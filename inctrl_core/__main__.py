@@ -7,6 +7,7 @@ import importlib
 import io
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from .devices import keep_freed_memory
@@ -33,7 +34,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         InctrlError: The command needs a library that is not installed.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m inctrl_core",
+        # "inctrl" is the same command where the package is installed.
+        prog="inctrl" if Path(sys.argv[0]).stem == "inctrl" else "python -m inctrl_core",
         description="Few-shot anomaly detection from a handful of normal images.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -54,7 +56,7 @@ def _import_command(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise InctrlError(
             f"'{name}' needs {error.name}, which is not installed; "
-            "run pip install -r requirements-dev.txt first."
+            "run pip install -r requirements-dev.txt first, or pip install 'inctrl-core[train]'."
         ) from error
 
 

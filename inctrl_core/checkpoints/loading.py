@@ -16,7 +16,15 @@ from .backbone_files import file_beside, find_owner, names_weights
 from .hub import Progress, is_repo_id
 from .weights import WEIGHTS_FILE, fetch_backbone, fetch_directory, load_model
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+
+def shipped_folder(name: str) -> Path:
+    """A folder of files that ship with the code: inside an installed package, else beside it."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / name
+    return installed if installed.is_dir() else package.parent / name
+
+
+ASSETS = shipped_folder("assets")
 DEFAULT_MODEL = "inctrl-lite"
 HEADS_VARIABLE = "INCTRL_HEADS"
 

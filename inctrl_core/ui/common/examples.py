@@ -11,11 +11,12 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from ...checkpoints.loading import shipped_folder
 from ...errors import InctrlError
 from ...images.files import open_image, same_content
 from .markup import jpeg_uri
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+EXAMPLES = shipped_folder("examples")
 SET_FILE = "set.json"
 FIRST = "washer"
 FAMILIES = {
