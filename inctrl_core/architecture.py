@@ -1,4 +1,4 @@
-"""What may stand in a model configuration of open_clip's that somebody else wrote."""
+"""Bounds for a model configuration of open_clip that somebody else wrote."""
 
 from __future__ import annotations
 

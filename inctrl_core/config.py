@@ -1,4 +1,4 @@
-"""What a model is, as frozen data: the content of a model directory's ``config.json``.
+"""The description of a model, as frozen data: the content of a model directory's ``config.json``.
 
 Every field is checked when it is read, so that the rest of the program may trust it.
 """
@@ -84,7 +84,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class HeadsConfig:
-    """What is trained on auxiliary data, and which fusion turns the signals into a score.
+    """The trained parts of a model, and the fusion that turns the signals into a score.
 
     Attributes:
         form: "training-free" (a fixed formula, without weights of its own), "reference" (the
@@ -132,7 +132,7 @@ class ModelConfig:
         heads: The fusion.
         provenance: Where the weights come from, with licences; free form.
         training: Record of the training of heads and adapter; free form, empty where none was.
-        weights_sha256: Of ``model.safetensors``, 64 hexadecimal digits; None where nobody noted it.
+        weights_sha256: Digest of ``model.safetensors``, 64 hexadecimal digits; None where unknown.
         format_version: Version of this format.
     """
 

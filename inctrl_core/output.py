@@ -36,7 +36,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file that appears whole or not at all, in a folder that is made if need be.
 
     Args:
-        path: Of the file; what is there stays until the new one is whole.
+        path: Path of the file; an old one stays until the new one is whole.
         write: Given another path in the same folder, fills it.
 
     Raises:

@@ -59,7 +59,7 @@ class QueryFile:
 
 @dataclass(frozen=True, eq=False)
 class BatchRow:
-    """What one file of a batch got.
+    """The result of one file of a batch.
 
     Attributes:
         file: The file.
@@ -86,7 +86,7 @@ class Batch:
         object_name: What the images show, as it went into the prompts.
         shots: Number of normals.
         ranges: The normals against each other; None where there is one.
-        scale: Of every heatmap.
+        scale: The scale of every heatmap.
         rows: In the order of the files.
         normal_boxes: What was seen of each normal, in pixels of its original.
         levels: The levels by which the bank's images are read; None where its normals have 8 bits.
@@ -166,7 +166,7 @@ def start_batch(
     """A batch without rows yet: what the normals say before any query is seen.
 
     Args:
-        detector: Of the bank.
+        detector: The model that made the bank.
         bank: The normals.
         model: The model's name, as it is to be shown.
         normal_names: Names of the normals, as they are to be shown.
@@ -222,7 +222,7 @@ def score_chunk(
     """Scores the first of ``files``; what a row says does not depend on its neighbours.
 
     Args:
-        detector: Of the bank.
+        detector: The model that made the bank.
         bank: The normals.
         files: At least one.
         images: What :func:`open_chunk` has opened of them; None: it is called here.

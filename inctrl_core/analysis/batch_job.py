@@ -28,7 +28,7 @@ class BatchJob:
         key: A name of its own, so that a request to stop reaches no other batch.
         model: Name of the model in the list.
         normal_files: Where the normals lie.
-        bank: Of the normals.
+        bank: The features of the normals.
         batch: The results so far.
         waiting: Files still to be scored.
         example: The example set whose queries these are, "" where it is none.
@@ -130,7 +130,7 @@ def check_files(files: Sequence[QueryFile]) -> None:
 
 
 def files_problem(files: Sequence[QueryFile]) -> str:
-    """What is wrong with the number or the size of the files, in a sentence; "" if nothing."""
+    """A sentence about a wrong number or size of the files; "" where both are right."""
     if not files:
         return "Add the images to check."
     if len(files) > MAX_FILES:

@@ -31,7 +31,7 @@ class LedgerEntry:
         value: What the query shows: ``patch_max``, ``image_residual`` or ``text_anomaly``.
         neutral: The same of the closest normal, which takes the query's place in this signal.
         fused_without: The fused score after that exchange.
-        change: Fused score minus ``fused_without``: what the signal adds, given the others.
+        change: Fused score minus ``fused_without``: the signal's contribution, given the others.
     """
 
     signal: str
@@ -48,7 +48,7 @@ class Ledger:
     Attributes:
         fused: The score as it is.
         closest: Index of the normal whose global embedding is closest to the query's.
-        entries: Of "patches", "image" and "text".
+        entries: The entries "patches", "image" and "text".
     """
 
     fused: float
@@ -67,7 +67,7 @@ def fusion_ledger(
     fewer then, which calibrated heads take into account.
 
     Args:
-        detector: Of the bank.
+        detector: The model that made the bank.
         bank: The normals.
         encoded: One query.
         score: Its score against the bank.
@@ -108,7 +108,7 @@ def fusion_ledger(
 def _query_and_neutral(
     detector: Detector, bank: PromptBank, encoded: EncodedImages, score: Score
 ) -> tuple[Evidence, Evidence, int]:
-    """What speaks for and against the query, what would if it were neutral, and its normal."""
+    """The query's evidence, the same with one signal neutral, and the nearest normal."""
     embeddings = encoded.features.embeddings
     layer_maps = torch.from_numpy(score.layer_maps).to(embeddings.device).flatten(-2)[None]
     closest = int(global_distance(embeddings, bank.features.embeddings)[0].argmin())
@@ -139,7 +139,7 @@ class PhraseMatch:
 
 @dataclass(frozen=True)
 class TextEvidence:
-    """What the prompts say of one query.
+    """The evidence of the text prompts about one query.
 
     Attributes:
         share: Softmax share of the anomaly prompts, the query's ``text_anomaly``.

@@ -124,7 +124,7 @@ def write_zip(
     JSON names both of each file, or says why there is none. Originals are opened one at a time.
 
     Args:
-        path: Of the archive, which is written anew.
+        path: Path of the archive, which is written anew.
         batch: The results.
         on_progress: Told of rows done and rows in all.
         opener: Opens an original.

@@ -34,8 +34,8 @@ def heatmap_files(folder: Path, names: Sequence[str]) -> list[dict[str, Path]]:
     """Where the heatmaps of each image go: a path for each of ``KINDS``, no two alike.
 
     Args:
-        folder: Of all.
-        names: Of the images, perhaps with folders, which become part of the file's name.
+        folder: Folder of all files.
+        names: Names of the images, perhaps with folders, which become part of the file's name.
     """
     # Of a long name the end is kept, where it differs from its neighbours'.
     stems = ["_".join(Path(name).with_suffix("").parts)[-MAX_STEM:] for name in names]
@@ -46,8 +46,8 @@ def prepare_folder(folder: Path, files: Sequence[dict[str, Path]]) -> None:
     """Makes the folder, and finds out before any work whether the heatmaps may be written there.
 
     Args:
-        folder: Of the heatmaps.
-        files: Of :func:`heatmap_files`.
+        folder: Folder of the heatmaps.
+        files: The result of :func:`heatmap_files`.
 
     Raises:
         InctrlError: It cannot be written, or holds files of these names that are no heatmaps of
@@ -88,7 +88,7 @@ def write_heatmaps(
     Args:
         files: One of :func:`heatmap_files`.
         row: With a score.
-        scale: Of overlay and 8-bit map.
+        scale: Scale of the overlay and the 8-bit map.
         levels: The levels by which the row's image was read, as the bank has them.
 
     Raises:
@@ -108,7 +108,7 @@ def write_heatmaps(
 
 
 def describe_heatmaps(scale: PatchScale) -> dict[str, Any]:
-    """What the values in the files mean, ready for ``json.dumps``."""
+    """The meaning of the values in the files, ready for ``json.dumps``."""
     return {
         "values": "patch residual: half the cosine distance to the closest patch of any normal",
         "map8": {"0": scale.low, "255": scale.high},

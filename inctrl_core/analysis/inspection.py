@@ -1,4 +1,4 @@
-"""What one visitor is looking at: a bank, an encoded query and all that follows from them.
+"""One visitor's result: a bank, an encoded query and all that follows from them.
 
 No Gradio here: the same steps serve the page, the API and the tests. A :class:`Session` is never
 changed; each step returns a new one, and nothing of it is kept anywhere else.
@@ -58,7 +58,7 @@ class Session:
         model: Name of the model in the list.
         config: Its description.
         normal_files: Paths the normals came from, to know when they are the same again.
-        bank: Of the normals.
+        bank: The features of the normals.
         normals: The normals for the screen.
         ranges: The normals against each other; None where there is one.
         scales: Heatmap scale of the mean map, then of each depth.

@@ -1,4 +1,4 @@
-"""What a score is measured against: the normals' own range, and how it depends on them.
+"""The yardstick of a score: the normals' own range, and how it depends on them.
 
 Nothing here runs the backbone: every figure follows from a bank and an encoded query, through the
 same fusion that made the score.
@@ -291,11 +291,11 @@ def shots_curve(
     Copies come in with the last point alone, which is the score with all normals.
 
     Args:
-        detector: Of the bank.
+        detector: The model that made the bank.
         bank: The normals to draw from.
         encoded: One query.
         draws: Subsets per K; fewer where a K has fewer.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     generator = random.Random(seed)
     points = []

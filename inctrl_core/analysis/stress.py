@@ -32,7 +32,7 @@ def settled_from(curve: Sequence[ShotsPoint]) -> int | None:
     point, which is a single draw, proves nothing.
 
     Args:
-        curve: Of :func:`inctrl_core.analysis.normal_range.shots_curve`.
+        curve: The result of :func:`inctrl_core.analysis.normal_range.shots_curve`.
 
     Returns:
         The smallest K below all of them from which every draw lies within a tenth of the score
@@ -52,7 +52,7 @@ def agreement(point: ShotsPoint, above: bool) -> int:
     """How many of the draws come to a verdict, each by the threshold of its own normals.
 
     Args:
-        point: Of two or more normals.
+        point: A point of two or more normals.
         above: The verdict: above the threshold, or not.
     """
     pairs = zip(point.fused, point.thresholds, strict=True)
@@ -85,7 +85,7 @@ def poison(
     """Puts an image among the normals, in place of the last where the bank is full.
 
     Args:
-        detector: Of the bank.
+        detector: The model that made the bank.
         bank: The normals.
         encoded: One query.
         intruder: The one image that slips in; the query itself, for one.
@@ -114,7 +114,7 @@ class StrengthCurve:
     """Scores under one kind of change.
 
     Attributes:
-        name: Of the kind, see :mod:`inctrl_core.images.perturbations`.
+        name: Name of the kind, see :mod:`inctrl_core.images.perturbations`.
         strengths: From weak to strong.
         query: Fused score of the changed query at each strength.
         normal: The same of a normal, against the other normals; None where there are no others.
@@ -140,14 +140,14 @@ def strength_curve(
     threshold, the change is what the model sees, and not a defect.
 
     Args:
-        detector: Of the bank.
+        detector: The model that made the bank.
         bank: The normals.
         name: The kind of change.
         query: What the model sees of the query, see
             :func:`inctrl_core.images.preprocessing.seen_image`.
         normal: Index of a normal, and the same of it; scored against the others, without copies
             of it. None where there are no others.
-        seed: Of what is random in the change.
+        seed: Seed of the change's random part.
 
     Raises:
         ImageError: There is no such kind.

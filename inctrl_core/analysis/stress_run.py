@@ -30,7 +30,7 @@ PartResult = tuple[ShotsPoint, ...] | tuple[DropOne, ...] | Poisonings | Strengt
 
 @dataclass(frozen=True, eq=False)
 class StressRun:
-    """What is tested, and what came out so far.
+    """A test under way: its subject, and the results so far.
 
     Attributes:
         session: The scored query and its normals.
@@ -56,12 +56,12 @@ class StressRun:
 
     @property
     def next_part(self) -> str | None:
-        """What is to be done next; None at the end."""
+        """The part to be done next; None at the end."""
         return PARTS[self.done] if self.done < len(PARTS) else None
 
     @property
     def threshold(self) -> float | None:
-        """What an image must exceed to count as anomalous; None where there is one normal."""
+        """The score above which an image counts as anomalous; None where there is one normal."""
         ranges = self.session.ranges
         return None if ranges is None else ranges.threshold
 
@@ -75,7 +75,7 @@ def start_run(session: Session, query_file: str, opener: Opener = open_here) -> 
     """A run with nothing done yet.
 
     Args:
-        session: Of the same files.
+        session: The result of Inspect for the same files.
         query_file: Path of the query.
         opener: Opens an image.
 
@@ -100,7 +100,7 @@ def compute_part(
     """Computes one part; nothing of the result lies on the model's device.
 
     Args:
-        detector: Of the session.
+        detector: The session's model.
         session: The scored query and its normals.
         part: One of ``PARTS``.
         query: As in :class:`StressRun`.

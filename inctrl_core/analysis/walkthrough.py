@@ -52,7 +52,7 @@ def compare_patch(
     Args:
         bank: The normals.
         encoded: One query.
-        row: Of its patch, from 0.
+        row: Row of its patch, from 0.
         column: Likewise.
 
     Raises:
@@ -133,8 +133,8 @@ class Deviation:
     Attributes:
         patches: Largest patches of the mean map that were averaged.
         value: Their mean patch residual, in [0, 1].
-        deviation: Of its logarithm from what is expected, in standard deviations of good images;
-            clipped as the heads clip it.
+        deviation: Distance of its logarithm from the expectation, in standard deviations
+            of good images; clipped as the heads clip it.
     """
 
     patches: int
@@ -148,12 +148,12 @@ class CalibratedAccount:
 
     Attributes:
         distances: K, half the cosine distance of the whole image to each normal, in [0, 1].
-        deviations: Of the mean map, the largest patch first.
+        deviations: Deviations of the mean map, the largest patch first.
         closest_deviation: Deviation of the distance to the closest normal.
         mean_deviation: Deviation of the mean distance.
         statistics: Number of deviations that the ensemble reads, those above among them.
         image_logit: ``image_residual`` before the sigmoid.
-        surprise_weight: Of the first deviation.
+        surprise_weight: Weight of the first deviation.
         surprise_bias: Added to it.
         surprise: Sigmoid of both, in [0, 1]; half of the score.
         members: One logit for each network; ``holistic`` is the sigmoid of their mean.
@@ -177,10 +177,10 @@ FusionAccount = TrainingFreeAccount | ReferenceAccount | CalibratedAccount
 def fusion_account(
     detector: Detector, bank: PromptBank, encoded: EncodedImages, score: Score
 ) -> FusionAccount:
-    """What lies between the signals and the score, for the form that the model has.
+    """The steps between the signals and the score, for the model's form of fusion.
 
     Args:
-        detector: Of the bank.
+        detector: The model that made the bank.
         bank: The normals.
         encoded: One query.
         score: Its score against the bank.

@@ -45,7 +45,7 @@ def find_owner(path: Path, directories: Iterable[Path]) -> Path:
 
     Args:
         path: A file of weights under open_clip's names.
-        directories: Of the models that there are.
+        directories: Directories of the models at hand.
 
     Raises:
         ModelError: The file does not exist, is a pickle, is damaged, or fits none of them.

@@ -13,7 +13,7 @@ def render_model_card(config: ModelConfig, repo: str) -> str:
     """Markdown with the Hub's front matter: what the model is, where it comes from, how to load it.
 
     Args:
-        config: Of the model.
+        config: The model's description.
         repo: USER/REPO that it will be loaded from.
     """
     backbone, heads = config.backbone, config.heads

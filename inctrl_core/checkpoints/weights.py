@@ -132,7 +132,7 @@ def load_model(
     """Reads a model directory, and fetches its backbone where the Hub has it.
 
     Args:
-        directory: Of the model.
+        directory: The model's directory.
         backbone_file: Weights to use in place of the Hub's, under open_clip's names; None for the
             file of the Hub's name in the directory, where there is one.
         heads: Another model directory, whose heads and patch adapter are to be used with this
@@ -193,7 +193,7 @@ def fill_backbone(
         clip: Receives them.
         config: Says where they are.
         tensors: Content of the directory's own file; empty where it has none.
-        path: Of that file, for messages.
+        path: Path of that file, for messages.
         on_progress: Told of a download.
 
     Raises:
@@ -314,7 +314,7 @@ def _with_commit(config: ModelConfig) -> ModelConfig:
 
 
 def _signature(config: ModelConfig) -> tuple[object, ...]:
-    """What of a backbone the heads depend on, however its description spells the defaults."""
+    """The parts of a backbone that heads depend on, however its description spells defaults."""
     backbone = config.backbone
     try:
         tower = CLIPVisionCfg(**backbone.architecture["vision_cfg"])

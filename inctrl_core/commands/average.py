@@ -88,7 +88,7 @@ def write_average(
 
     Args:
         out: Where.
-        config: Of one of the models.
+        config: Description of one of the models.
         backbone: Its stored tensors without those that were trained.
         adapter: The mean.
         how: Strength, and the record of each training.
@@ -107,7 +107,7 @@ def _without_trained(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _seen(config: ModelConfig) -> tuple[object, ...]:
-    """What decides which patches an adapter is given, but for the weights."""
+    """The settings that decide which patches an adapter is given, but for the weights."""
     return config.backbone, config.preprocess
 
 
@@ -118,6 +118,6 @@ def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 
 def _record(config: ModelConfig) -> dict[str, Any]:
-    """What the configuration tells of one training, but for its curves, which are long."""
+    """The configuration's record of one training, without its curves, which are long."""
     record = config.training.get(ADAPTER, {})
     return {key: value for key, value in record.items() if key != "curves"}

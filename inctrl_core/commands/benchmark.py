@@ -1,4 +1,4 @@
-"""Measures what a model costs on this computer, against one bare pass of its backbone."""
+"""Measures the cost of a model on this computer, against one bare pass of its backbone."""
 
 from __future__ import annotations
 

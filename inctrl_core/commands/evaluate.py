@@ -149,7 +149,7 @@ def find_subsets(
     """All subsets that the arguments name, in their order.
 
     Args:
-        arguments: Of the command.
+        arguments: The command's arguments.
         tell: Called with a sentence about everything that is left out or may be misread.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What several commands share: options that mean the same everywhere, and files to write."""
+"""Options that several commands share and mean the same everywhere, and files to write."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def _tell_left_out(left_out: Iterable[LeftOut]) -> None:
 
 
 def _sentence(entry: LeftOut) -> str:
-    """What stands against a picture, and where it lies."""
+    """The reason against a picture, and its place."""
     path = entry.path
     if f"'{path.name}'" not in entry.why:
         return f"{path}: {entry.why}"

@@ -223,8 +223,8 @@ def build_pools(
 
     Args:
         detector: Encodes the images.
-        subsets: Of datasets on disk.
-        arguments: Of the command.
+        subsets: Subsets of the data sets on disk.
+        arguments: The command's arguments.
         makers: What makes pools of a subset, its images' features and a generator, and what makes
             the pool of a class that needs no data.
         kind: Names the cache of the latter.
@@ -266,9 +266,9 @@ def write_model(
         arguments: Name the model that the backbone is of, whose tensors are kept as they are
             stored there (those of a file are copied), and the directory to write, which may be
             the model's own.
-        config: Of the result.
+        config: Description of the result.
         tensors: That were trained.
-        prefixes: Of stored tensors that they replace.
+        prefixes: Prefixes of the stored tensors that they replace.
     """
     directory = find_model(arguments.backbone)
     source, file = directory / WEIGHTS_FILE, find_backbone_file(arguments.backbone, directory)

@@ -1,4 +1,4 @@
-"""What a model costs on this computer, against one bare pass of its backbone."""
+"""The cost of a model on this computer, against one bare pass of its backbone."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class BenchmarkReport:
         model: Name.
         weights: "real" or "random".
         device: Where it ran.
-        precision: Of the forward pass.
-        threads: Of torch, on the CPU.
+        precision: Precision of the forward pass.
+        threads: Number of torch's threads on the CPU.
         shots: K.
         rounds: How often each row was timed.
         rows: The times; the first is the bare pass.

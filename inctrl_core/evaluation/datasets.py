@@ -187,7 +187,7 @@ def usable(
     """The subsets that a check has nothing against.
 
     Args:
-        subsets: Of all datasets.
+        subsets: Subsets of all data sets.
         check: Raises DataError about one that cannot be used, as :func:`check_subset` does.
         tell: Called with a sentence about each of those.
 

@@ -52,14 +52,14 @@ def open_mask(path: Path) -> np.ndarray:
 
 
 def crop_mask(mask: np.ndarray, config: PreprocessConfig, crop_box: CropBox) -> np.ndarray:
-    """What the model sees of a mask: a pixel of its crop is defective where any part of it is.
+    """The model's view of a mask: a pixel of its crop is defective where any part of it is.
 
     So no defect is lost, however small beside the pixels that it is reduced to.
 
     Args:
         mask: bool [H, W], of the size of its image.
         config: How the model's images become squares, of side S.
-        crop_box: Of the image.
+        crop_box: The image's crop box.
 
     Returns:
         bool [S, S].

@@ -62,7 +62,7 @@ class MeasuredModel:
 
     @classmethod
     def of(cls, detector: Detector) -> MeasuredModel:
-        """What ``detector`` is."""
+        """The name and origin of ``detector``."""
         backbone, config = detector.backbone, detector.config
         return cls(
             config.name,
@@ -91,7 +91,7 @@ def to_document(
     Args:
         measured: The model.
         seeds: Number of draws.
-        results: Of all subsets and shots.
+        results: Results of all subsets and shots.
         notes: Sentences about the data: what was left out, or looks wrong.
     """
     return {

@@ -41,7 +41,7 @@ def measure(scores: SubsetScores, image_size: int) -> list[ShotResult]:
     """Metrics of every number of shots, one value per seed.
 
     Args:
-        scores: Of :func:`score_subset`.
+        scores: The result of :func:`score_subset`.
         image_size: Side of the crop that the model saw, pixels.
     """
     results = []

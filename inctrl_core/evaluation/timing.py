@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Task:
-    """Something to time: what it is, how many bare passes it is compared with, and its target."""
+    """A task to time: its name, the number of bare passes it is compared with, and its target."""
 
     name: str
     run: Callable[[], object]
@@ -46,7 +46,7 @@ class Task:
 
 
 def time_tasks(tasks: Sequence[Task], device: torch.device, rounds: int) -> tuple[Row, ...]:
-    """Times the tasks in turn; the first is what the others are compared with."""
+    """Times the tasks in turn; the others are compared with the first."""
     times: list[list[float]] = [[] for _ in tasks]
     for number in range(rounds + 1):
         for task, taken in zip(tasks, times, strict=True):
@@ -69,7 +69,7 @@ def time_tasks(tasks: Sequence[Task], device: torch.device, rounds: int) -> tupl
 
 
 def _wait_for(device: torch.device) -> None:
-    """Waits until the device has done what it was given."""
+    """Waits until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -135,7 +135,7 @@ def upright_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
 
 
 def why_unreadable(source: ImageSource) -> str:
-    """What :func:`open_image` says against an image; empty where it can be opened."""
+    """The reason why :func:`open_image` refuses an image; empty where it does not."""
     try:
         open_image(source)
     except ImageError as error:
@@ -203,7 +203,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def display_name(source: ImageSource) -> str:
-    """What to call an image in a message: its file's name, cut and without control characters."""
+    """An image's name for messages: its file's, cut and without control characters."""
     if isinstance(source, str | os.PathLike):
         name = Path(source).name[:80]
         return f"'{''.join(c if c.isprintable() else '?' for c in name)}'"

@@ -48,7 +48,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class FoundImages:
-    """What :func:`find_images` finds.
+    """The result of :func:`find_images`.
 
     Attributes:
         files: The images, in the order of the paths, those of a folder by name.

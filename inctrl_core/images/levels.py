@@ -89,7 +89,7 @@ def describe_levels(levels: Levels | None) -> str:
 
 
 def describe_set(normals: str, queries: Iterable[str]) -> str:
-    """What kind of data a set was read as, in a few words; "" where all has 8 bits.
+    """The kind of data of a set, in a few words; "" where all has 8 bits.
 
     >>> describe_set("12-bit data", ["12-bit data"])
     'read as 12-bit data'

@@ -36,7 +36,7 @@ class OverlayStyle:
         low: Value at the bottom of the colour scale.
         high: Value at its top; beyond it the colour stays the same.
         colour_map: One of ``COLOUR_MAPS``.
-        opacity: Of the top half of the scale, in [0, 1]. Below, it falls with the value, so that
+        opacity: Opacity of the scale's top half, in [0, 1]. Below, it falls with the value, so that
             what looks normal stays visible.
         smooth: Interpolate between patches; False draws them as squares.
     """
@@ -76,7 +76,7 @@ def overlay(
     Args:
         image: RGB.
         patch_map: float [G, G].
-        crop_box: Of the map, in pixels of ``image``.
+        crop_box: Place of the map, in pixels of ``image``.
         style: Scale and colours.
         marked: (row, column) of a patch to frame.
 
@@ -108,7 +108,7 @@ def level_map(
 
     Args:
         patch_map: float [G, G].
-        crop_box: Of the map, in pixels of the image it belongs to.
+        crop_box: Place of the map, in pixels of the image it belongs to.
         size: Width and height of that image.
         low: Value of black.
         high: Value of white, and so are all above it.
@@ -124,7 +124,7 @@ def value_map(patch_map: np.ndarray, crop_box: CropBox, size: tuple[int, int]) -
 
     Args:
         patch_map: float [G, G], in [0, 1].
-        crop_box: Of the map, in pixels of the image it belongs to.
+        crop_box: Place of the map, in pixels of the image it belongs to.
         size: Width and height of that image.
 
     Returns:
@@ -163,8 +163,8 @@ def mark_patch(
         image: RGB.
         crop_box: In pixels of ``image``.
         grid: G, side of the patch grid.
-        row: Of the patch.
-        column: Of the patch.
+        row: Row of the patch.
+        column: Column of the patch.
     """
     box = patch_box(crop_box, grid, row, column)
     corners = tuple(round(edge) for edge in box)

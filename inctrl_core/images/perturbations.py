@@ -1,4 +1,4 @@
-"""What happens to photographs: turned, darker, brighter, blurred, noisy, compressed.
+"""Changes that happen to photographs: turned, darker, brighter, blurred, noisy, compressed.
 
 Pure functions of a picture, a strength and a seed. Lengths and noise count in pixels and grey
 levels of the picture given, so give it at about the size at which the model sees it: a blur of two
@@ -57,7 +57,7 @@ def brighten(image: Image.Image, percent: float, seed: int = 0) -> Image.Image:
 
     Args:
         image: RGB.
-        percent: Of the original's brightness, 100 leaves it as it is.
+        percent: Percent of the original's brightness; 100 leaves it as it is.
         seed: Unused.
     """
     return _to_image(np.asarray(image, dtype=np.float64) * (percent / 100.0))
@@ -82,7 +82,7 @@ def add_noise(image: Image.Image, deviation: float, seed: int = 0) -> Image.Imag
     Args:
         image: RGB.
         deviation: Standard deviation, grey levels of 255.
-        seed: Of the pattern.
+        seed: Seed of the pattern.
     """
     pixels = np.asarray(image, dtype=np.float64)
     pattern = np.random.default_rng(seed).standard_normal(pixels.shape)
@@ -130,9 +130,9 @@ def perturb(image: Image.Image, name: str, strength: float, seed: int = 0) -> Im
 
     Args:
         image: RGB.
-        name: Of a kind in ``PERTURBATIONS``.
+        name: Name of a kind in ``PERTURBATIONS``.
         strength: In the unit that the kind's ``apply`` documents.
-        seed: Of what is random.
+        seed: Seed of the random part.
 
     Returns:
         RGB image of the same size.

@@ -101,7 +101,7 @@ def _squash(image: Image.Image, sides: tuple[int, ...], size: int) -> Image.Imag
 
 
 def seen_image(image: Image.Image, config: PreprocessConfig) -> Image.Image:
-    """What the model sees of an image, in the image's own proportions.
+    """The model's view of an image, in the image's own proportions.
 
     For what is to be changed or shown first and scored then. Its shorter side has the model's size,
     the longer one at most four times that: what is longer is squeezed to it.
@@ -144,8 +144,8 @@ def other_proportions(crop_box: CropBox, normals: Sequence[CropBox]) -> tuple[fl
     (2.0, 1.5)
 
     Args:
-        crop_box: Of the query.
-        normals: Of the normals, at least one.
+        crop_box: The query's crop box.
+        normals: Crop boxes of the normals, at least one.
 
     Returns:
         Width over height of the query and of the normal that comes closest, where they differ by a

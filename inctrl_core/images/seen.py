@@ -1,4 +1,4 @@
-"""What the page needs of an image once it is decoded: what the model sees, and a picture.
+"""The parts of a decoded image that the page needs: the model's crop, and a picture.
 
 Made where the image is decoded, which may be in another process; nothing here needs torch but for
 images of at most ``FAST_SIDE`` pixels a side.

@@ -338,7 +338,7 @@ def _restore_image(size: tuple[int, int], data: bytes, levels: Any) -> Any:
 
 
 def _unpacked(answer: bytes) -> tuple[str, Any]:
-    """What an answer was made of.
+    """The parts of an answer.
 
     Raises:
         UnpicklingError: No honest process has made it.

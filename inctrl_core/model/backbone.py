@@ -53,7 +53,7 @@ SPARE_VALUES = 2**25
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the backbone says of B crops, in float32.
+    """The backbone's features of B crops, in float32.
 
     Attributes:
         embeddings: [B, E], the projected image token, not normalised.

@@ -76,8 +76,8 @@ class PromptBank:
 
     Attributes:
         object_name: What the images show, as it went into the prompts.
-        features: Of the K normals.
-        text: Of the prompts.
+        features: Features of the K normals.
+        text: Features of the prompts.
         pairwise: [K, K, D, P], each normal's residual maps against each single other; see
             :func:`inctrl_core.model.residuals.pairwise_residuals`.
         same: Bool [K, K] on the CPU, symmetric, which normals are one image: see
@@ -199,7 +199,7 @@ class PromptBank:
         """A bank of these normals and of others, encoded already, after them.
 
         Args:
-            features: Of the others, from the same backbone.
+            features: Features of the others, from the same backbone.
             crop_boxes: One for each of them.
 
         Raises:
@@ -264,8 +264,8 @@ def same_images(queries: ImageFeatures, normals: ImageFeatures) -> Tensor:
     fresh grain come closest, with 94%; of a picture so grainy, JPEG of quality 60 may be missed.
 
     Args:
-        queries: Of B images.
-        normals: Of K images, from the same backbone.
+        queries: Features of B images.
+        normals: Features of K images, from the same backbone.
 
     Returns:
         bool [B, K], on the CPU.

@@ -97,7 +97,7 @@ def _distances_among(embeddings: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class BankStatistics:
-    """What one bank teaches about the population.
+    """One bank's contribution to the population's statistics.
 
     Attributes:
         queries: [N, F] of N >= 1 good images that are not in the bank.

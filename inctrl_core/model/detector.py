@@ -42,7 +42,7 @@ class EncodedImages:
     """Images after the one pass through the backbone that they ever need.
 
     Attributes:
-        features: Of the B images.
+        features: Features of the B images.
         crop_boxes: B boxes, in pixels of each original.
         data: The kind of data of each, for people; none where it is not known.
     """
@@ -270,7 +270,7 @@ class Detector:
         return self.fuse(evidence, nowhere, bank.crop_boxes[index : index + 1])[0]
 
     def evidence(self, layer_maps: Tensor, embeddings: Tensor, bank: PromptBank) -> Evidence:
-        """Collects what the fusion reads about B queries against a bank.
+        """Collects the fusion's inputs for B queries against a bank.
 
         Args:
             layer_maps: [B, D, P].
@@ -294,7 +294,7 @@ class Detector:
         """Runs the heads and detaches the result from the device.
 
         Args:
-            evidence: Of B queries.
+            evidence: The evidence about B queries.
             nearest: int64 [B, D, P], index among K * P, or -1.
             crop_boxes: B boxes.
         """

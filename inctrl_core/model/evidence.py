@@ -1,4 +1,4 @@
-"""What every form of fusion reads, and what it gives."""
+"""The inputs and the outputs of every form of fusion."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """What a fusion says of B queries; every tensor is [B], in [0, 1]."""
+    """The outputs of a fusion for B queries; every tensor is [B], in [0, 1]."""
 
     fused: Tensor
     holistic: Tensor

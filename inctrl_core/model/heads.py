@@ -26,8 +26,9 @@ class TrainingFreeFusion(nn.Module):
     default, the text signal alone, makes it WinCLIP's few-shot score.
 
     Args:
-        weights: Of the signals ``patch_max`` (largest patch residual), ``patch_mean`` (mean patch
-            residual), ``image`` and ``text`` in ``holistic``: none negative, together at most 1.
+        weights: Weights of the signals ``patch_max`` (largest patch residual), ``patch_mean`` (mean
+            patch residual), ``image`` and ``text`` in ``holistic``: none negative, together at
+            most 1.
 
     Raises:
         ModelError: The weights are otherwise.
@@ -124,7 +125,7 @@ class ReferenceHeads(nn.Module):
 
 
 def training_free_weights(config: HeadsConfig) -> Mapping[str, float]:
-    """What the training-free fusion weighs the signals with: the model's own, or the default."""
+    """The weights of the training-free fusion: the model's own, or the default."""
     return config.training_free or TrainingFreeFusion.DEFAULT_WEIGHTS
 
 

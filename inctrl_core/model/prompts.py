@@ -74,7 +74,7 @@ class PromptSet:
 
 
 def clean_object_name(object_name: str) -> str:
-    """Brings what a person typed into the form that goes into the prompts.
+    """Brings a typed object name into the form that goes into the prompts.
 
     Underscores become spaces, control characters vanish, runs of blanks collapse; nothing left
     gives "object".

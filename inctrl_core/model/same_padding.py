@@ -39,7 +39,7 @@ def _is_padded(module: nn.Module) -> bool:
 
 
 class _SameConvolution(nn.Module):
-    """Computes what a :class:`timm.layers.Conv2dSame` without dilation does."""
+    """Computes the same as a :class:`timm.layers.Conv2dSame` without dilation."""
 
     def __init__(self, convolution: Conv2dSame) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What the detector says of one query. Higher always means more anomalous.
+    """The detector's result for one query. Higher always means more anomalous.
 
     Attributes:
         fused: The image-level anomaly score, in [0, 1].

@@ -31,15 +31,15 @@ VALIDATION_POOLS = 80  # Of the held-out ones; more take longer than the trainin
 
 @dataclass(frozen=True)
 class AdapterOptions:
-    """What decides a run, besides the data.
+    """The settings of a run, besides the data.
 
     Attributes:
         shots: Every K that episodes are drawn with.
         epochs: Passes of ``steps`` batches each; the learning rate falls to nothing by the last.
         steps: Batches in an epoch.
         episodes: In a batch.
-        queries: Of either kind in an episode, at most.
-        temperature: Of the logarithm of the score in the ranking loss.
+        queries: Largest number of queries of either kind in an episode.
+        temperature: Temperature of the score's logarithm in the ranking loss.
         restraint: Weight of the adapter's departure from the identity in the loss.
         largest: Patches whose mean residual is the score that is trained; more than the one that
             the model's score reads, so that more of them learn.
@@ -81,7 +81,7 @@ def train_adapter(
     """Trains a patch adapter on pools; see :meth:`TrainingRun.run` for folder and report.
 
     Args:
-        pools: Of all classes; some are held out for validation.
+        pools: Pools of all classes; some are held out for validation.
         options: See there.
         folder: Where a checkpoint is kept.
         report: Called with each epoch's figures.

@@ -33,7 +33,7 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What decides a run, besides the data.
+    """The settings of a run, besides the data.
 
     Attributes:
         form: "reference" or "calibrated".
@@ -41,7 +41,7 @@ class TrainingOptions:
         epochs: Passes of ``steps`` batches each.
         steps: Batches in an epoch.
         batch: Queries in a batch, even.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         seed: Decides the split, the initial weights and every draw.
     """
 
@@ -181,7 +181,7 @@ def train_heads(
     """Trains heads on pools.
 
     Args:
-        pools: Of all classes; some are held out for validation.
+        pools: Pools of all classes; some are held out for validation.
         backbone: What the pools' features are of.
         options: See there.
         folder: Where a checkpoint is kept after every epoch, and taken up again where it is of the
@@ -250,7 +250,7 @@ def describe_run(
     history: Sequence[Figures],
     best: Figures,
 ) -> dict[str, Any]:
-    """What a model's configuration records of the run that its weights come from.
+    """The record of a run in the configuration of the model that came from it.
 
     A class of whose pools some are trained on is not held out.
     """

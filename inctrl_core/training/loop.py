@@ -27,7 +27,7 @@ class TrainingRun:
         module: To be trained.
         objective: Draws a batch and gives its loss.
         validate: Figures of the module as it is on held-out classes, ``auroc`` among them.
-        optimizer: Of the module's parameters.
+        optimizer: Optimizer of the module's parameters.
         seed: Decides every draw.
         steps: Batches in an epoch.
         rate: Learning rate from the number of steps done before; None leaves the optimizer's.

@@ -1,4 +1,4 @@
-"""What training minimises: the paper's focal losses, and the ranking within a bank."""
+"""The losses of training: the paper's focal losses, and the ranking within a bank."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class CalibratedObjective:
         pools: To draw from.
         shots: Every K.
         batch: Queries in a batch, even.
-        seed: Of the banks.
+        seed: Seed of the banks' draws.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class PatchPool:
 
         Args:
             shots: K, below ``references``.
-            most: Of either kind of query.
+            most: Largest number of queries of either kind.
             rng: Decides which.
 
         Returns:
@@ -76,8 +76,8 @@ def source_patches(
     Args:
         detector: Encodes the images; without a patch adapter.
         source: A name of :data:`inctrl_core.training.pools.SOURCES`.
-        seed: Of the source.
-        index: Of the class.
+        seed: Seed of the source.
+        index: Index of the class.
         folder: Cache of this detector's image tower.
     """
     place = folder / pool_file(source, seed, index)

@@ -65,7 +65,7 @@ class Pool:
         return self.table.shape[1]
 
     def evidence(self, queries: Sequence[int], prompts: Sequence[int]) -> Evidence:
-        """What a fusion reads about some images, given some of the references as prompts.
+        """The evidence about some images, given some of the references as prompts.
 
         Args:
             queries: B indices of images.
@@ -168,7 +168,7 @@ def build_pool(
 
     Args:
         labels: Source and name.
-        features: Of Q images, the references first.
+        features: Features of Q images, the references first.
         anomalous: Q labels.
         references: N.
         text: [Q], the text signal of each image.
@@ -204,8 +204,8 @@ def source_pool(
     Args:
         detector: Encodes the images.
         source: A name of ``SOURCES``.
-        seed: Of the source.
-        index: Of the class.
+        seed: Seed of the source.
+        index: Index of the class.
         folder: Cache of this detector's image tower; None keeps nothing.
     """
     place = None if folder is None else folder / pool_file(source, seed, index)
@@ -265,7 +265,7 @@ def check_trainable(subset: Subset) -> None:
 def subset_images(
     subset: Subset, rng: np.random.Generator
 ) -> Iterator[tuple[list[Path], list[bool], int]]:
-    """What each pool of a subset is made of: images, labels, and how many may be prompts.
+    """The content of each pool of a subset: images, labels, and how many may be prompts.
 
     Raises:
         DataError: There are fewer than two normals or no anomalous image.

@@ -102,7 +102,7 @@ def build_page(
 
 
 def launch_options(examples: Path = EXAMPLES) -> dict[str, Any]:
-    """What every launch of the page needs, whatever its host and port.
+    """The options that every launch of the page needs, whatever its host and port.
 
     Args:
         examples: Folder of the example sets, the only files of the project that are served.
@@ -127,7 +127,7 @@ def launch_page(
     """Serves the page and comes back, its address printed.
 
     Args:
-        page: Of :func:`build_page`.
+        page: The result of :func:`build_page`.
         mcp_server: Whether it offers its tools to language models, which send addresses of images.
         images: Opens the uploads that are shown; in this process unless another is given.
         options: More for ``launch``; ``quiet`` prints nothing.

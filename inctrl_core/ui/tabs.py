@@ -1,4 +1,4 @@
-"""The bar of tabs: what a tab is, and links that open the page at one of them."""
+"""The bar of tabs: the shape of a tab, and links that open the page at one of them."""
 
 from __future__ import annotations
 

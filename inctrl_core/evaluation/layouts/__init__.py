@@ -167,7 +167,7 @@ def _all_below(paths: Iterable[Path], folder: Path) -> bool:
 
 
 def _advice(root: Path) -> str:
-    """What to do about a folder in which no subset was found."""
+    """Advice on a folder in which no subset was found."""
     folders = [one for one in folders_in(root) if not is_mask_folder(one.name)]
     bad = [one.name for one in folders if label_of(one.name)]
     if bad:

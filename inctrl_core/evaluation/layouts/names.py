@@ -91,7 +91,7 @@ def is_mask_folder(name: str) -> bool:
 
 
 def mask_scope(name: str) -> str | None:
-    """What is left of a name without the word for masks; None where it has no such word.
+    """The rest of a name without the word for masks; None where it has no such word.
 
     >>> [mask_scope(name) for name in ("NG_mask", "masks", "scratch")]
     ['NG', '', None]

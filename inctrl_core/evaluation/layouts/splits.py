@@ -78,7 +78,7 @@ def assemble(found: Survey, kinds: Sequence[Kind]) -> Splits:
 
 
 def _readings(kinds: Sequence[Kind]) -> list[str]:
-    """What names and masks were taken to say, where that could be wrong."""
+    """The readings of names and masks that could be wrong, in sentences."""
     notes = []
     told = [kind for kind in kinds if kind.by_mask]
     if told:
@@ -114,7 +114,7 @@ def _split(
 
 
 def _left_over(found: Survey, kinds: Sequence[Kind]) -> list[str]:
-    """What of a subset is not used, in sentences."""
+    """The unused parts of a subset, in sentences."""
     used = {path for kind in kinds for path in kind.images}
     busy = {folder for path in used for folder in path.parents}
     notes = []

@@ -36,7 +36,7 @@ _CONTAINERS = {
 
 @dataclass
 class _Found:
-    """What a walk over the boxes has met."""
+    """The findings of a walk over the boxes."""
 
     boxes: int = 0
     samples: int = 0

@@ -1,4 +1,4 @@
-"""What the text tower of a model with ImageNet's nouns can and cannot do, in numbers."""
+"""Measures of a text tower that knows ImageNet's nouns: its strengths and limits."""
 
 from __future__ import annotations
 

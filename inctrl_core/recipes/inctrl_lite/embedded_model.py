@@ -91,10 +91,10 @@ PROVENANCE = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one making of the model depends on.
+    """The settings of one making of the model.
 
     Attributes:
-        seed: Of the pictures, the initial weights and the draws of phrases.
+        seed: Seed of the pictures, the initial weights and the draws of phrases.
         bases: Things whose damaged and intact views give the direction of damage.
         steps: Optimizer steps of the text tower.
     """

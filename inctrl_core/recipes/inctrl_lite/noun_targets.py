@@ -125,7 +125,7 @@ def _members_by_word(
 
 
 def _genus(definition: str, known: set[str]) -> str | None:
-    """The first run of words of a definition that is an entry: what the thing is a kind of."""
+    """The first run of words of a definition that is an entry: the thing's hypernym."""
     words = _WORD.findall(definition)[: GENUS_WINDOW + MAX_WORDS]
     for start in range(min(GENUS_WINDOW, len(words))):
         if words[start] in _FUNCTION_WORDS:

@@ -127,7 +127,7 @@ class PhraseSampler:
     Args:
         nouns: Nouns and their rows.
         targets: The same in the tower's coordinates.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
 
     def __init__(self, nouns: NounTargets, targets: Targets, seed: int) -> None:
@@ -227,7 +227,7 @@ def train_text_tower(
         nouns: What to teach.
         targets: Where to put it.
         schedule: Length of the training.
-        seed: Of the initial weights and of the draws.
+        seed: Seed of the initial weights and of the draws.
     """
     torch.manual_seed(seed)
     sampler = PhraseSampler(nouns, targets, seed)
@@ -268,7 +268,7 @@ def train_text_tower(
 def _loss(
     coordinates: Tensor, places: Tensor, labels: Tensor, class_targets: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
-    """Distance to the place + choice of the class + what the wording of the state changes."""
+    """Distance to the place + choice of the class + effect of the state's wording."""
     distance = 1 - (coordinates * places).sum(-1).mean()
     known = (labels >= 0).repeat(3)
     logits = CLASS_SCALE * coordinates[known] @ class_targets.T

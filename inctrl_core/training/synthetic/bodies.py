@@ -20,7 +20,7 @@ class BodyClass:
         radius: Mean radius of each layer, [-1, 1] units.
         tones: float32 [layers + 1, 3], background first.
         inner: Centre (y, x), radii (y, x) and tone change of mirrored inner structures.
-        blur: Of the borders, pixels of the half-size raster.
+        blur: Blur of the borders, in pixels of the half-size raster.
         loose: How much outlines differ between instances.
         grain: Strength and fineness of inner texture.
         slice_range: How much an instance's inner structures may shrink or fade: bodies are seen

@@ -37,7 +37,7 @@ class ProceduralClass:
 
     Attributes:
         index: Its number within the source.
-        seed: Of the source.
+        seed: Seed of the source.
         recipes: The kinds of good image; more than one where the class has variants.
         other: A recipe of another class.
         variation: How good images vary.

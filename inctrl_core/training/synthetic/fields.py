@@ -1,4 +1,4 @@
-"""Random fields, colours and warps: what the procedural classes are made of.
+"""Random fields, colours and warps: the material of the procedural classes.
 
 Fields are float32 [S, S], images float32 [S, S, 3] in [0, 1]. Every function is deterministic in
 its generator.

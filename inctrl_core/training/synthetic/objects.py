@@ -24,7 +24,7 @@ class Part:
         at: (y, x) of its centre, in [-1, 1].
         radius: (y, x) half extents, same unit.
         angle: Degrees.
-        corners: Of polygons, stars and waves.
+        corners: Number of corners of polygons, stars and waves.
         color: float32 [3].
         shade: Brightness change across the part, -0.5 to 0.5.
         texture: Laid over the colour, or None.

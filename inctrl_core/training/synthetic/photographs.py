@@ -33,10 +33,10 @@ class PhotographClass:
     Attributes:
         scene: Index into ``SCENES``.
         centre: (x, y), shares of the photograph's sides.
-        side: Of the window, as a share of the photograph's shorter side.
+        side: Side of the window, as a share of the photograph's shorter side.
         wander: Standard deviation of the centre from image to image, as a share of ``side``.
         quarters: Quarter turns.
-        gain: Of each channel.
+        gain: Gain of each channel.
         gamma: Exponent of the brightness.
         grey: Whether the hue is taken away.
         negative: Whether dark and bright change places.

@@ -37,7 +37,7 @@ class TextureClass:
         angle: Degrees.
         shape: Four numbers in [0, 1] that each family reads in its own way.
         colors: float32 [2, 3].
-        contrast: Of the main structure, in (0, 1].
+        contrast: Contrast of the main structure, in (0, 1].
         detail: Strength of fine noise.
         loose: How much instances differ in low frequencies, 0 to 1.
         photo: Index into ``PHOTOS``, for the family of that name.

@@ -1,4 +1,4 @@
-"""Harmless variation: what a camera and a fixture do to a good part. It must stay normal."""
+"""Harmless variation: the effects of a camera and a fixture on a good part, which stays normal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Variation:
     Attributes:
         shift: Pixels.
         turn: Degrees.
-        zoom: Of the logarithm of the scale.
-        light: Of the logarithm of the brightness.
+        zoom: Spread of the logarithm of the scale.
+        light: Spread of the logarithm of the brightness.
         gradient: Brightness change across the image.
         noise: Sensor noise, in [0, 1] units.
         focus: Largest blur, pixels.
-        tint: Of each channel's gain.
+        tint: Spread of each channel's gain.
         bend: Elastic displacement, pixels.
         flips: Whether images may be mirrored and turned by half.
     """

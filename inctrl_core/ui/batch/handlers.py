@@ -1,4 +1,4 @@
-"""What the events of the tab Batch do; all that belongs to a visitor comes in as an argument."""
+"""The handlers of the tab Batch; all that belongs to a visitor comes in as an argument."""
 
 from __future__ import annotations
 

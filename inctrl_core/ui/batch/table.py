@@ -1,6 +1,6 @@
-"""A batch as markup: what it comes to, the histogram of its scores, and the table.
+"""A batch as markup: a summary, the histogram of its scores, and the table.
 
-Pure functions; file names and what a visitor typed go through :func:`html.escape`.
+Pure functions; file names and typed text go through :func:`html.escape`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def progress_html(job: BatchJob) -> str:
 
 
 def summary_html(job: BatchJob) -> str:
-    """What the batch comes to, in a heading and a few sentences."""
+    """A summary of the batch, in a heading and a few sentences."""
     batch = job.batch
     rows = batch.scored
     above = [row for row in rows if batch.above(row)]

@@ -1,4 +1,4 @@
-"""What a script of the page sends along with an event; a program may send anything in its place."""
+"""The data that a script of the page sends with an event; a program may send anything instead."""
 
 from __future__ import annotations
 

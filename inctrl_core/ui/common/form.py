@@ -1,4 +1,4 @@
-"""What a visitor gives: normals, query, object name, model. Shared by all tabs."""
+"""A visitor's input: normals, query, object name, model. Shared by all tabs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Shared:
-    """What every tab is built from; one file per tab, with ``build`` and ``wire``.
+    """The parts that every tab is built from.
 
     Attributes:
         registry: The models.

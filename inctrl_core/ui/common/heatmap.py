@@ -17,14 +17,14 @@ MEAN = "All depths"
 
 @dataclass(frozen=True)
 class Display:
-    """What a visitor chose to see.
+    """A visitor's choices for the display.
 
     Attributes:
         depth: ``MEAN`` or a name of :func:`depth_names`.
         colour_map: One of ``COLOUR_MAPS``.
         opacity: In [0, 1].
         smooth: Interpolate between patches.
-        row: Of the examined patch, counted from 1.
+        row: Row of the examined patch, counted from 1.
         column: Likewise.
     """
 
@@ -44,7 +44,7 @@ def depth_names(count: int) -> list[str]:
 
 
 def depths(session: Session) -> list[str]:
-    """What the visitor may see of the session's map: the mean, then each depth."""
+    """The maps of a session that may be shown: the mean, then each layer."""
     return [MEAN, *depth_names(len(session.score.layer_maps))]
 
 

@@ -157,7 +157,7 @@ def _restore_error(kind: type[InctrlError], sentence: str) -> InctrlError:
 
 
 def _task(detectors: dict[int, Detector]) -> Callable[[bytes], bytes]:
-    """What runs in the other process; a new function each time."""
+    """The function that runs in the other process; a new one each time."""
     placed: list[Detector] = []  # Filled there, for all calls of that process.
 
     def run_there(packed: bytes) -> bytes:
@@ -198,7 +198,7 @@ def _import_spaces() -> ModuleType | None:
 
 
 def _sentence(error: Exception) -> str:
-    """What to tell a visitor whose call got no GPU, or lost it; the log gets all."""
+    """The sentence for a visitor whose call got no GPU, or lost it; the log gets all."""
     if isinstance(error, gr.Error):
         title, message = str(getattr(error, "title", "")), str(error.message)
         if title == FAILED:

@@ -76,7 +76,7 @@ class ModelRegistry:
 
     @property
     def names(self) -> list[str]:
-        """What visitors may choose, the default first."""
+        """The models on offer, the default first."""
         return list(self._sources)
 
     @property
@@ -86,7 +86,7 @@ class ModelRegistry:
 
     @property
     def choices(self) -> list[tuple[str, str]]:
-        """What to show for each name, and the name: which weights it stands for, where it says."""
+        """For each name its label, with the weights that it stands for, and the name itself."""
         return [(_title(name, source), name) for name, source in self._sources.items()]
 
     def get(self, name: str, on_progress: Progress | None = None) -> Detector:

@@ -1,4 +1,4 @@
-"""What the browser does itself once the result of the tab Inspect has come, and before."""
+"""Scripts that the browser runs around the result of the tab Inspect."""
 
 # The picture gets its alternative text, which gr.Image has no argument for; and on a narrow page,
 # where the result lies below the form, it is brought into view, or what stands in its place.
@@ -14,7 +14,7 @@ _IN_VIEW = """
 
 
 def _above(result: str, button: str) -> str:
-    """What stands above a result once the form holds something else.
+    """The line above a result once the form holds something else.
 
     That the result is not of it, or, without a result, what stood there, but for what was wrong
     with the last form. A batch that is still being scored says so there, and goes on. A result

@@ -1,4 +1,4 @@
-"""What the events of the tab Failures do; all that belongs to a visitor comes in as an argument."""
+"""The handlers of the tab Failures; all that belongs to a visitor comes in as an argument."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Guessed = dict[str, bool]
 
 @dataclass(frozen=True, eq=False)
 class Played:
-    """What a run of the model on a case came to.
+    """The result of a run of the model on a case.
 
     Attributes:
         name: Id of the case: another may be open by the time.
         answer: Markup for the answer's place.
         picture: Markup for the picture's place.
-        session: Of the run; None after an error.
+        session: The run's result; None after an error.
         right: Whether the guess was.
     """
 
@@ -154,7 +154,7 @@ class FailuresHandlers:
         return Played(name, remedy_html(case, session), session=session)
 
     def show_remedy(self, name: str, played: Played | None) -> Any:
-        """Shows what the advice comes to; nothing where another case has been opened meanwhile.
+        """Shows the effect of the advice; nothing where another case has been opened meanwhile.
 
         Returns:
             What it comes to, and visibility of the button.

@@ -1,4 +1,4 @@
-"""What the gallery of failures shows, as markup; no model, no Gradio."""
+"""The gallery of failures as markup; no model, no Gradio."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def answer_html(case: Case, session: Session, guess: str) -> str:
 
 
 def remedy_html(case: Case, session: Session) -> str:
-    """What follows from the advice.
+    """The effect of the advice.
 
     Args:
         case: The case.
@@ -156,7 +156,7 @@ def remedy_html(case: Case, session: Session) -> str:
 
 
 def _price(case: Case, session: Session) -> str:
-    """What an added normal costs that widens the range of the others."""
+    """The cost of an added normal that widens the range of the others."""
     if session.ranges is None or not case.remedy_normals:
         return ""
     scored = zip(session.ranges.normals, session.ranges.fused, strict=True)

@@ -183,7 +183,7 @@ def is_public(place: str) -> bool:
 
 
 class _Total:
-    """What the images of one request have come to."""
+    """The images of one request so far."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -1,4 +1,4 @@
-"""What stands between the network and the page: limits, and a sentence for requests that are none.
+"""The guard between the network and the page: limits, and a sentence for invalid requests.
 
 Gradio checks that a file was uploaded, and of which type each value is; what it refuses it answers
 with an empty error, or with a server error where it stumbles. Here all of that becomes one
@@ -186,7 +186,7 @@ def _guarded(preprocess: Preprocess) -> Preprocess:
 
 
 def _upkeep(admission: Admission) -> Callable[[Any], Any]:
-    """What the server does beside its work, from its start to its end: it clears away."""
+    """The server's upkeep, from its start to its end: it clears away."""
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:

@@ -116,7 +116,7 @@ class MapView:
 
     @property
     def display(self) -> list[gr.components.Component]:
-        """What says what is to be drawn, as :meth:`.InspectHandlers.show_map` takes it."""
+        """The display controls, in the order of :meth:`.InspectHandlers.show_map`."""
         return [
             self.session,
             self.depth,
@@ -130,7 +130,7 @@ class MapView:
 
     @property
     def pictures(self) -> list[gr.components.Component]:
-        """What :meth:`.InspectHandlers.show_map` fills."""
+        """The outputs of :meth:`.InspectHandlers.show_map`."""
         return [self.image, self.slider, self.bar, self.provenance]
 
 

@@ -20,7 +20,7 @@ from ..common.markup import jpeg_uri
 
 
 def text_html(session: Session) -> str:
-    """What the prompts say, for the object name that the visitor typed."""
+    """The evidence of the prompts, for the object name that the visitor typed."""
     name = html.escape(session.bank.object_name)
     count = len(session.bank.text.prompts.normal), len(session.bank.text.prompts.anomaly)
     return (

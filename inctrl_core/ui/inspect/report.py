@@ -69,7 +69,7 @@ def report_html(session: Session, display: Display, made: date) -> str:
 
 
 def _made(session: Session, made: date) -> str:
-    """What was scored, when and with what, so that the page means something a year later."""
+    """The file, the day and the model, so that the page means something a year later."""
     model = session.config.title
     told = f"{plain_name(session.query_file)}, {made.isoformat()}, model {model}"
     return f'<p class="ic-small">{html.escape(told)}</p>'

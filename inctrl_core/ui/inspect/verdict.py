@@ -1,4 +1,4 @@
-"""The verdict on an image: its score in large type, and what it means beside the normals."""
+"""The verdict on an image: its score in large type, and its meaning beside the normals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VERDICTS = {
 
 
 def verdict_html(session: Session) -> str:
-    """The score in large type, what it means, and the normals' own range."""
+    """The score in large type, its meaning, and the normals' own range."""
     score, ranges = session.score, session.ranges
     strip = "" if ranges is None else range_strip(score.fused, ranges)
     if score.copy_of is not None:

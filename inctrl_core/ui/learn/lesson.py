@@ -14,7 +14,7 @@ from .signals import image_step, limits_html, text_step
 
 
 def explain(detector: Detector, session: Session) -> FusionAccount:
-    """What lies between the signals of a session and its score.
+    """The steps between the signals of a session and its score.
 
     Args:
         detector: The session's model.
@@ -36,7 +36,7 @@ def patch_html(lesson: Lesson, row: float | None, column: float | None) -> tuple
 
     Args:
         lesson: What is walked through.
-        row: Of the patch that is followed, counted from 1.
+        row: Row of the patch that is followed, counted from 1.
         column: Likewise.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the steps of the lesson are built of: pictures that can be clicked, formulas, sums.
+"""The parts of the lesson's steps: pictures that can be clicked, formulas, sums.
 
 Pure functions that return markup. Every text that a visitor may have typed goes through
 :func:`html.escape` in its caller; numbers are written here.
@@ -51,7 +51,7 @@ class Lesson:
 
     @property
     def input_side(self) -> int:
-        """Side of what the model sees, in pixels."""
+        """Side of the model's input, in pixels."""
         return self.session.config.preprocess.image_size
 
 
@@ -94,13 +94,13 @@ def sum_line(label: str, expression: str, result: str) -> str:
 
 
 def fact_line(label: str, fact: str, result: str) -> str:
-    """A number that no sum on the page leads to, and what it is."""
+    """A number that no sum on the page leads to, and its name."""
     return f'<p class="ic-sum"><span>{label}</span><b>{fact} <strong>{result}</strong></b></p>'
 
 
 @dataclass(frozen=True)
 class Step:
-    """What surrounds the pictures and the formulas of a step.
+    """The frame around the pictures and the formulas of a step.
 
     Attributes:
         index: Its number.
@@ -150,7 +150,7 @@ def columns(pictures: str, words: str) -> str:
 
 
 def crop_of(picture: Picture, side: int) -> Image.Image:
-    """What the model sees of a picture, as it sees it."""
+    """The model's view of a picture."""
     return picture.image.resize((side, side), Image.Resampling.BICUBIC, picture.crop_box)
 
 

@@ -112,7 +112,7 @@ def _squash_words(lesson: Lesson) -> tuple[str, str, str]:
 
 
 def patches_step(lesson: Lesson, mark: Mark) -> str:
-    """Step 2: the grid, and what a network makes of one patch."""
+    """Step 2: the grid, and the network's features of one patch."""
     session, grid = lesson.session, lesson.grid
     features = compare_patch(session.bank, session.encoded, *mark).features
     names = depth_names(len(features))

@@ -89,7 +89,7 @@ def text_step(lesson: Lesson) -> str:
 
 
 def limits_html(lesson: Lesson) -> str:
-    """What all the steps together cannot see."""
+    """The limits of all the steps together."""
     query, grid = lesson.session.query, lesson.grid
     given = lesson.session.encoded.crop_boxes[0]
     across, down = (given[2] - given[0]) / grid, (given[3] - given[1]) / grid

@@ -65,7 +65,7 @@ Wanted = tuple[str, int, int]
 
 
 class LearnHandlers:
-    """What the events of the tab do; all that belongs to a visitor comes in as an argument.
+    """The handlers of the tab; all that belongs to a visitor comes in as an argument.
 
     Args:
         registry: The models.
@@ -108,7 +108,7 @@ class LearnHandlers:
         return first_example(self.examples).name
 
     def sources(self, session: Session | None) -> list[tuple[str, str]]:
-        """What can be walked through: the examples, and what Inspect shows if it shows anything."""
+        """The choices of the lesson: the examples, and the result of Inspect where there is one."""
         sets = [(example.title, name) for name, example in self.examples.items()]
         return sets if session is None else [("Your images from Inspect", OWN), *sets]
 
@@ -127,7 +127,7 @@ class LearnHandlers:
         return images, (source, example.cover, turn)
 
     def choose_image(self, source: str, query: int | None, wanted: Wanted | None) -> Wanted:
-        """What is wanted once another image of the set is chosen."""
+        """The choice that another image of the set stands for."""
         return source, query or 0, 0 if wanted is None else wanted[2] + 1
 
     def begin(

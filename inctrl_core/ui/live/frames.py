@@ -30,7 +30,7 @@ class LiveBank:
         source: Model, files and object name that it was built from, to know when they change.
         bank: On the CPU.
         ranges: The normals against each other; None where there is one.
-        scale: Of the heatmap.
+        scale: The heatmap's scale.
     """
 
     source: tuple[str, tuple[str, ...], str]
@@ -67,10 +67,10 @@ def build_live_bank(
 def score_frame(
     detector: Detector, live: LiveBank, frame: Image.Image | SeenImage
 ) -> dict[str, Any]:
-    """Scores one frame, and says it in what the page draws.
+    """Scores one frame, in the terms that the page draws.
 
     Args:
-        detector: Of the bank.
+        detector: The model that made the bank.
         live: The normals.
         frame: RGB image, or what was left of one.
 

@@ -63,7 +63,7 @@ TEMPLATE = """
 
 
 class LiveHandlers:
-    """What the events of the tab do; all that belongs to a visitor comes in as an argument.
+    """The handlers of the tab; all that belongs to a visitor comes in as an argument.
 
     Args:
         registry: The models.

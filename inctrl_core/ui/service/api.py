@@ -34,7 +34,7 @@ Visibility = Literal["public", "undocumented"]
 
 @contextmanager
 def told_to_client() -> Iterator[None]:
-    """Turns what the library refuses into the sentence that a client shows."""
+    """Turns a refusal of the library into the sentence that a client shows."""
     try:
         yield
     except InctrlError as error:

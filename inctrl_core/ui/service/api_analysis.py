@@ -1,4 +1,4 @@
-"""What the tabs compute beyond a score, for programs: why, how robustly, and for many images."""
+"""The analyses of the tabs, for programs: why, how robustly, and for many images."""
 
 from __future__ import annotations
 

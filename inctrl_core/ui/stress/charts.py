@@ -21,7 +21,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Plot:
-    """What a plot shows, besides its lines.
+    """The parts of a plot besides its lines.
 
     Attributes:
         top: Score at the top; the bottom is 0.
@@ -43,7 +43,7 @@ def curve_chart(curve: Sequence[ShotsPoint], band: tuple[float, float] | None) -
 
     Args:
         curve: The draws, K = 1 .. n.
-        band: Of all normals.
+        band: Range of all normals.
     """
     places = _spread(len(curve))
     means = [(x, fmean(point.fused)) for x, point in zip(places, curve, strict=True)]
@@ -88,8 +88,8 @@ def strength_chart(
     Args:
         curve: The scores.
         start: Score of the query as it is, and of the normal.
-        band: Of the normals.
-        top: Of the axis, which all kinds share.
+        band: Range of the normals.
+        top: Top of the axis, which all kinds share.
     """
     words = KINDS[curve.name]
     places = _spread(len(curve.strengths) + 1)
@@ -110,7 +110,7 @@ def strength_chart(
 
 
 def strength_key(normal: int | None) -> str:
-    """What the lines of all strength charts mean.
+    """The legend of all severity charts.
 
     Args:
         normal: Index of the normal that was changed likewise.
@@ -147,7 +147,7 @@ def drop_table(dropped: Sequence[DropOne], above: bool, thumbnails: Sequence[str
     Args:
         dropped: One per normal.
         above: The verdict with all normals.
-        thumbnails: Of the normals, as data URIs.
+        thumbnails: Thumbnails of the normals, as data URIs.
     """
     widest = max([abs(drop.change) for drop in dropped] + [1e-9])
     rows = []

@@ -48,7 +48,7 @@ SEEN = (
 
 
 def head_html(run: StressRun) -> str:
-    """What is tested, how far the test is, and what holds so far."""
+    """The subject of the test, its progress, and the findings so far."""
     session, line = run.session, term("alarm line", ALARM_LINE)
     if session.score.copy_of is not None:
         verdict = "it is one of the normals, or a copy of it, so it finds itself"
@@ -152,7 +152,7 @@ def drop_html(run: StressRun) -> str:
 
 
 def poison_html(run: StressRun) -> str:
-    """What if a bad image slips in?"""
+    """The section on a bad image among the normals."""
     if run.poisoned is None:
         return ""
     copy, mirrored = run.poisoned

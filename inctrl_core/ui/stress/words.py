@@ -1,4 +1,4 @@
-"""What the stress test found, in sentences; every number in them is computed.
+"""The findings of the stress test, in sentences; every number in them is computed.
 
 Pure functions that return plain text, without markup.
 """
@@ -144,7 +144,7 @@ def say_drop(dropped: Sequence[DropOne], threshold: float | None, above: bool) -
 
 
 def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
-    """What the query among its own normals does to score and threshold.
+    """The effect of the query among its own normals on score and threshold.
 
     Args:
         copy: With the query itself.
@@ -188,7 +188,7 @@ def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
 def say_change(
     curve: StrengthCurve, start: float, threshold: float | None, above: bool
 ) -> tuple[str, str]:
-    """What one kind of change does to the query, and to a normal.
+    """The effect of one kind of change on the query, and on a normal.
 
     Args:
         curve: The scores.
