@@ -1,4 +1,4 @@
-"""The README's own snippets and figures, run as they stand."""
+"""The snippets of README and docs/usage.md, run as they stand, and the links of all pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tests.app_server import running_app
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SNIPPETS = re.findall(r"```python\n(.*?)```", README + USAGE, re.DOTALL)
 
 
 def snippet(word: str) -> str:
@@ -52,8 +54,16 @@ def test_the_space_runs_the_pinned_gradio():
     assert re.search(r"^sdk_version: (\S+)", README, re.M)[1] == pinned
 
 
-def test_every_file_that_it_names_is_there():
-    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert linked
-    for path in linked:
-        assert (ROOT / path).exists(), path
+def test_every_file_that_a_page_links_to_is_there():
+    linked = [
+        (page, path)
+        for page in PAGES
+        for path in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len({page for page, _ in linked}) > 2
+    for page, path in linked:
+        assert (page.parent / path).exists(), f"{page.name}: {path}"
+
+
+def test_the_readme_stays_short():
+    assert len(README.splitlines()) <= 150
