@@ -92,9 +92,18 @@ def dangers(source: str, everywhere: bool = True) -> list[str]:
     return found
 
 
+# Where processes of the program talk to each other: a decoder's requests come from the page alone
+# (its answers go through a list of what they may name), and a lent process is a fork of the page.
+BETWEEN_PROCESSES = {
+    "inctrl_core/images/workers.py": ["pickle.loads"],
+    "inctrl_core/ui/common/lending.py": ["pickle.loads", "pickle.loads"],
+}
+
+
 @pytest.mark.parametrize("path", PROGRAM, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_program_runs_nothing_that_it_reads(path: Path) -> None:
-    assert dangers(path.read_text()) == []
+    expected = BETWEEN_PROCESSES.get(path.relative_to(ROOT).as_posix(), [])
+    assert dangers(path.read_text()) == expected
 
 
 def test_neither_do_tests_and_scripts() -> None:
