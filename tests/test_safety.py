@@ -304,7 +304,8 @@ def test_bodies_are_bounded_however_they_arrive(server: str) -> None:
         assert answer.status_code == 413 and "send less at once" in answer.text
     with socket.create_connection(urlsplit(server).netloc.split(":"), timeout=30) as raw:
         length = most_upload_bytes() + 1
-        head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+        head = "POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        head += f"Content-Length: {length}\r\n\r\n"
         raw.sendall(head.encode())
         assert b" 413 " in raw.recv(4096).split(b"\r\n")[0]
 
@@ -335,7 +336,7 @@ def test_names_that_are_kept_are_short(server: str) -> None:
 def test_a_request_that_breaks_off_leaves_no_trace(
     server: str, path: str, capfd: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    head = f"POST /gradio_api/{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n"
+    head = f"POST /gradio_api/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n"
     head += "Content-Type: application/json\r\n\r\n{"
     with socket.create_connection(urlsplit(server).netloc.split(":"), timeout=30) as raw:
         raw.sendall(head.encode())
@@ -439,7 +440,7 @@ def test_an_upload_that_breaks_off_leaves_neither_a_file_nor_a_trace(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = set((scratch / "safe").rglob("*"))
-    head = "POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n"
+    head = "POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000000\r\n"
     head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     for sent in (b"", FILE_HEAD[:30], FILE_HEAD, FILE_HEAD + bytes(900_000)):
         with socket.create_connection(urlsplit(server).netloc.split(":"), timeout=30) as raw:
@@ -596,7 +597,7 @@ def test_large_normals_are_held_one_at_a_time(tiny: Path, tmp_path: Path, monkey
         most = max(most, sum(reference() is not None for reference in opened))
         return image
 
-    monkeypatch.setattr(session, "open_image", track)
+    monkeypatch.setattr("inctrl_core.images.seen.open_image", track)
     Image.new("RGB", (900, 600), "teal").save(tmp_path / "large.png")
     paths = [str(tmp_path / "large.png")] * 16
     started = session.start_session(load_detector(tiny, "cpu"), "tiny", (paths, paths[0]), "nut")
