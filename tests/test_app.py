@@ -106,6 +106,7 @@ class TestApi:
         upright.convert("L").save(tmp_path / "grey.png")
         first, _ = self.predict(client, query=handle_file(tmp_path / "deep.png"))
         second, _ = self.predict(client, query=handle_file(tmp_path / "grey.png"))
+        assert (first.pop("data"), second.pop("data")) == ("16-bit data", "8-bit data")
         assert first == second
 
     @pytest.mark.parametrize(
@@ -313,12 +314,19 @@ class TestSession:
         assert larger.before is scored.score
         with pytest.raises(InctrlError, match="among the normals already"):
             session.with_query_as_normal(detector, larger)
-        for number in range(11):
-            other = dataclasses.replace(larger, query_file=f"{number}.png")
-            larger = session.with_query_as_normal(detector, other)
+        turned = [Image.open(QUERY).rotate(7 * number) for number in range(1, 13)]
+        others = [
+            {
+                "query_file": f"{number}.png",
+                "encoded": detector.encode([image]),
+                "score": scored.score,
+            }
+            for number, image in enumerate(turned)
+        ]
+        for other in others[:11]:
+            larger = session.with_query_as_normal(detector, dataclasses.replace(larger, **other))
         with pytest.raises(InctrlError, match="use at most 16"):
-            other = dataclasses.replace(larger, query_file="other.png")
-            session.with_query_as_normal(detector, other)
+            session.with_query_as_normal(detector, dataclasses.replace(larger, **others[11]))
 
     def test_a_query_is_taken_out_of_the_normals_again(self, registry, scored):
         detector = registry.get(DEFAULT_MODEL)

@@ -189,7 +189,7 @@ class TestTurns:
 
 PROGRAM = """
 import sys, time
-from inctrl_core.decoding import DecodingPool
+from inctrl_core.images.workers import DecodingPool
 from tests.fuzz import harm
 
 if __name__ == "__main__":

@@ -191,6 +191,7 @@ def test_weights_left_out_are_all_filled(golden_detector: Detector, golden_model
 
 FAULTS = """
 import resource, torch
+from inctrl_core import load_detector  # With it comes what fills the heap of a program.
 from inctrl_core.devices import keep_freed_memory
 
 def hold():

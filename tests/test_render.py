@@ -16,13 +16,14 @@ from inctrl_core.config import HeadsConfig
 from inctrl_core.errors import InctrlError
 from inctrl_core.model.detector import Detector
 from inctrl_core.ui.common import charts
+from inctrl_core.ui.common import heatmap as heat
 from inctrl_core.ui.common.examples import EXAMPLES
 from inctrl_core.ui.common.markup import error_html
 from inctrl_core.ui.inspect import render
 from inctrl_core.ui.inspect.verdict import verdict_html
 
 LAWN = EXAMPLES / "lawn"
-PLAIN = render.Display()
+PLAIN = heat.Display()
 NORMALS = sorted((LAWN / "normals").iterdir())[:4]
 QUERY = LAWN / "queries" / "coin.jpg"
 
@@ -107,12 +108,12 @@ def test_it_says_where_the_words_do_not_count(scored):
 
 
 def test_display_options_change_the_picture_and_not_the_session(scored):
-    plain = render.Display()
-    first = np.asarray(render.heatmap(scored, plain)[0])
+    plain = heat.Display()
+    first = np.asarray(heat.heatmap(scored, plain)[0])
     start = time.perf_counter()
-    second = np.asarray(render.heatmap(scored, render.Display(opacity=0.1))[0])
+    second = np.asarray(heat.heatmap(scored, heat.Display(opacity=0.1))[0])
     assert time.perf_counter() - start < 1.0
-    deep = np.asarray(render.heatmap(scored, render.Display(depth="Deep"))[0])
+    deep = np.asarray(heat.heatmap(scored, heat.Display(depth="Deep"))[0])
     assert first.shape == second.shape == (*scored.query.image.size[::-1], 3)
     assert (first != second).any() and (first != deep).any()
 
@@ -120,16 +121,16 @@ def test_display_options_change_the_picture_and_not_the_session(scored):
 @pytest.mark.parametrize("change", [{"depth": "x"}, {"colour_map": "jet"}])
 def test_options_that_are_not_offered_are_refused(scored, change):
     with pytest.raises(InctrlError, match="Choose"):
-        render.heatmap(scored, render.Display(**change))
+        heat.heatmap(scored, heat.Display(**change))
 
 
 @pytest.mark.parametrize("place", [{"row": 0}, {"column": 16}, {"row": None}])
 def test_a_patch_outside_the_grid_is_refused_and_the_map_is_drawn(scored, place):
-    display = render.Display(**place)
+    display = heat.Display(**place)
     with pytest.raises(InctrlError, match="between 1 and 15"):
         render.provenance_html(scored, display)
-    drawn = np.asarray(render.heatmap(scored, display)[0])
-    framed = np.asarray(render.heatmap(scored, render.Display(row=8, column=8))[0])
+    drawn = np.asarray(heat.heatmap(scored, display)[0])
+    framed = np.asarray(heat.heatmap(scored, heat.Display(row=8, column=8))[0])
     assert drawn.shape == framed.shape and (drawn != framed).any()
 
 
@@ -137,9 +138,9 @@ def test_what_the_model_does_not_see_is_told(scored):
     query = scored.query
     width, height = query.image.size
     half = dataclasses.replace(query, crop_box=(0, 0, width / 2, height))
-    assert "50% of this image" in render.heatmap(dataclasses.replace(scored, query=half), PLAIN)[1]
+    assert "50% of this image" in heat.heatmap(dataclasses.replace(scored, query=half), PLAIN)[1]
     whole = dataclasses.replace(query, crop_box=(0, 0, width, height))
-    assert "Darkened" not in render.heatmap(dataclasses.replace(scored, query=whole), PLAIN)[1]
+    assert "Darkened" not in heat.heatmap(dataclasses.replace(scored, query=whole), PLAIN)[1]
 
 
 def test_other_proportions_than_the_normals_are_told(scored):
@@ -208,6 +209,6 @@ def test_the_axis_leaves_room(value, top):
 
 
 def test_a_depth_of_another_model_gives_way_to_the_mean(scored):
-    assert render.depths(scored) == [render.MEAN, "Shallow", "Middle", "Deep"]
-    assert render.offered_depth(scored, "Middle") == "Middle"
-    assert render.offered_depth(scored, "Depth 4") == render.MEAN
+    assert heat.depths(scored) == [heat.MEAN, "Shallow", "Middle", "Deep"]
+    assert heat.offered_depth(scored, "Middle") == "Middle"
+    assert heat.offered_depth(scored, "Depth 4") == heat.MEAN

@@ -69,7 +69,7 @@ def match_step(lesson: Lesson, mark: Mark) -> str:
         "The brighter a square, the more it resembles the framed patch; in the picture set apart, "
         "a frame marks the most similar of all. Something ordinary finds squares close to 1. "
         "Something odd does not: its brightest square stays well below.",
-        ("walkthrough.compare_patch", "residuals.nearest_patches"),
+        ("analysis.walkthrough.compare_patch", "model.residuals.nearest_patches"),
     )
     return step_html(step, body + maps)
 

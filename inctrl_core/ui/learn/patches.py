@@ -61,7 +61,7 @@ def crop_step(lesson: Lesson) -> str:
     body = columns(f'<div class="ic-two">{whole}{seen}</div>', words)
     name = html.escape(session.bank.object_name)
     lead = f"The program gets {count} of <q>{name}</q> and one image to check, and {done} of each."
-    step = Step(1, "What goes in", lead, look, ("preprocessing.crop_image",))
+    step = Step(1, "What goes in", lead, look, ("images.preprocessing.crop_image",))
     return step_html(step, body + tile_row(normals))
 
 
@@ -143,7 +143,7 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
         "described by numbers.",
         "Choose a patch beside the framed one: its strips look much alike, because a patch’s "
         "numbers also tell of what surrounds it, the more so the deeper. Then choose one far away.",
-        ("backbone.Backbone.encode_images", "residuals.resample_to_grid"),
+        ("model.backbone.Backbone.encode_images", "model.residuals.resample_to_grid"),
     )
     return step_html(step, body)
 
@@ -191,7 +191,7 @@ def map_step(lesson: Lesson, mark: Mark) -> str:
         "The less a patch resembles its best counterpart, the larger its <dfn>difference</dfn>; "
         "done for every patch, this gives a map.",
         _map_look(lesson, mark),
-        ("residuals.nearest_patches", "evidence.Evidence.patch_map"),
+        ("model.residuals.nearest_patches", "model.evidence.Evidence.patch_map"),
     )
     return step_html(step, body)
 

@@ -37,7 +37,7 @@ def score_step(lesson: Lesson, mark: Mark) -> str:
     account, session = lesson.account, lesson.session
     if isinstance(account, TrainingFreeAccount):
         body = _training_free(lesson, account)
-        code = "heads.TrainingFreeFusion"
+        code = "model.heads.TrainingFreeFusion"
         lead = "A fixed formula joins the signals; nothing in it is learnt. " + (
             "Trained, on other objects, is the map of the patches before it."
             if session.config.heads.trained
@@ -45,11 +45,11 @@ def score_step(lesson: Lesson, mark: Mark) -> str:
         )
     elif isinstance(account, ReferenceAccount):
         body = _reference(lesson, account, mark)
-        code = "heads.ReferenceHeads"
+        code = "model.heads.ReferenceHeads"
         lead = "A small network, trained on other objects, reads the map and both other signals."
     else:
         body = _calibrated(lesson, account)
-        code = "calibrated.CalibratedHeads"
+        code = "model.calibrated.CalibratedHeads"
         lead = (
             "Small networks, trained on other objects, judge how far the numbers lie from what the "
             "normals let expect."

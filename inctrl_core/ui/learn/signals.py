@@ -37,11 +37,11 @@ def image_step(lesson: Lesson) -> str:
     """Step 5: the query as a whole against the normals as wholes."""
     account = lesson.account
     if isinstance(account, ReferenceAccount):
-        body, counts, code = _adapted_image(lesson, account), True, "heads.ReferenceHeads"
+        body, counts, code = _adapted_image(lesson, account), True, "model.heads.ReferenceHeads"
     else:
         body = _image_distances(lesson, account)
         counts = isinstance(account, CalibratedAccount) or _weighs(account, "image")
-        code = "residuals.global_distance"
+        code = "model.residuals.global_distance"
     step = Step(
         5,
         "The image as a whole",
@@ -82,7 +82,7 @@ def text_step(lesson: Lesson) -> str:
         "The image is weighed between phrases for a damaged object and phrases for a sound one.",
         "Compare with the bracket, which is what the normals get: a large share means little where "
         "the normals have it too.",
-        ("text_prompts.build_prompts", "residuals.text_anomaly"),
+        ("model.prompts.build_prompts", "model.residuals.text_anomaly"),
         COUNTS if counts else COUNTS_NOT,
     )
     return step_html(step, columns(text_bars(text), words))
