@@ -16,6 +16,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from inctrl_core import Detector
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ModelError
 from inctrl_core.ui.common import models
@@ -55,17 +56,17 @@ def download(monkeypatch: pytest.MonkeyPatch):
 def test_a_long_work_lets_others_in_after_each_of_its_parts():
     registry, parts = models.ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}), []
 
-    def part(number: int) -> None:
+    def part(detector: Detector, number: int) -> None:
         parts.append(number)
         time.sleep(0.01)
 
     def work() -> None:
         for number in range(50):
-            registry.compute(part, number)
+            registry.compute(DEFAULT_MODEL, part, number)
 
     def visit() -> int:
         before = len(parts)
-        return registry.compute(len, parts) - before
+        return registry.compute(DEFAULT_MODEL, lambda detector: len(parts)) - before
 
     with ThreadPoolExecutor() as pool:
         working = pool.submit(work)
@@ -80,19 +81,25 @@ def test_all_models_compute_on_one_thread_in_the_caller_s_context():
 
     def ask(number: int) -> tuple[int, int]:
         visitor.set(number)
-        return registry.compute(lambda: (visitor.get(), threading.get_ident()))
+        return registry.compute(
+            DEFAULT_MODEL, lambda detector: (visitor.get(), threading.get_ident())
+        )
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(40)))
     assert [number for number, _ in answers] == list(range(40))
     assert len({thread for _, thread in answers}) == 1
     with pytest.raises(ModelError, match="broken"):
-        registry.compute(_refuse)
-    assert registry.compute(len, "still there") == 11
+        registry.compute(DEFAULT_MODEL, _refuse)
+    assert registry.compute(DEFAULT_MODEL, _measure, "still there") == 11
 
 
-def _refuse() -> None:
+def _refuse(detector: Detector) -> None:
     raise ModelError("It is broken.")
+
+
+def _measure(detector: Detector, text: str) -> int:
+    return len(text)
 
 
 def test_a_download_keeps_nobody_else_waiting(download):
