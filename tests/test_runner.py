@@ -46,8 +46,8 @@ def test_a_session_changes_in_steps(registry: ModelRegistry) -> None:
     spoken = run(with_phrases, "golden", first, ["whole"], ["melted"])
     assert spoken.score.text_anomaly != first.score.text_anomaly
     assert run(with_query_as_normal, "golden", spoken).bank.shots == 3
-    name, _, _, score = run(score_files, "golden", NORMALS, QUERY, "candle")
-    assert (name, score.fused) == ("candle", here.score.fused)
+    bank, _, _, score = run(score_files, "golden", NORMALS, QUERY, "candle")
+    assert (bank.object_name, score.fused) == ("candle", here.score.fused)
 
 
 def test_sessions_go_to_the_model_and_come_back_to_the_cpu(
