@@ -62,8 +62,8 @@ def test_the_command_scores_offline_from_anywhere(bin_folder: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     detector = load_detector("inctrl-lite", device="cpu")
     expected = detector.score([query], detector.build_bank(normals, "washer"))[0]
-    fused = _find(json.loads(done.stdout), "fused")
-    assert fused == pytest.approx(expected.fused, abs=1e-6)
+    (found,) = json.loads(done.stdout)["scores"]
+    assert found["fused"] == pytest.approx(expected.fused, abs=1e-6)
 
 
 def test_the_library_comes_from_the_wheel(bin_folder: Path, tmp_path: Path) -> None:
@@ -77,17 +77,3 @@ def test_the_library_comes_from_the_wheel(bin_folder: Path, tmp_path: Path) -> N
     assert str(bin_folder.parent) in place
     assert version == __version__
     assert int(examples) == len([path for path in (ROOT / "examples").glob("*/set.json")]) > 0
-
-
-def _find(document: object, key: str) -> float:
-    """The first value of that name, wherever in the document it stands."""
-    open_ends = [document]
-    while open_ends:
-        value = open_ends.pop(0)
-        if isinstance(value, dict):
-            if key in value:
-                return value[key]
-            open_ends += value.values()
-        elif isinstance(value, list):
-            open_ends += value
-    raise AssertionError(f"{key} is not in the document")
