@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -82,6 +83,10 @@ def new_peak(process: int) -> Iterator[dict[str, int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "INCTRL_HOSTILE" not in os.environ,
+    reason="bounds on seconds need a quiet machine: INCTRL_HOSTILE=1",
+)
 def test_no_file_stops_the_page_for_others(capfd: pytest.CaptureFixture) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("this system does not tell a process's peak of memory")
