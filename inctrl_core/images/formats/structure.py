@@ -159,7 +159,7 @@ def _check_block(block: bytes, name: str) -> None:
     except ImageError:
         raise
     except ValueError:
-        pass
+        pass  # Cut off, or no directory after all: damage is for the decoder to find.
 
 
 def _check_gif(data: bytes) -> None:
