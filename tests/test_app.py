@@ -36,6 +36,7 @@ from inctrl_core.ui.inspect import render, verdict
 from inctrl_core.ui.inspect.handlers import InspectHandlers
 from inctrl_core.ui.inspect.report import report_html
 from tests.app_server import running_app
+from tests.sessions import remeasured
 
 LAWN = EXAMPLES / "lawn"
 NORMALS = sorted((LAWN / "normals").iterdir())[:4]
@@ -251,7 +252,7 @@ class TestReport:
     def test_what_a_visitor_typed_stays_text(self, scored):
         name = "<img src=x onerror=alert(1)>"
         bank = dataclasses.replace(scored.bank, object_name=name)
-        page = report_html(dataclasses.replace(scored, bank=bank), Display(), date(2026, 2, 3))
+        page = report_html(remeasured(scored, bank=bank), Display(), date(2026, 2, 3))
         assert name not in page and page.count("&lt;img src=x onerror=alert(1)&gt;") == 3
 
     def test_it_becomes_a_file_with_a_harmless_name(self, registry, scored, tmp_path, monkeypatch):
@@ -259,7 +260,7 @@ class TestReport:
         handlers = InspectHandlers(registry, {})
         shown = "All depths", "cividis", 0.7, True, 1, 1
         bank = dataclasses.replace(scored.bank, object_name="../con")
-        path, notice = handlers.save(dataclasses.replace(scored, bank=bank), *shown)
+        path, notice = handlers.save(remeasured(scored, bank=bank), *shown)
         assert notice == "" and Path(path).is_relative_to(tmp_path)
         assert Path(path).name == f"InCTRL _con {scored.score.fused:.3f}.html"
         assert 'role="alert"' in handlers.save(None, *shown)[1]

@@ -37,7 +37,6 @@ from inctrl_core.training.loop import CHECKPOINT_FILE
 from inctrl_core.ui.common import models
 from inctrl_core.ui.common.models import ModelRegistry, find_sources
 from inctrl_core.ui.common.runner import ModelRunner
-from inctrl_core.ui.service.api import score_files
 from tests.app_server import free_port, running_app
 from tests.fuzz.conftest import FileWatch
 from tests.hub_server import Repo
@@ -416,7 +415,7 @@ class TestMemoryOfTheDevice:
         monkeypatch.setattr(models, "load_detector", lambda *_, **__: golden_detector)
         run = ModelRunner(ModelRegistry({"golden": "golden"}))
         with pytest.raises(InctrlError, match="too little memory for one image; close"):
-            run(score_files, "golden", [str(path) for path in NORMALS], QUERY, "candle")
+            run.measure("golden", [str(path) for path in NORMALS], "candle")
 
     @pytest.mark.parametrize("step", ["layer_residuals", "build_prompt_bank"])
     def test_also_after_the_backbone(self, golden_detector, monkeypatch, step):

@@ -24,6 +24,7 @@ from inctrl_core.ui.learn.lesson import explain, patch_html, score_html, start_h
 from inctrl_core.ui.learn.parts import Lesson, number, operand
 from inctrl_core.ui.learn.score import score_step
 from inctrl_core.ui.learn.tab import OWN, LearnHandlers
+from tests.sessions import remeasured
 
 GOLDEN = Path(__file__).parent / "golden"
 NORMALS = tuple(str(GOLDEN / f"prompt_{i}.png") for i in range(3))
@@ -190,7 +191,7 @@ def test_the_marked_patch_is_the_nearest(own: Lesson) -> None:
 
 def test_what_a_visitor_typed_is_text(own: Lesson) -> None:
     bank = dataclasses.replace(own.session.bank, object_name="<b>nut</b>")
-    markup = page(Lesson(dataclasses.replace(own.session, bank=bank), own.account))
+    markup = page(Lesson(remeasured(own.session, bank=bank), own.account))
     assert "<b>nut" not in markup and "&lt;b&gt;nut" in markup
 
 
@@ -198,7 +199,7 @@ def test_natural_things_are_not_damaged_but_absent(own: Lesson) -> None:
     session = own.session
     bank = dataclasses.replace(session.bank, object_name="bird")
     assert "damaged one" in page(own)
-    shown = page(Lesson(dataclasses.replace(session, bank=bank), own.account))
+    shown = page(Lesson(remeasured(session, bank=bank), own.account))
     assert "for one without" in shown and "damaged one" not in shown
 
 

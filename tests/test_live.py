@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from inctrl_core.analysis.normal_range import build_measured_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ImageError
 from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.live.frames import (
     MAX_FRAME_CHARACTERS,
-    build_live_bank,
     open_frame,
     score_frame,
 )
@@ -61,7 +61,7 @@ def frame(washer) -> Image.Image:
 def test_a_frame_scores_as_any_image_does(registry, washer, frame):
     detector = registry.get(DEFAULT_MODEL)
     paths = [str(path) for path in washer.normals]
-    live = build_live_bank(detector, DEFAULT_MODEL, paths, "metal washer")
+    live = build_measured_bank(detector, paths, "metal washer")
     answer = score_frame(detector, live, frame)
     score = detector.score([frame], detector.build_bank(paths, "metal washer"))[0]
     assert answer["fused"] == pytest.approx(score.fused, abs=6e-5)
@@ -74,7 +74,7 @@ def test_a_frame_scores_as_any_image_does(registry, washer, frame):
 
 def test_a_frame_of_other_proportions_is_told(registry, washer, frame):
     detector = registry.get(DEFAULT_MODEL)
-    live = build_live_bank(detector, DEFAULT_MODEL, [str(washer.normals[0])], "washer")
+    live = build_measured_bank(detector, [str(washer.normals[0])], "washer")
     whole = Image.open(washer.queries[washer.cover].path)
     assert whole.size == (340, 280) and frame.size == (280, 280)
     assert score_frame(detector, live, whole)["alike"]
@@ -84,7 +84,7 @@ def test_a_frame_of_other_proportions_is_told(registry, washer, frame):
 
 def test_the_box_is_where_a_model_that_cuts_has_looked(golden_detector, washer):
     paths = [str(path) for path in washer.normals[:2]]
-    live = build_live_bank(golden_detector, "golden", paths, "washer")
+    live = build_measured_bank(golden_detector, paths, "washer")
     answer = score_frame(golden_detector, live, Image.open(washer.queries[0].path))
     left, top, right, bottom = answer["box"]  # The middle 280 of 340 columns, all 280 rows.
     assert (left, right) == pytest.approx((30 / 340, 310 / 340), abs=0.01)
@@ -93,7 +93,7 @@ def test_the_box_is_where_a_model_that_cuts_has_looked(golden_detector, washer):
 
 def test_a_single_normal_gives_no_range(registry, washer, frame):
     detector = registry.get(DEFAULT_MODEL)
-    live = build_live_bank(detector, DEFAULT_MODEL, [str(washer.normals[0])], "washer")
+    live = build_measured_bank(detector, [str(washer.normals[0])], "washer")
     answer = score_frame(detector, live, frame)
     assert answer["low"] is None and answer["high"] is None and answer["shots"] == 1
 
@@ -129,7 +129,7 @@ def test_the_bank_is_built_again_only_when_the_form_changes(handlers, washer, fr
     assert kept == {"__type__": "update"}  # Left as it is.
     more = uploaded(washer.normals[:3])
     changed, third = handlers.score_frame(more, "washer", DEFAULT_MODEL, live, sent(3, frame))
-    assert changed.bank.shots == json.loads(third)["shots"] == 3
+    assert changed.measured.bank.shots == json.loads(third)["shots"] == 3
 
 
 def test_an_unreadable_normal_is_told_and_the_bank_stays(handlers, tmp_path, frame):

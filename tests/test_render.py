@@ -21,6 +21,7 @@ from inctrl_core.ui.common.examples import EXAMPLES
 from inctrl_core.ui.common.markup import error_html
 from inctrl_core.ui.inspect import render
 from inctrl_core.ui.inspect.verdict import verdict_html
+from tests.sessions import remeasured
 
 LAWN = EXAMPLES / "lawn"
 PLAIN = heat.Display()
@@ -63,13 +64,13 @@ def test_the_verdict_follows_the_normals_range(scored):
 def test_a_slight_excess_is_called_slight(scored, fused, says):
     ranges = NormalRange((0.1, 0.12, 0.15, 0.16, 0.2), (0.0,) * 5)
     score = dataclasses.replace(scored.score, fused=fused)
-    assert says in verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
+    assert says in verdict_html(dataclasses.replace(remeasured(scored, ranges=ranges), score=score))
 
 
 def test_the_excess_is_the_difference_of_the_figures_shown(scored):
     ranges = NormalRange((0.05, 0.0664), (0.0,) * 2)
     score = dataclasses.replace(scored.score, fused=0.1027)
-    text = verdict_html(dataclasses.replace(scored, ranges=ranges, score=score))
+    text = verdict_html(dataclasses.replace(remeasured(scored, ranges=ranges), score=score))
     assert "0.103" in text and "0.050 to 0.066" in text and "above them by 0.037" in text
 
 
@@ -157,7 +158,7 @@ def test_normals_of_several_proportions_are_told(scored):
     ratio = (first[2] - first[0]) / (first[3] - first[1])
     twice = (0, 0, 2 * first[2], first[3])
     bank = dataclasses.replace(scored.bank, crop_boxes=(first, *others[1:], twice))
-    text = verdict_html(dataclasses.replace(scored, bank=bank))
+    text = verdict_html(remeasured(scored, bank=bank))
     assert f"differ in their proportions</strong> (width ÷ height {ratio:.3g} to" in text
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from inctrl_core import Detector, InctrlError
 from inctrl_core.analysis.inspection import (
@@ -15,10 +16,11 @@ from inctrl_core.analysis.inspection import (
     with_query_as_normal,
 )
 from inctrl_core.config import BackboneConfig, ModelConfig, config_to_json
+from inctrl_core.images.seen import see_image
 from inctrl_core.ui.common import models
 from inctrl_core.ui.common.models import ModelRegistry, find_sources
 from inctrl_core.ui.common.runner import ModelRunner, download_progress
-from inctrl_core.ui.service.api import score_files
+from inctrl_core.ui.service.api import score_seen
 
 GOLDEN = Path(__file__).parent / "golden"
 NORMALS = [str(GOLDEN / f"prompt_{i}.png") for i in range(2)]
@@ -46,8 +48,10 @@ def test_a_session_changes_in_steps(registry: ModelRegistry) -> None:
     spoken = run(with_phrases, "golden", first, ["whole"], ["melted"])
     assert spoken.score.text_anomaly != first.score.text_anomaly
     assert run(with_query_as_normal, "golden", spoken).bank.shots == 3
-    bank, _, _, score = run(score_files, "golden", NORMALS, QUERY, "candle")
-    assert (bank.object_name, score.fused) == ("candle", here.score.fused)
+    config = run.sees("golden")
+    seen = see_image(Image.open(QUERY).convert("RGB"), config, 1)
+    measured, score = run.against("golden", NORMALS, "candle", score_seen, lambda _: (seen,))
+    assert (measured.bank.object_name, score.fused) == ("candle", here.score.fused)
 
 
 def test_sessions_go_to_the_model_and_come_back_to_the_cpu(

@@ -170,9 +170,9 @@ class TestWhereOneIsLent:
         queries = [{"path": str(path)} for path in QUERIES]
         batch = here.score_batch(given[0], queries, "grass lawn", DEFAULT_MODEL)
         assert alike(ask(client, "/score_batch"), batch)
-        assert len(service.asked("/schedule")) == 4  # The normals, then the queries.
+        assert len(service.asked("/schedule")) == 3  # The queries: the normals are known by now.
         assert alike(ask(client, "/stress_test"), here.stress_test(*given, DEFAULT_MODEL))
-        assert len(service.asked("/schedule")) == len(service.asked("/release")) == 14
+        assert len(service.asked("/schedule")) == len(service.asked("/release")) == 13
 
     def test_a_tool_of_language_models_gets_one_as_well(self, space, service, expected):
         images = [QUERY, *NORMALS]

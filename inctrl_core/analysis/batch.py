@@ -29,10 +29,9 @@ from .normal_range import (
     ABOVE,
     BARELY_ABOVE,
     ITSELF,
+    MeasuredBank,
     NormalRange,
     PatchScale,
-    normal_range,
-    patch_scale,
 )
 
 # What one call scores at most, so that nobody waits long for a turn at the model: so many images,
@@ -160,23 +159,21 @@ class Batch:
         return () if any(anomalous is None for anomalous, _ in known) else known
 
 
-def start_batch(
-    detector: Detector, bank: PromptBank, model: str, normal_names: Sequence[str]
-) -> Batch:
+def start_batch(measured: MeasuredBank, model: str, normal_names: Sequence[str]) -> Batch:
     """A batch without rows yet: what the normals say before any query is seen.
 
     Args:
-        detector: The model that made the bank.
-        bank: The normals.
+        measured: The normals.
         model: The model's name, as it is to be shown.
         normal_names: Names of the normals, as they are to be shown.
     """
+    bank = measured.bank
     return Batch(
         model=model,
         object_name=bank.object_name,
         shots=bank.shots,
-        ranges=normal_range(detector, bank),
-        scale=patch_scale(bank),
+        ranges=measured.ranges,
+        scale=measured.scale,
         normal_boxes=bank.crop_boxes,
         levels=bank.levels,
         normal_names=tuple(normal_names),

@@ -11,10 +11,10 @@ from ..errors import InctrlError
 from ..images.seen import SeenSet
 from ..model.bank import PromptBank, check_shots
 from ..model.detector import Detector
-from ..model.prompts import build_prompts, clean_object_name
 from .batch import Batch, BatchRow, QueryFile, start_batch
 from .export import file_names
-from .inspection import Session, has_bank_of
+from .inspection import Session, has_bank_of, rename_bank
+from .normal_range import MeasuredBank, build_measured_bank
 
 MAX_FILES = 200
 MAX_TOTAL_BYTES = 400 * 2**20
@@ -107,19 +107,37 @@ def start_job(
     """
     check_shots(len(normal_files))
     check_files(files)
-    phrases = 0
     if has_bank_of(previous, model, normal_files):
-        bank = previous.bank
-        if clean_object_name(object_name) == bank.object_name:
-            phrases = sum(len(group) for group in previous.phrases)
-        else:
-            text = detector.encode_prompts(build_prompts(object_name))
-            bank = bank.with_text(clean_object_name(object_name), text)
+        measured = rename_bank(detector, previous.measured, object_name)
     else:
-        bank = detector.build_bank(normals or normal_files, object_name)
-    names = normal_names or file_names(normal_files)
-    batch = start_batch(detector, bank, model, names)
-    return BatchJob(key, model, normal_files, bank.to("cpu"), batch, files, phrases=phrases)
+        measured = build_measured_bank(detector, normals or normal_files, object_name)
+    return new_job(measured.to("cpu"), key, model, normal_files, files, previous, normal_names)
+
+
+def new_job(
+    measured: MeasuredBank,
+    key: str,
+    model: str,
+    normal_files: tuple[str, ...],
+    files: tuple[QueryFile, ...],
+    previous: Session | None = None,
+    normal_names: tuple[str, ...] = (),
+) -> BatchJob:
+    """A job with nothing done yet, against normals that have been encoded already.
+
+    Args:
+        measured: The normals, on the CPU.
+        key: As for :func:`start_job`, as is the rest.
+        model: See there.
+        normal_files: See there.
+        files: See there.
+        previous: See there.
+        normal_names: See there.
+    """
+    own = previous is not None and measured.bank is previous.bank
+    phrases = sum(map(len, previous.phrases)) if own else 0
+    batch = start_batch(measured, model, normal_names or file_names(normal_files))
+    return BatchJob(key, model, normal_files, measured.bank, batch, files, phrases=phrases)
 
 
 def check_files(files: Sequence[QueryFile]) -> None:

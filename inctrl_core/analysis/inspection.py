@@ -18,13 +18,19 @@ from ..errors import InctrlError, PromptError
 from ..images.overlay import resize_for_screen, scale_box
 from ..images.preprocessing import CropBox
 from ..images.seen import Opener, SeenImage, SeenSet, open_here, see_image, see_set
-from ..model.bank import PromptBank, build_prompt_bank, check_shots, same_images
+from ..model.bank import PromptBank, check_shots, same_images
 from ..model.detector import Detector, EncodedImages
 from ..model.prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
 from ..model.score import Score
 from .explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from .export import file_names
-from .normal_range import NormalRange, PatchScale, normal_range, patch_scale
+from .normal_range import (
+    MeasuredBank,
+    NormalRange,
+    PatchScale,
+    build_measured_bank,
+    measure_bank,
+)
 
 # What a screen can show; larger images are shown smaller, small ones larger, and all are scored as
 # they are.
@@ -58,10 +64,8 @@ class Session:
         model: Name of the model in the list.
         config: Its description.
         normal_files: Paths the normals came from, to know when they are the same again.
-        bank: The features of the normals.
+        measured: The features of the normals, their range and the scales of heatmaps.
         normals: The normals for the screen.
-        ranges: The normals against each other; None where there is one.
-        scales: Heatmap scale of the mean map, then of each depth.
         query_file: Path that the query came from; the form may hold another by now.
         encoded: The query.
         query: The query for the screen.
@@ -77,10 +81,8 @@ class Session:
     model: str
     config: ModelConfig
     normal_files: tuple[str, ...]
-    bank: PromptBank
+    measured: MeasuredBank
     normals: tuple[Picture, ...]
-    ranges: NormalRange | None
-    scales: tuple[PatchScale, ...]
     query_file: str
     encoded: EncodedImages
     query: Picture
@@ -93,13 +95,29 @@ class Session:
     anomalous: bool | None = None
 
     @property
+    def bank(self) -> PromptBank:
+        """The features of the normals."""
+        return self.measured.bank
+
+    @property
+    def ranges(self) -> NormalRange | None:
+        """The normals against each other; None where there is one."""
+        return self.measured.ranges
+
+    @property
+    def scales(self) -> tuple[PatchScale, ...]:
+        """Heatmap scale of the mean map, then of each depth."""
+        return self.measured.scales
+
+    @property
     def normal_names(self) -> tuple[str, ...]:
         """Names of the normals, for the page; some may be equal."""
         return file_names(self.normal_files)
 
     def to(self, device: torch.device | str) -> Session:
         """The same session with its tensors on another device."""
-        return dataclasses.replace(self, bank=self.bank.to(device), encoded=self.encoded.to(device))
+        moved = self.measured.to(device), self.encoded.to(device)
+        return dataclasses.replace(self, measured=moved[0], encoded=moved[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,49 +209,55 @@ def start_session(
         InctrlError: Anything in the input cannot be used; the message says what.
     """
     opened = opened or open_files(detector.config.preprocess, model, files, previous)
-    normal_files, query_file = tuple(files[0]), files[1]
-    phrases: Phrases = ((), ())
-    if has_bank_of(previous, model, normal_files):
-        bank, normals = _renamed(detector, previous.bank, object_name), previous.normals
-        if bank is previous.bank:
-            phrases = previous.phrases
-    else:
-        bank, normals = _new_bank(detector, opened.normals, object_name)
+    if opened.normals is not None:
+        measured = build_measured_bank(detector, opened.normals, object_name)
+        return inspect_query(detector, measured, model, files, opened)
+    measured = rename_bank(detector, previous.measured, object_name)
+    session = inspect_query(detector, measured, model, files, opened)
+    phrases: Phrases = previous.phrases if measured is previous.measured else ((), ())
+    return dataclasses.replace(session, normals=previous.normals, phrases=phrases)
+
+
+def inspect_query(
+    detector: Detector,
+    measured: MeasuredBank,
+    model: str,
+    files: tuple[Sequence[str], str],
+    opened: OpenedFiles,
+) -> Session:
+    """Scores an opened query against normals that have been encoded already.
+
+    Args:
+        detector: The model.
+        measured: The normals.
+        model: The model's name in the list.
+        files: Paths of the normals, and of the query.
+        opened: What :func:`open_files` has opened of them.
+    """
     encoded = detector.encode([opened.query])
     return Session(
         model=model,
         config=detector.config,
-        normal_files=normal_files,
-        bank=bank,
-        normals=normals,
-        query_file=query_file,
+        normal_files=tuple(files[0]),
+        normals=tuple(map(_picture, opened.normals or ())),
+        query_file=files[1],
         encoded=encoded,
         query=_picture(opened.query),
-        phrases=phrases,
-        **_results(detector, bank, encoded),
+        **_results(detector, measured, encoded),
     )
 
 
-def _new_bank(
-    detector: Detector, images: SeenSet, object_name: str
-) -> tuple[PromptBank, tuple[Picture, ...]]:
-    text = detector.encode_prompts(build_prompts(object_name))
-    encoded = detector.encode(images)
+def rename_bank(detector: Detector, measured: MeasuredBank, object_name: str) -> MeasuredBank:
+    """The same normals under another name; with the same name they stay as they are."""
     name = clean_object_name(object_name)
-    boxes = encoded.crop_boxes
-    bank = build_prompt_bank(name, encoded.features, text, boxes, images.levels)
-    return bank, tuple(map(_picture, images))
+    if name == measured.bank.object_name:
+        return measured
+    text = detector.encode_prompts(build_prompts(object_name))
+    return measure_bank(detector, measured.bank.with_text(name, text))
 
 
 def _picture(image: SeenImage) -> Picture:
     return Picture(image.shown, scale_box(image.crop_box, image.size, image.shown.size))
-
-
-def _renamed(detector: Detector, bank: PromptBank, object_name: str) -> PromptBank:
-    name = clean_object_name(object_name)
-    if name == bank.object_name:
-        return bank
-    return bank.with_text(name, detector.encode_prompts(build_prompts(object_name)))
 
 
 def with_phrases(
@@ -313,19 +337,16 @@ def _rescore(
 ) -> Session:
     return dataclasses.replace(
         session,
-        bank=bank,
         normals=session.normals if normals is None else normals,
-        **_results(detector, bank, session.encoded),
+        **_results(detector, measure_bank(detector, bank), session.encoded),
     )
 
 
-def _results(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> dict:
-    score = detector.score_encoded(encoded, bank)[0]
-    depths = [None, *range(len(score.layer_maps))]
+def _results(detector: Detector, measured: MeasuredBank, encoded: EncodedImages) -> dict:
+    score = detector.score_encoded(encoded, measured.bank)[0]
     return {
+        "measured": measured,
         "score": score,
-        "ranges": normal_range(detector, bank),
-        "scales": tuple(patch_scale(bank, depth) for depth in depths),
-        "ledger": fusion_ledger(detector, bank, encoded, score),
-        "text": text_evidence(bank, encoded),
+        "ledger": fusion_ledger(detector, measured.bank, encoded, score),
+        "text": text_evidence(measured.bank, encoded),
     }

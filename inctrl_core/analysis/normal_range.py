@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ..errors import PromptError, join_words, name_some
+from ..images.files import ImageSource
+from ..images.seen import SeenSet
 from ..model.bank import PromptBank
 from ..model.detector import Detector, EncodedImages
 
@@ -233,6 +237,54 @@ def patch_scale(bank: PromptBank, depth: int | None = None) -> PatchScale:
     values = maps.mean(dim=1) if depth is None else maps[:, depth]
     normal_high = float(values.max())
     return PatchScale(0.0, max(SCALE_OVER_NORMAL * normal_high, NARROWEST_SCALE), normal_high)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredBank:
+    """A bank with all that its normals say of each other: the yardstick of every query.
+
+    Attributes:
+        bank: The normals and the prompts.
+        ranges: The normals against each other; None where fewer than two are distinct.
+        scales: Heatmap scale of the mean map, then of each depth.
+    """
+
+    bank: PromptBank
+    ranges: NormalRange | None
+    scales: tuple[PatchScale, ...]
+
+    @property
+    def scale(self) -> PatchScale:
+        """Heatmap scale of the mean map."""
+        return self.scales[0]
+
+    def to(self, device: torch.device | str) -> MeasuredBank:
+        """The same with the bank's tensors on another device."""
+        bank = self.bank.to(device)
+        return self if bank is self.bank else MeasuredBank(bank, self.ranges, self.scales)
+
+
+def measure_bank(detector: Detector, bank: PromptBank) -> MeasuredBank:
+    """Holds the normals of a bank against each other, once for all queries to come."""
+    depths = [None, *range(len(bank.features.patches))]
+    scales = tuple(patch_scale(bank, depth) for depth in depths)
+    return MeasuredBank(bank, normal_range(detector, bank), scales)
+
+
+def build_measured_bank(
+    detector: Detector, normals: Sequence[ImageSource] | SeenSet, object_name: str
+) -> MeasuredBank:
+    """Encodes normals and measures them.
+
+    Args:
+        detector: The model.
+        normals: 1 to 16 images, as :meth:`.Detector.build_bank` takes them.
+        object_name: What they show.
+
+    Raises:
+        InctrlError: The normals or the name cannot be used.
+    """
+    return measure_bank(detector, detector.build_bank(normals, object_name))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ..analysis.heatmap_files import (
     prepare_folder,
     write_heatmaps,
 )
-from ..analysis.normal_range import called, copies_told, count_normals
+from ..analysis.normal_range import build_measured_bank, called, copies_told, count_normals
 from ..errors import ImageError, InctrlError, name_some
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
 from ..images.levels import describe_set
@@ -70,16 +70,16 @@ def run(arguments: argparse.Namespace) -> None:
         files = heatmap_files(arguments.heatmaps, queries.names)
         prepare_folder(arguments.heatmaps, files)  # Before minutes of scoring.
     detector = load_model_option(arguments)
-    bank = detector.build_bank(normals.files, arguments.object)
-    batch = start_batch(detector, bank, detector.name, [str(file) for file in normals.files])
-    batch = dataclasses.replace(batch, rows=_score(detector, bank, queries))
+    measured = build_measured_bank(detector, normals.files, arguments.object)
+    batch = start_batch(measured, detector.name, [str(file) for file in normals.files])
+    batch = dataclasses.replace(batch, rows=_score(detector, measured.bank, queries))
     unreadable = _unreadable(batch.rows)
     if not batch.scored:
         _tell_left_out(unreadable[1:])
         raise ImageError(unreadable[0].why)
     left_out = {"normals": normals.left_out, "queries": (*queries.left_out, *unreadable)}
     _tell_left_out(entry for part in left_out.values() for entry in part)
-    if read := describe_set(bank.data, [row.score.data for row in batch.scored]):
+    if read := describe_set(measured.bank.data, [row.score.data for row in batch.scored]):
         sys.stderr.write(f"note: {read}\n")
     _tell_proportions(batch)
     _tell_copies(batch)

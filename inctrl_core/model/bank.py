@@ -116,6 +116,13 @@ class PromptBank:
             pairwise=self.pairwise.to(device),
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tensors, in bytes; embeddings of prompts may be another bank's as well."""
+        text = self.text.normal, self.text.anomaly
+        tensors = (*self.features.patches, self.features.embeddings, self.pairwise, *text)
+        return sum(tensor.nbytes for tensor in tensors)
+
     @cached_property
     def copy_of(self) -> tuple[int | None, ...]:
         """For each normal the index of the first one that it is a copy of; None where it is none.

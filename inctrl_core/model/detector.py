@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..config import ModelConfig
+from ..config import ModelConfig, config_to_json
 from ..devices import explain_memory
 from ..errors import InctrlError, PromptError
 from ..images.files import ImageSource, check_listed, levels_used, open_image, set_levels
@@ -91,6 +92,18 @@ class Detector:
     def fusion(self) -> str:
         """The word of :class:`Score` for how scores come about: "trained" or "training-free"."""
         return "trained" if self.config.heads.trained else "training-free"
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the model by its content: its description, precision and all of its weights."""
+        backbone = self.backbone
+        facts = config_to_json(self.config), str(backbone.dtype), backbone.device.type
+        digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
+        for module in (backbone.clip, backbone.patch_adapter, self.heads):
+            for key, value in () if module is None else sorted(module.state_dict().items()):
+                digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+                digest.update(value.flatten().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Detector:
         """The same model on another device; the weights are moved, so this one is of no use.

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ...analysis.batch import BatchRow, QueryFile, open_chunk, score_chunk
-from ...analysis.batch_job import BatchJob, check_files, files_problem, start_job
+from ...analysis.batch_job import BatchJob, check_files, files_problem, new_job
 from ...analysis.export import batch_csv, batch_json, write_zip
 from ...analysis.inspection import Session
 from ...errors import InctrlError
@@ -76,10 +76,9 @@ class BatchHandlers:
             paths = gallery_paths(normals)
             check_shots(len(paths))
             check_files(queries)
-            opened = self.run.open_normals(model, paths, session, download_progress(progress))
+            about = model, paths, object_name or "", session, download_progress(progress)
             key, names = secrets.token_hex(8), gallery_names(normals)
-            about = key, model, paths, queries, object_name or "", session, names, opened
-            job = self.run(start_job, model, *about)
+            job = new_job(self.run.measure(*about), key, model, paths, queries, session, names)
         except InctrlError as error:
             # What an earlier batch found stays below the sentence.
             return (gr.skip(), gr.skip(), error_html(str(error)), *[gr.skip()] * 7)

@@ -25,6 +25,7 @@ from ...config import CONFIG_FILE, read_config
 from ...errors import InctrlError, ModelError
 from ...images.seen import Opener, open_here
 from ...model.detector import Detector
+from .banks import BankCache
 from .lending import LentModel, gpus_are_lent
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class ModelRegistry:
         if not sources:
             raise ModelError("There is no model; name a model directory with --model.")
         self.images = images
+        self.banks = BankCache()
         self._sources = dict(sources)
         self._device = device
         self._capacity = capacity

@@ -9,17 +9,25 @@ import gradio as gr
 import torch
 
 from ...analysis.inspection import (
+    NORMAL_PIXELS,
     Session,
+    has_bank_of,
+    inspect_query,
     open_files,
-    open_normals,
+    rename_bank,
     start_session,
 )
+from ...analysis.normal_range import MeasuredBank, build_measured_bank
 from ...checkpoints.hub import Progress
 from ...config import PreprocessConfig
 from ...devices import NO_MEMORY
 from ...errors import InctrlError
-from ...images.seen import SeenSet
+from ...images.levels import Levels
+from ...images.seen import SeenSet, see_set
+from ...model.bank import check_shots
 from ...model.detector import Detector
+from ...model.prompts import clean_object_name
+from .banks import bank_key
 from .models import ModelRegistry
 
 
@@ -82,18 +90,87 @@ class ModelRunner:
         """
         config = self.sees(model, on_progress)
         opened = open_files(config, model, files, previous, self.images)
-        return self(start_session, model, model, files, object_name, previous, opened)
+        if opened.normals is None:  # The visitor's last bank serves again.
+            return self(start_session, model, model, files, object_name, previous, opened)
+        about = model, files, opened
+        return self.against(
+            model, files[0], object_name, inspect_query, lambda _: about, opened.normals
+        )[1]
 
-    def open_normals(
+    def measure(
         self,
         model: str,
         files: Sequence[str],
+        object_name: str,
         previous: Session | None = None,
         on_progress: Progress | None = None,
-    ) -> SeenSet | None:
-        """:func:`.session.open_normals` for a model of the list."""
-        config = self.sees(model, on_progress)
-        return open_normals(config, model, files, previous, self.images)
+    ) -> MeasuredBank:
+        """The bank of normals with their range: the visitor's last one, a known one, or a new one.
+
+        Args:
+            model: Name of the model in the list.
+            files: Paths of the normals.
+            object_name: What they show.
+            previous: The visitor's last session.
+            on_progress: Told of a download.
+
+        Raises:
+            InctrlError: The normals or the name cannot be used.
+        """
+        detector = self._registry.get(model, on_progress)
+        check_shots(len(files))
+        if has_bank_of(previous, model, files):
+            if clean_object_name(object_name) == previous.bank.object_name:
+                return previous.measured
+            return self(rename_bank, model, previous.measured, object_name)
+
+        def build() -> MeasuredBank:
+            return self(build_measured_bank, model, self._open(model, files), object_name)
+
+        return self._registry.banks.find(bank_key(detector, files, object_name), build)
+
+    def against(
+        self,
+        model: str,
+        files: Sequence[str],
+        object_name: str,
+        step: Callable[..., Any],
+        arguments: Callable[[Levels | None], tuple[Any, ...]],
+        normals: SeenSet | None = None,
+    ) -> tuple[MeasuredBank, Any]:
+        """The bank of normals, and the result of ``step(detector, bank, *arguments(levels))``.
+
+        One turn at the model for both, whether the bank is known or not.
+
+        Args:
+            model: Name of the model in the list.
+            files: Paths of the normals.
+            object_name: What they show.
+            step: A function of a module.
+            arguments: Opens the query by the levels of the normals.
+            normals: The opened normals; None: they are opened here, if need be.
+
+        Raises:
+            InctrlError: Anything in the input cannot be used.
+        """
+        check_shots(len(files))
+        outcomes = []
+
+        def build() -> MeasuredBank:
+            seen = normals or self._open(model, files)
+            given = arguments(seen.levels)
+            bank, outcome = self(_build_and_run, model, seen, object_name, step, given)
+            outcomes.append(outcome)
+            return bank
+
+        key = bank_key(self._registry.get(model), files, object_name)
+        bank = self._registry.banks.find(key, build)
+        if not outcomes:
+            outcomes.append(self(step, model, bank, *arguments(bank.bank.levels)))
+        return bank, outcomes[0]
+
+    def _open(self, model: str, files: Sequence[str]) -> SeenSet:
+        return see_set(files, self.sees(model), NORMAL_PIXELS, self.images)
 
     def sees(self, model: str, on_progress: Progress | None = None) -> PreprocessConfig:
         """How a model of the list sees images; it is loaded if need be."""
@@ -114,8 +191,19 @@ def run_step(detector: Detector, step: Callable[..., Any], arguments: tuple[Any,
     return _move(outcome, "cpu")
 
 
+def _build_and_run(
+    detector: Detector,
+    normals: SeenSet,
+    object_name: str,
+    step: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> tuple[MeasuredBank, Any]:
+    bank = build_measured_bank(detector, normals, object_name)
+    return _move(bank, "cpu"), _move(step(detector, bank, *arguments), "cpu")
+
+
 def _move(value: Any, device: torch.device | str) -> Any:
-    return value.to(device) if isinstance(value, Session) else value
+    return value.to(device) if isinstance(value, Session | MeasuredBank) else value
 
 
 def download_progress(progress: gr.Progress) -> Progress:

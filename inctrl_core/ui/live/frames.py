@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
-from ...analysis.normal_range import NormalRange, PatchScale, copies_told, normal_range, patch_scale
+from ...analysis.normal_range import MeasuredBank, copies_told
 from ...errors import ImageError
 from ...images.preprocessing import other_proportions
-from ...images.seen import MOST_DRAWN, Opener, SeenImage, SeenSet, open_here, shrink
-from ...model.bank import PromptBank, check_shots
+from ...images.seen import MOST_DRAWN, Opener, SeenImage, open_here, shrink
 from ...model.detector import Detector
 
 # A frame whose shorter side has 480 pixels has some 100 KB as JPEG.
@@ -28,50 +27,21 @@ class LiveBank:
 
     Attributes:
         source: Model, files and object name that it was built from, to know when they change.
-        bank: On the CPU.
-        ranges: The normals against each other; None where there is one.
-        scale: The heatmap's scale.
+        measured: The normals, on the CPU.
     """
 
     source: tuple[str, tuple[str, ...], str]
-    bank: PromptBank
-    ranges: NormalRange | None
-    scale: PatchScale
-
-
-def build_live_bank(
-    detector: Detector,
-    model: str,
-    files: Sequence[str],
-    object_name: str,
-    normals: SeenSet | None = None,
-) -> LiveBank:
-    """Encodes the normals, once until they change.
-
-    Args:
-        detector: The model.
-        model: Its name in the list.
-        files: Paths of 1 to 16 normals.
-        object_name: What they show.
-        normals: What was opened of them; None: they are opened here.
-
-    Raises:
-        InctrlError: A file or the name cannot be used.
-    """
-    check_shots(len(files))
-    bank = detector.build_bank(normals or files, object_name)
-    ranges, scale = normal_range(detector, bank), patch_scale(bank)
-    return LiveBank((model, tuple(files), object_name), bank.to("cpu"), ranges, scale)
+    measured: MeasuredBank
 
 
 def score_frame(
-    detector: Detector, live: LiveBank, frame: Image.Image | SeenImage
+    detector: Detector, measured: MeasuredBank, frame: Image.Image | SeenImage
 ) -> dict[str, Any]:
     """Scores one frame, in the terms that the page draws.
 
     Args:
         detector: The model that made the bank.
-        live: The normals.
+        measured: The normals.
         frame: RGB image, or what was left of one.
 
     Returns:
@@ -80,18 +50,18 @@ def score_frame(
         it lies, in shares of its width and height; ``alike``, whether a normal has its proportions;
         ``shots``; ``copies``, a sentence where normals are copies of others, else "".
     """
-    score = detector.score([frame], live.bank)[0]
-    shares = (score.patch_map - live.scale.low) / (live.scale.high - live.scale.low)
-    ranges = live.ranges
+    bank, ranges, scale = measured.bank, measured.ranges, measured.scale
+    score = detector.score([frame], bank)[0]
+    shares = (score.patch_map - scale.low) / (scale.high - scale.low)
     return {
         "fused": round(score.fused, 4),
         "low": None if ranges is None else round(ranges.lowest, 4),
         "high": None if ranges is None else round(ranges.highest, 4),
         "map": shares.clip(0, 1).round(3).tolist(),
         "box": [edge / side for edge, side in zip(score.crop_box, frame.size * 2, strict=True)],
-        "alike": other_proportions(score.crop_box, live.bank.crop_boxes) is None,
-        "shots": live.bank.shots,
-        "copies": copies_told(live.bank.copy_of),
+        "alike": other_proportions(score.crop_box, bank.crop_boxes) is None,
+        "shots": bank.shots,
+        "copies": copies_told(bank.copy_of),
     }
 
 

@@ -26,7 +26,7 @@ from ..common.markup import jpeg_uri
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner
 from . import frames as live_frames
-from .frames import LiveBank, build_live_bank, open_frame
+from .frames import LiveBank, open_frame
 
 FRAME_PIXELS = 640 * 480  # Of a frame of the example, at most.
 SCRIPTS = [Path(__file__).with_name(name) for name in ("cameras.js", "live.js")]
@@ -96,11 +96,10 @@ class LiveHandlers:
             frame = open_frame(sent(event).get("image"), self.run.images, see_image, config, 1)
             kept: Any = gr.skip()
             if live is None or live.source != (model, files, object_name or ""):
-                opened = self.run.open_normals(model, files)
-                about = model, files, object_name or "", opened
-                live = self.run(build_live_bank, model, *about)
-                kept = live
-            return kept, _answer(frame_id, **self.run(live_frames.score_frame, model, live, frame))
+                source = model, files, object_name or ""
+                live = kept = LiveBank(source, self.run.measure(*source))
+            shown = self.run(live_frames.score_frame, model, live.measured, frame)
+            return kept, _answer(frame_id, **shown)
         except InctrlError as error:
             return gr.skip(), _answer(frame_id, error=str(error))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Literal
@@ -11,18 +11,13 @@ from typing import Any, Literal
 import gradio as gr
 from PIL import Image
 
-from ...analysis.normal_range import (
-    NormalRange,
-    PatchScale,
-    normal_range,
-    normals_to_dict,
-    patch_scale,
-)
+from ...analysis.normal_range import MeasuredBank, normals_to_dict
 from ...errors import InctrlError
+from ...images.levels import Levels
 from ...images.overlay import OverlayStyle, overlay, scale_box
 from ...images.preprocessing import other_proportions
-from ...images.seen import MOST_DRAWN, SeenImage, SeenSet, see_image
-from ...model.bank import PromptBank, check_shots
+from ...images.seen import MOST_DRAWN, SeenImage, see_image
+from ...model.bank import check_shots
 from ...model.detector import Detector
 from ...model.score import Score
 from ..common.form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path, given_name
@@ -112,37 +107,31 @@ class ScoreApi:
             path = file_path(query)
             names = tuple(given_name(file) for file in normals)
             config = self.run.sees(model)
-            opened = self.run.open_normals(model, files)
-            seen = self.run.images(see_image, path, config, MOST_DRAWN, levels=opened.levels)
-            image = seen.shown
-            seen = dataclasses.replace(seen, shown=seen.crop)  # The model needs no picture.
-            bank, ranges, scale, score = self.run(score_files, model, opened, seen, object_name)
+            shown: list[SeenImage] = []
+
+            def see(levels: Levels | None) -> tuple[SeenImage]:
+                seen = self.run.images(see_image, path, config, MOST_DRAWN, levels=levels)
+                shown.append(seen)
+                return (dataclasses.replace(seen, shown=seen.crop),)  # The model needs no picture.
+
+            measured, score = self.run.against(model, files, object_name, score_seen, see)
+            bank, scale, seen = measured.bank, measured.scale, shown[-1]
             # One at a time: drawing on one of the largest images takes close to 200 MB.
             with self._drawing:
                 style = OverlayStyle(scale.low, scale.high)
-                box = scale_box(score.crop_box, seen.size, image.size)
-                picture = overlay(image, score.patch_map, box, style)
+                box = scale_box(score.crop_box, seen.size, seen.shown.size)
+                picture = overlay(seen.shown, score.patch_map, box, style)
         apart = other_proportions(score.crop_box, bank.crop_boxes) is not None
         about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
         about["normals_data"] = bank.data
-        about |= normals_to_dict(names, bank.copy_of, ranges)
+        about |= normals_to_dict(names, bank.copy_of, measured.ranges)
         return about | score.to_dict(names) | {"other_proportions": apart}, picture
 
 
-def score_files(
-    detector: Detector,
-    files: Sequence[str] | SeenSet,
-    query: str | SeenImage,
-    object_name: str,
-) -> tuple[PromptBank, NormalRange | None, PatchScale, Score]:
-    """Scores one query; nothing of the result lies on the model's device.
-
-    Returns:
-        The normals, their range where they have one, the heatmap's scale, and the score.
+def score_seen(detector: Detector, measured: MeasuredBank, query: SeenImage) -> Score:
+    """Scores one opened query.
 
     Raises:
-        InctrlError: Anything in the input cannot be used.
+        InctrlError: The query was opened for another model, or there is too little memory.
     """
-    bank = detector.build_bank(files, object_name)
-    score = detector.score([query], bank)[0]
-    return bank.to("cpu"), normal_range(detector, bank), patch_scale(bank), score
+    return detector.score([query], measured.bank)[0]

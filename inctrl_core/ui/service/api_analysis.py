@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ...analysis.batch import open_chunk, score_chunk
-from ...analysis.batch_job import check_files, start_job
+from ...analysis.batch_job import check_files, new_job
 from ...analysis.explanations import patch_matches
 from ...analysis.export import batch_dict
 from ...analysis.inspection import Session, with_phrases
@@ -143,9 +143,8 @@ class AnalysisApi:
             names = tuple(given_name(file) for file in normals or ())
             check_shots(len(paths))
             check_files(files)
-            opened = self.run.open_normals(model, paths)
-            about = "", model, paths, files, object_name, None, names, opened
-            job = self.run(start_job, model, *about)
+            measured = self.run.measure(model, paths, object_name)
+            job = new_job(measured, "", model, paths, files, None, names)
             config = self.run.sees(model)
             while job.waiting:
                 images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
