@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checkpoints.bank_file import load_bank, save_bank
     from .checkpoints.loading import load_detector
     from .errors import ImageError, InctrlError, ModelError, PromptError
     from .model.bank import PromptBank
@@ -27,7 +28,9 @@ __all__ = [
     "PromptBank",
     "PromptError",
     "Score",
+    "load_bank",
     "load_detector",
+    "save_bank",
 ]
 
 __version__ = "0.9.0"
@@ -36,7 +39,9 @@ _MODULES = {
     "Detector": ".model.detector",
     "PromptBank": ".model.bank",
     "Score": ".model.score",
+    "load_bank": ".checkpoints.bank_file",
     "load_detector": ".checkpoints.loading",
+    "save_bank": ".checkpoints.bank_file",
 }
 
 

@@ -95,10 +95,9 @@ class Detector:
 
     @cached_property
     def digest(self) -> str:
-        """Names the model by its content: its description, precision and all of its weights."""
+        """Names the model by its content, its description and all of its weights, on any device."""
         backbone = self.backbone
-        facts = config_to_json(self.config), str(backbone.dtype), backbone.device.type
-        digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
+        digest = hashlib.blake2b(config_to_json(self.config).encode(), digest_size=16)
         for module in (backbone.clip, backbone.patch_adapter, self.heads):
             for key, value in () if module is None else sorted(module.state_dict().items()):
                 digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())

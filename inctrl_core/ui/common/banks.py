@@ -110,7 +110,8 @@ def bank_key(detector: Detector, files: Sequence[str], object_name: str) -> str 
     Returns:
         None where a file cannot be read: opening it says why.
     """
-    digest = hashlib.sha256(repr((detector.digest, object_name)).encode())
+    place = detector.backbone.device.type, str(detector.backbone.dtype)
+    digest = hashlib.sha256(repr((detector.digest, *place, object_name)).encode())
     try:
         for file in files:
             with open(file, "rb") as stream:

@@ -1,0 +1,202 @@
+"""Banks in files: the normals of today for the queries of tomorrow.
+
+A file holds the features of the normals and of the prompts, with their names and the levels they
+were read by. It holds no image, and nothing that runs: it is in safetensors, its header in JSON.
+The residuals among the normals follow from the features and are computed anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, float32
+
+from ..config import MAX_SHOTS
+from ..errors import InctrlError, ModelError, PromptError, cut
+from ..images.levels import Levels
+from ..model.backbone import ImageFeatures
+from ..model.bank import PromptBank, build_prompt_bank, build_text_features
+from ..model.detector import Detector
+from ..model.prompts import PromptSet, clean_object_name
+from ..output import write_whole
+from .tensor_files import TensorFile
+
+SUFFIX = ".safetensors"
+FORMAT = "inctrl normals 1"
+MAX_NAME = 255
+# Prompts of an object's name and as many phrases of somebody's own in each group.
+_MAX_PROMPTS = 512
+_EMBEDDINGS, _PATCHES = "embeddings", "patches."
+_NORMAL_TEXT, _ANOMALY_TEXT = "text.normal", "text.anomaly"
+
+
+@dataclass(frozen=True, eq=False)
+class SavedBank:
+    """A bank from a file.
+
+    Attributes:
+        bank: The bank, on the detector's device.
+        names: Names of the K normals, as they were saved.
+        threshold: The score above which an image was to count as anomalous; None where nobody had
+            chosen one.
+    """
+
+    bank: PromptBank
+    names: tuple[str, ...]
+    threshold: float | None = None
+
+
+def save_bank(
+    path: str | Path,
+    bank: PromptBank,
+    detector: Detector,
+    names: Sequence[str] = (),
+    threshold: float | None = None,
+) -> None:
+    """Writes a bank; the file appears whole or not at all.
+
+    Args:
+        path: Path of the file, by custom with the suffix ``.safetensors``.
+        bank: The bank.
+        detector: The model that built it.
+        names: Names of the K normals; "normal 1" and so on where there are none.
+        threshold: A score that was chosen as the threshold, in [0, 1].
+
+    Raises:
+        InctrlError: The file cannot be written.
+        PromptError: There is not one name for each normal.
+    """
+    names = tuple(names) or tuple(f"normal {index + 1}" for index in range(bank.shots))
+    if len(names) != bank.shots:
+        raise PromptError(f"There are {len(names)} names for {bank.shots} normal images.")
+    tensors = {_EMBEDDINGS: bank.features.embeddings}
+    tensors |= {f"{_PATCHES}{i}": layer for i, layer in enumerate(bank.features.patches)}
+    tensors |= {_NORMAL_TEXT: bank.text.normal, _ANOMALY_TEXT: bank.text.anomaly}
+    # Clones: safetensors refuses tensors that share memory, as those of one batch may.
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    told = {
+        "model": detector.name,
+        "weights": detector.digest,
+        "object_name": bank.object_name,
+        "prompts": {"normal": bank.text.prompts.normal, "anomaly": bank.text.prompts.anomaly},
+        "names": [name[:MAX_NAME] for name in names],
+        "crop_boxes": bank.crop_boxes,
+        "levels": None if bank.levels is None else dataclasses.asdict(bank.levels),
+        "threshold": threshold,
+    }
+    header = {"format": FORMAT, "bank": json.dumps(told)}
+    write_whole(Path(path), lambda partial: save_file(tensors, partial, metadata=header))
+
+
+def load_bank(path: str | Path, detector: Detector) -> SavedBank:
+    """Reads a bank that :func:`save_bank` wrote; its scores are those of the bank that was saved.
+
+    Args:
+        path: Path of the file.
+        detector: The model that built the bank: another refuses it.
+
+    Raises:
+        ModelError: The file cannot be read, holds no bank, is damaged, or is of another model.
+    """
+    path = Path(path)
+    tensors = TensorFile(path)
+    told = _read_header(path)
+    if told.get("weights") != detector.digest:
+        raise ModelError(
+            f"{path.name} holds normals of the model '{cut(str(told.get('model')))}', and this is "
+            f"'{detector.name}' with other weights; choose that model, or add the images "
+            "themselves."
+        )
+    try:
+        names = _texts(told["names"], MAX_SHOTS, MAX_NAME)
+        prompts = PromptSet(
+            *(_texts(told["prompts"][group], _MAX_PROMPTS) for group in ("normal", "anomaly"))
+        )
+        boxes = [tuple(float(edge) for edge in box) for box in told["crop_boxes"]]
+        levels = None if told["levels"] is None else _levels(told["levels"])
+        threshold = None if told["threshold"] is None else float(told["threshold"])
+        name = clean_object_name(told["object_name"])
+        found = _checked(tensors, detector, len(names), (len(prompts.normal), len(prompts.anomaly)))
+        numbers = [edge for box in boxes for edge in box] + [threshold or 0.0]
+        if {len(box) for box in boxes} != {4} or len(boxes) != len(names):
+            raise ValueError("not one box for each normal")
+        if not all(map(isfinite, numbers)):
+            raise ValueError("not finite")
+    except (AttributeError, KeyError, TypeError, ValueError, PromptError, SafetensorError):
+        raise _damaged(path) from None
+    device = detector.backbone.device
+    found = {key: value.to(device) for key, value in found.items()}
+    layers = tuple(found[f"{_PATCHES}{i}"] for i in range(len(found) - 3))
+    text = build_text_features(prompts, found[_NORMAL_TEXT], found[_ANOMALY_TEXT])
+    features = ImageFeatures(found[_EMBEDDINGS], layers)
+    return SavedBank(build_prompt_bank(name, features, text, boxes, levels), names, threshold)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        told = json.loads(header["bank"]) if header.get("format") == FORMAT else None
+    except (KeyError, ValueError, RecursionError):
+        raise _damaged(path) from None
+    except (OSError, SafetensorError):
+        raise InctrlError(f"{path} cannot be read; save the normals again.") from None
+    if not isinstance(told, dict):
+        raise ModelError(f"{path} holds no normals; choose a file that this program saved.")
+    return told
+
+
+def _checked(
+    tensors: Mapping[str, Tensor], detector: Detector, shots: int, phrases: tuple[int, int]
+) -> dict[str, Tensor]:
+    """All tensors of the file, if they are those that the model makes of so many normals.
+
+    Raises:
+        ValueError: A tensor is missing, of another shape or kind, or not finite.
+    """
+    config = detector.config.backbone
+    width, patches = config.embed_dim, config.grid**2
+    shapes = tensors.shapes()
+    expected = {
+        _EMBEDDINGS: (shots, width),
+        _NORMAL_TEXT: (phrases[0], width),
+        _ANOMALY_TEXT: (phrases[1], width),
+    }
+    for index in range(len(config.depths)):
+        own = shapes.get(key := f"{_PATCHES}{index}", ())
+        expected[key] = (shots, patches, *own[2:3])
+    if shapes != expected or 0 in phrases or not shots:
+        raise ValueError("other tensors than the model's")
+    found = {key: tensors[key] for key in expected}
+    for value in found.values():
+        if value.dtype != float32 or not bool(value.isfinite().all()):
+            raise ValueError("not finite numbers of 32 bits")
+    return found
+
+
+def _texts(values: Any, most: int, longest: int = 10_000) -> tuple[str, ...]:
+    if not isinstance(values, list) or len(values) > most:
+        raise ValueError("no list of texts, or too long")
+    if not all(isinstance(value, str) and len(value) <= longest for value in values):
+        raise ValueError("no texts, or too long")
+    return tuple(values)
+
+
+def _levels(values: Any) -> Levels:
+    levels = Levels(**values)
+    numbers = levels.white, levels.peak, levels.mean
+    if not (all(map(isfinite, numbers)) and levels.white > 0 and isinstance(levels.declared, bool)):
+        raise ValueError("no levels")
+    return levels
+
+
+def _damaged(path: Path) -> ModelError:
+    return ModelError(f"{path.name} is damaged; save the normals again.")
