@@ -363,7 +363,7 @@ class TestMarkup:
         rows = [("a", 0.3, True), ("b", 0.21, False), ("c", 0.15, False), ("d", None, None)]
         text = batch_table.summary_html(job(made(rows)))
         assert "2 of 3 images score above every normal, 1 of them barely" in text
-        assert "In truth 1 of the 3 images are anomalous: 1 of them scores" in text
+        assert "1 of the 3 images are actually anomalous: 1 of them scores" in text
         assert "and 1 of the 2 others" in text and ">100%</abbr> (AUROC)" in text
         assert "1 file could not be read; it stands at the end" in text
 

@@ -31,14 +31,14 @@ from inctrl_core.analysis.normal_range import (
     query_told,
     shots_curve,
 )
-from inctrl_core.analysis.stress import poison, strength_curve, typical_normal
+from inctrl_core.analysis.stress import contaminate, severity_curve, typical_normal
 from inctrl_core.analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from inctrl_core.errors import PromptError
 from inctrl_core.model.backbone import ImageFeatures
 from inctrl_core.model.bank import same_images
 from inctrl_core.ui.inspect.verdict import verdict_html
 from inctrl_core.ui.stress.sections import head_html
-from inctrl_core.ui.stress.words import say_curve, say_drop, say_poison
+from inctrl_core.ui.stress.words import say_contamination, say_curve, say_drop
 
 SAVED = {
     "again.png": {},
@@ -170,8 +170,10 @@ def test_copies_of_one_normal_give_no_range(detector, images):
     with pytest.raises(PromptError, match="second normal"):
         drop_one(detector, bank, query)
     assert [point.shots for point in shots_curve(detector, bank, query)] == [1]
-    poisoned = poison(detector, bank, detector.encode([images[0]]), detector.encode([images[0]]))
-    assert poisoned.threshold_before is poisoned.threshold_after is None
+    contaminated = contaminate(
+        detector, bank, detector.encode([images[0]]), detector.encode([images[0]])
+    )
+    assert contaminated.threshold_before is contaminated.threshold_after is None
 
 
 def test_the_copies_are_told_in_a_sentence():
@@ -192,9 +194,9 @@ def test_stress_leaves_copies_out_together(detector, bank, images):
     assert [point.shots for point in curve] == [1, 2, 3]
     assert all(None not in point.thresholds for point in curve[1:])
     assert curve[-1].fused == (detector.score_encoded(query, bank)[0].fused,)
-    changed = strength_curve(detector, bank, "blur", images[4], (0, images[0]))
+    changed = severity_curve(detector, bank, "blur", images[4], (0, images[0]))
     # Were its copy among the others, a blurred normal would find it close by.
-    alone = strength_curve(detector, bank.subset([0, 2, 3, 4]), "blur", images[4], (0, images[0]))
+    alone = severity_curve(detector, bank.subset([0, 2, 3, 4]), "blur", images[4], (0, images[0]))
     assert changed.normal == pytest.approx(alone.normal, abs=1e-6)
 
 
@@ -247,7 +249,9 @@ def test_a_stress_test_of_a_normal_reads_well(detector, folder):
     assert told["copy_of"] == {"index": 0, "name": "n0.png"}
     assert [entry["copy_of"] for entry in told["normals"]] == [None, 0, None]
     assert "it is one of the normals" in head_html(run)
-    assert say_poison(*run.poisoned, run.above).startswith("This image is normal 1, or a copy")
+    assert say_contamination(*run.contaminated, run.above).startswith(
+        "This image is normal 1, or a copy"
+    )
     assert say_curve(run.curve, run.above) and say_drop(run.dropped, run.threshold, run.above)
 
 

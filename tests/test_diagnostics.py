@@ -84,7 +84,7 @@ def test_the_scale_is_twice_the_largest_difference_among_the_normals():
     scale = diagnostics.patch_scale(bank(0, 10, 40))
     assert scale.normal_high == pytest.approx(distance(30), abs=1e-6)
     assert scale.high == pytest.approx(2 * distance(30), abs=1e-6)
-    assert diagnostics.patch_scale(bank(0, 10, 40), depth=0) == scale
+    assert diagnostics.patch_scale(bank(0, 10, 40), layer=0) == scale
 
 
 def test_normals_alike_do_not_shrink_the_scale_to_nothing():
@@ -176,7 +176,7 @@ def test_text_evidence_gives_the_share_of_query_and_normals():
 def test_patch_matches_name_the_closest_normal(detector):
     score = detector.score_encoded(encoded(35), bank(0, 10, 40))[0]
     (match,) = explanations.patch_matches(score, 0, 0)
-    assert (match.depth, match.normal, match.row, match.column) == (0, 2, 0, 0)
+    assert (match.layer, match.normal, match.row, match.column) == (0, 2, 0, 0)
     assert match.distance == pytest.approx(distance(5), abs=1e-6)
     with pytest.raises(PromptError, match="between 1 and 1"):
         explanations.patch_matches(score, 0, 1)

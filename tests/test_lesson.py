@@ -100,8 +100,8 @@ def test_every_sum_comes_out(lesson: Lesson, place: tuple[int, int]) -> None:
 
 def test_the_numbers_are_those_of_the_score(lesson: Lesson) -> None:
     score, found = lesson.session.score, sums(page(lesson))
-    for depth, name in enumerate(("Shallow", "Middle", "Deep")):
-        assert found[name][1] == number(float(score.layer_maps[depth, 7, 3]))
+    for layer, name in enumerate(("Shallow", "Middle", "Deep")):
+        assert found[name][1] == number(float(score.layer_maps[layer, 7, 3]))
     assert found["This patch"][1] in (
         number(float(score.patch_map[7, 3])),
         number(float(score.patch_map[7, 3]) + score.image_residual + score.text_anomaly),
@@ -179,9 +179,9 @@ def test_the_code_that_is_named_exists(lesson: Lesson) -> None:
 
 def test_the_marked_patch_is_the_nearest(own: Lesson) -> None:
     markup = patch_html(own, 8, 4)[1]
-    rows = markup.split('class="ic-depth"')[1:]
-    for depth, row in enumerate(rows):
-        normal, *place = own.session.score.nearest[depth, 7, 3]
+    rows = markup.split('class="ic-layer"')[1:]
+    for layer, row in enumerate(rows):
+        normal, *place = own.session.score.nearest[layer, 7, 3]
         tiles = row.split("<figure")[1:]
         marked = [i for i, tile in enumerate(tiles) if "ic-mark" in tile]
         assert marked[:1] == [normal]

@@ -81,7 +81,7 @@ def test_every_kind_keeps_size_and_original_and_repeats_itself(name: str):
 @pytest.mark.parametrize("kind", PERTURBATIONS, ids=NAMES)
 def test_stronger_is_further_from_the_original(kind):
     image = scene(96, 96)
-    far = [np.abs(array(kind.apply(image, s, 0)) - array(image)).mean() for s in kind.strengths]
+    far = [np.abs(array(kind.apply(image, s, 0)) - array(image)).mean() for s in kind.severities]
     assert len(far) == 5 and far[0] > 0
     if kind.name != "rotation":  # Of a scene without direction every angle is as far.
         assert far == sorted(far)
@@ -90,7 +90,7 @@ def test_stronger_is_further_from_the_original(kind):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(PERTURBATIONS), st.integers(0, 4))
 def test_any_size_can_be_changed(width: int, height: int, kind, index: int):
-    changed = kind.apply(scene(width, height), kind.strengths[index], 0)
+    changed = kind.apply(scene(width, height), kind.severities[index], 0)
     assert changed.size == (width, height)
 
 

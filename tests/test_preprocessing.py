@@ -89,7 +89,7 @@ def test_nothing_of_a_whole_image_is_left_out(size: tuple[int, int]) -> None:
     ],
 )
 def test_proportions_are_compared_with_the_closest_normal(query, normals, expected) -> None:
-    assert pp.other_proportions(query, normals) == expected
+    assert pp.aspect_mismatch(query, normals) == expected
 
 
 @settings(deadline=None, max_examples=60)
@@ -99,7 +99,7 @@ def test_squares_that_are_cut_out_are_alike(width, height, other_width, other_he
         pp.crop_image(Image.new("RGB", size), 64)[1]
         for size in ((width, height), (other_width, other_height))
     ]
-    assert pp.other_proportions(boxes[0], boxes[1:]) is None
+    assert pp.aspect_mismatch(boxes[0], boxes[1:]) is None
 
 
 def test_what_is_seen_keeps_its_proportions() -> None:

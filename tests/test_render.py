@@ -87,7 +87,7 @@ def test_the_excess_is_the_difference_of_the_figures_shown(scored):
 def test_a_verdict_that_is_wrong_says_so(scored, anomalous, fused, says):
     score = dataclasses.replace(scored.score, fused=fused)
     text = verdict_html(dataclasses.replace(scored, score=score, anomalous=anomalous))
-    assert ("In truth" in text) is bool(says) and says in text
+    assert ("Actually" in text) is bool(says) and says in text
 
 
 def test_a_trained_patch_adapter_is_not_called_training_free(scored):
@@ -114,12 +114,12 @@ def test_display_options_change_the_picture_and_not_the_session(scored):
     start = time.perf_counter()
     second = np.asarray(heat.heatmap(scored, heat.Display(opacity=0.1))[0])
     assert time.perf_counter() - start < 1.0
-    deep = np.asarray(heat.heatmap(scored, heat.Display(depth="Deep"))[0])
+    deep = np.asarray(heat.heatmap(scored, heat.Display(layer="Deep"))[0])
     assert first.shape == second.shape == (*scored.query.image.size[::-1], 3)
     assert (first != second).any() and (first != deep).any()
 
 
-@pytest.mark.parametrize("change", [{"depth": "x"}, {"colour_map": "jet"}])
+@pytest.mark.parametrize("change", [{"layer": "x"}, {"colour_map": "jet"}])
 def test_options_that_are_not_offered_are_refused(scored, change):
     with pytest.raises(InctrlError, match="Choose"):
         heat.heatmap(scored, heat.Display(**change))
@@ -209,7 +209,7 @@ def test_the_axis_leaves_room(value, top):
     assert charts.axis_top(value) == pytest.approx(top)
 
 
-def test_a_depth_of_another_model_gives_way_to_the_mean(scored):
-    assert heat.depths(scored) == [heat.MEAN, "Shallow", "Middle", "Deep"]
-    assert heat.offered_depth(scored, "Middle") == "Middle"
-    assert heat.offered_depth(scored, "Depth 4") == heat.MEAN
+def test_a_layer_of_another_model_gives_way_to_the_mean(scored):
+    assert heat.layers(scored) == [heat.MEAN, "Shallow", "Middle", "Deep"]
+    assert heat.offered_layer(scored, "Middle") == "Middle"
+    assert heat.offered_layer(scored, "Layer 4") == heat.MEAN

@@ -18,7 +18,7 @@ from inctrl_core.analysis import normal_range as diagnostics
 from inctrl_core.analysis import stress
 from inctrl_core.analysis.inspection import Session, start_session
 from inctrl_core.analysis.normal_range import DropOne, NormalRange, ShotsPoint
-from inctrl_core.analysis.stress import StrengthCurve
+from inctrl_core.analysis.stress import SeverityCurve
 from inctrl_core.analysis.stress_run import PARTS, StressRun, compute_part, start_run, with_result
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
@@ -40,7 +40,7 @@ SECTIONS = (
     stress_sections.head_html,
     stress_sections.curve_html,
     stress_sections.drop_html,
-    stress_sections.poison_html,
+    stress_sections.contamination_html,
     stress_sections.changes_html,
 )
 
@@ -96,27 +96,27 @@ class TestByHand:
         )
         assert diagnostics.drop_one(by_hand, bank(0, 10), query)[0].threshold is None
 
-    def test_a_poisoned_bank_knows_the_query_and_raises_the_threshold(self, by_hand):
-        poisoned = stress.poison(by_hand, bank(0, 10, 40), encoded(100), encoded(100))
-        assert poisoned.before.fused == pytest.approx(distance(60), abs=1e-6)
-        assert poisoned.after.fused == pytest.approx(0, abs=1e-6)
-        assert poisoned.threshold_before == pytest.approx(distance(30), abs=1e-6)
-        assert poisoned.threshold_after == pytest.approx(distance(60), abs=1e-6)
-        assert poisoned.replaced is None
-        single = stress.poison(by_hand, bank(0), encoded(100), encoded(100))
+    def test_a_contaminated_bank_knows_the_query_and_raises_the_threshold(self, by_hand):
+        contaminated = stress.contaminate(by_hand, bank(0, 10, 40), encoded(100), encoded(100))
+        assert contaminated.before.fused == pytest.approx(distance(60), abs=1e-6)
+        assert contaminated.after.fused == pytest.approx(0, abs=1e-6)
+        assert contaminated.threshold_before == pytest.approx(distance(30), abs=1e-6)
+        assert contaminated.threshold_after == pytest.approx(distance(60), abs=1e-6)
+        assert contaminated.replaced is None
+        single = stress.contaminate(by_hand, bank(0), encoded(100), encoded(100))
         assert single.threshold_before is None
 
     def test_a_likeness_among_the_normals_leaves_its_distance(self, by_hand):
-        poisoned = stress.poison(by_hand, bank(0, 10, 40), encoded(100), encoded(80))
-        assert poisoned.after.fused == pytest.approx(distance(20), abs=1e-6)
-        assert poisoned.threshold_after == pytest.approx(distance(40), abs=1e-6)
+        contaminated = stress.contaminate(by_hand, bank(0, 10, 40), encoded(100), encoded(80))
+        assert contaminated.after.fused == pytest.approx(distance(20), abs=1e-6)
+        assert contaminated.threshold_after == pytest.approx(distance(40), abs=1e-6)
 
     def test_in_a_full_bank_the_copy_takes_the_last_place(self, by_hand):
-        poisoned = stress.poison(by_hand, bank(*range(16)), encoded(100), encoded(100))
-        assert poisoned.replaced == 15
-        assert poisoned.before.fused == pytest.approx(distance(85), abs=1e-6)
+        contaminated = stress.contaminate(by_hand, bank(*range(16)), encoded(100), encoded(100))
+        assert contaminated.replaced == 15
+        assert contaminated.before.fused == pytest.approx(distance(85), abs=1e-6)
         # Without the normal at 15 degrees, the copy's own score is that to the one at 14.
-        assert poisoned.threshold_after == pytest.approx(distance(86), abs=1e-6)
+        assert contaminated.threshold_after == pytest.approx(distance(86), abs=1e-6)
 
     def test_the_typical_normal_lies_in_the_middle(self):
         assert stress.typical_normal(NormalRange((0.3, 0.1, 0.2), (0.0,) * 3)) == 2
@@ -150,11 +150,11 @@ class TestStrengthCurve:
     def test_it_scores_what_a_visitor_would_get_with_the_changed_picture(self, detector, finished):
         run = finished
         curve = next(curve for curve in run.changed if curve.name == "brighter")
-        pictures = [perturb(run.query, "brighter", strength) for strength in curve.strengths]
+        pictures = [perturb(run.query, "brighter", severity) for severity in curve.severities]
         expected = [score.fused for score in detector.score(pictures, run.session.bank)]
         assert curve.query == pytest.approx(expected, abs=1e-6)
         index, square = run.normal
-        pictures = [perturb(square, "brighter", strength) for strength in curve.strengths]
+        pictures = [perturb(square, "brighter", severity) for severity in curve.severities]
         others = run.session.bank.without(index)
         expected = [score.fused for score in detector.score(pictures, others)]
         assert curve.normal == pytest.approx(expected, abs=1e-6)
@@ -187,8 +187,8 @@ class TestRun:
         assert [point.shots for point in run.curve] == [1, 2]
         assert len(run.dropped) == 2 and len(run.changed) == 6
         assert run.curve[-1].fused[0] == pytest.approx(session.score.fused, abs=1e-6)
-        assert run.poisoned[0].after.patch_max == pytest.approx(0, abs=1e-5)
-        assert 0.01 < run.poisoned[1].after.patch_max < session.score.patch_max
+        assert run.contaminated[0].after.patch_max == pytest.approx(0, abs=1e-5)
+        assert 0.01 < run.contaminated[1].after.patch_max < session.score.patch_max
 
     def test_one_normal_still_gets_what_can_be_said(self, detector):
         run = start_run(session_of(detector, 1), str(QUERY))
@@ -200,7 +200,7 @@ class TestRun:
         text = plain("".join(section(run) for section in SECTIONS))
         assert "There is one normal, so nothing to draw from." in text
         assert "it carries everything" in text
-        assert "One normal gives no alarm line" in text
+        assert "One normal gives no threshold" in text
         assert "Moves furthest at" in text
         assert "changed likewise" not in text
 
@@ -210,7 +210,7 @@ class TestRun:
         assert "Step 1 of 9: drawing fewer normals" in stress_sections.head_html(run)
         run = with_result(run, finished.curve)
         assert [bool(section(run)) for section in SECTIONS] == [True, True] + [False] * 3
-        run = with_result(with_result(run, finished.dropped), finished.poisoned)
+        run = with_result(with_result(run, finished.dropped), finished.contaminated)
         run = with_result(run, finished.changed[0])
         assert stress_sections.changes_html(run).count("ic-waiting") == 5
         assert "All tests are done." in stress_sections.head_html(finished)
@@ -232,29 +232,29 @@ class TestRun:
 
 
 class TestWords:
-    def curve(self, name: str, query: tuple[float, ...], normal=(0.0,) * 5) -> StrengthCurve:
-        return StrengthCurve(name, (5, 10, 20, 45, 90), query, normal)
+    def curve(self, name: str, query: tuple[float, ...], normal=(0.0,) * 5) -> SeverityCurve:
+        return SeverityCurve(name, (5, 10, 20, 45, 90), query, normal)
 
     @pytest.mark.parametrize(
         ("name", "places", "says"),
         [
-            ("rotation", (2, 3, 4), "from 20° on"),
+            ("rotation", (2, 3, 4), "at 20° and more"),
             ("rotation", (4,), "at 90°"),
             ("darker", (0, 2), "at 5% and 20% brightness"),
             ("jpeg", (0, 1, 3), "at quality 5, 10 and 45"),
-            ("noise", (3, 4), "from 45 grey levels on"),
+            ("noise", (3, 4), "at 45 grey levels and more"),
         ],
     )
     def test_strengths_are_told_as_a_range_only_where_they_are_one(self, name, places, says):
-        assert stress_words.strengths_at(self.curve(name, (0.0,) * 5), places) == says
+        assert stress_words.severities_at(self.curve(name, (0.0,) * 5), places) == says
 
     @pytest.mark.parametrize(
         ("query", "above", "says"),
         [
-            ((0.1, 0.1, 0.3, 0.3, 0.3), False, "An alarm from 20° on."),
+            ((0.1, 0.1, 0.3, 0.3, 0.3), False, "An alarm at 20° and more."),
             ((0.1,) * 5, False, "Never an alarm."),
             ((0.3, 0.3, 0.1, 0.3, 0.1), True, "Missed at 20° and 90°."),
-            ((0.3,) * 5, True, "Found at every strength."),
+            ((0.3,) * 5, True, "Found at every severity."),
         ],
     )
     def test_a_change_is_told_by_where_the_verdict_turns(self, query, above, says):
@@ -268,7 +268,7 @@ class TestWords:
             self.curve("blur", (0.1,) * 5, (0.1, 0.1, 0.1, 0.3, 0.3)),
         ]
         assert stress_words.say_changes(curves, 0.2, False, 3) == (
-            "The image stays below the alarm line under 7 of 10 changes; it becomes an alarm when "
+            "The image stays below the threshold under 7 of 10 changes; it becomes an alarm when "
             "turned. Normal 4, changed likewise, becomes an alarm under 2 of 10: there the score "
             "shows the change, not a defect."
         )
@@ -305,7 +305,7 @@ class TestWords:
         ]
         assert stress_words.say_drop(dropped, 0.2, True) == (
             "Normal 2 carries most: without it the score is 0.260 instead of 0.300 (-0.040). "
-            "Without normal 2 the alarm line would lie at 0.350 instead of 0.200. The verdict "
+            "Without normal 2 the threshold would be 0.350 instead of 0.200. The verdict "
             "turns when normal 2 is left out."
         )
         same = [DropOne(i, 0.3, 0.0, 0.2) for i in range(3)]
@@ -314,18 +314,18 @@ class TestWords:
             "verdict stays the same whichever is left out."
         )
 
-    def test_poison_is_told_with_what_it_does_to_the_line(self, finished):
-        copy, mirrored = finished.poisoned
-        told = stress_words.say_poison(copy, mirrored, True)
+    def test_contamination_is_told_with_what_it_does_to_the_line(self, finished):
+        copy, mirrored = finished.contaminated
+        told = stress_words.say_contamination(copy, mirrored, True)
         score, line = finished.session.score.fused, finished.threshold
         assert f"goes from {score:.3f} to 0.000" in told
         assert f"brings it to {mirrored.after.fused:.3f}." in told
-        assert f"The alarm line rises from {line:.3f} to" in told
-        told = stress_words.say_poison(
+        assert f"The threshold rises from {line:.3f} to" in told
+        told = stress_words.say_contamination(
             dataclasses.replace(copy, replaced=15, threshold_after=0.0), mirrored, False
         )
         assert told.startswith("With one copy of this image as normal 16, its score")
-        assert "alarm line" not in told and "pass" not in told
+        assert "threshold" not in told and "pass" not in told
 
     @pytest.mark.parametrize(
         ("lines", "says"),
@@ -337,11 +337,11 @@ class TestWords:
         ],
     )
     def test_who_passes_is_told_by_the_line_of_the_mixed_normals(self, finished, lines, says):
-        poisonings = [
-            dataclasses.replace(poisoned, threshold_after=line)
-            for poisoned, line in zip(finished.poisoned, lines, strict=True)
+        contaminations = [
+            dataclasses.replace(contaminated, threshold_after=line)
+            for contaminated, line in zip(finished.contaminated, lines, strict=True)
         ]
-        assert says in stress_words.say_poison(*poisonings, True)
+        assert says in stress_words.say_contamination(*contaminations, True)
 
 
 class TestMarkup:
@@ -374,7 +374,7 @@ class TestMarkup:
         assert "<td>–</td><td>none</td>" in table
 
     def test_the_heatmaps_share_the_scale_of_the_normals(self, finished):
-        markup = stress_sections.poison_html(finished)
+        markup = stress_sections.contamination_html(finished)
         high = finished.session.scales[0].high
         assert markup.count("<img") == 3 and f"{high:.3f} or more" in markup
 

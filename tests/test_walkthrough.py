@@ -54,7 +54,7 @@ def unit(*rows: tuple[float, float]) -> torch.Tensor:
 
 
 def test_similarities_by_hand(bank: PromptBank) -> None:
-    # A grid of 2 x 2 at one depth: the query's second patch points along (0, 1).
+    # A grid of 2 x 2 at one layer: the query's second patch points along (0, 1).
     query = unit((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (1.0, 1.0))
     normal = unit((1.0, 0.0), (3.0, 4.0), (0.0, -1.0), (-1.0, 0.0))
     box = ((0.0, 0.0, 2.0, 2.0),)
@@ -73,21 +73,21 @@ def test_the_largest_similarity_is_the_patch_residual(
 ) -> None:
     comparison = compare_patch(bank, encoded, row, column)
     assert comparison.similarities.shape == (len(score.layer_maps), 3, 15, 15)
-    for depth, layer in enumerate(score.layer_maps):
-        best = comparison.similarities[depth].max()
-        assert best == pytest.approx(1 - 2 * layer[row, column], abs=1e-6)
-        assert comparison.best(depth) == tuple(score.nearest[depth, row, column])
+    for layer, values in enumerate(score.layer_maps):
+        best = comparison.similarities[layer].max()
+        assert best == pytest.approx(1 - 2 * values[row, column], abs=1e-6)
+        assert comparison.best(layer) == tuple(score.nearest[layer, row, column])
 
 
 def test_every_similarity_is_the_product_of_both_patches(
     bank: PromptBank, encoded: EncodedImages
 ) -> None:
     comparison = compare_patch(bank, encoded, 7, 3)
-    for depth, features in enumerate(comparison.features):
+    for layer, features in enumerate(comparison.features):
         assert np.linalg.norm(features) == pytest.approx(1, abs=1e-5)
         for normal, (row, column) in enumerate(SPOTS[:3]):
-            product = features @ normal_patch(bank, depth, normal, row, column)
-            shown = comparison.similarities[depth, normal, row, column]
+            product = features @ normal_patch(bank, layer, normal, row, column)
+            shown = comparison.similarities[layer, normal, row, column]
             assert product == pytest.approx(shown, abs=1e-6)
 
 

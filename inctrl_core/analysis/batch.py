@@ -20,7 +20,7 @@ from PIL import Image
 from ..config import PreprocessConfig
 from ..errors import ImageError
 from ..images.levels import Levels
-from ..images.preprocessing import CropBox, other_proportions
+from ..images.preprocessing import CropBox, aspect_mismatch
 from ..images.seen import Opener, SeenImage, open_here, see_thumbnail
 from ..model.bank import PromptBank
 from ..model.detector import Detector
@@ -62,7 +62,7 @@ class BatchRow:
 
     Attributes:
         file: The file.
-        score: Without its ``layer_maps`` and ``nearest``, of which no depth is left; None where
+        score: Without its ``layer_maps`` and ``nearest``, of which no layer is left; None where
             the file cannot be read.
         thumbnail: A JPEG no larger than ``THUMBNAIL``; empty where the file cannot be read.
         error: Why it cannot be read, in one sentence; empty where it can.
@@ -131,11 +131,11 @@ class Batch:
     def _places(self) -> dict[int, int]:
         return {id(row): place for place, row in enumerate(self.rows)}
 
-    def misshapen(self, row: BatchRow) -> bool:
+    def aspect_mismatch(self, row: BatchRow) -> bool:
         """Whether a row's image has none of the normals' proportions, so is squeezed otherwise."""
         if row.score is None or not self.normal_boxes:
             return False
-        return other_proportions(row.score.crop_box, self.normal_boxes) is not None
+        return aspect_mismatch(row.score.crop_box, self.normal_boxes) is not None
 
     def standing(self, row: BatchRow) -> str:
         """Where a row's score lies among the normals' own; "" where there is no range or score.

@@ -195,17 +195,17 @@ def text_evidence(bank: PromptBank, encoded: EncodedImages, top: int = 3) -> Tex
 
 @dataclass(frozen=True)
 class PatchMatch:
-    """Where a patch of the query has its closest counterpart, at one depth.
+    """Where a patch of the query has its closest counterpart, at one layer.
 
     Attributes:
-        depth: Index of the depth, 0 for the shallowest.
+        layer: Index of the layer, 0 for the shallowest.
         distance: Patch residual there, in [0, 1].
         normal: Index of the normal that holds the counterpart.
         row: Its row in that normal's grid.
         column: Its column.
     """
 
-    depth: int
+    layer: int
     distance: float
     normal: int
     row: int
@@ -213,7 +213,7 @@ class PatchMatch:
 
 
 def patch_matches(score: Score, row: int, column: int) -> tuple[PatchMatch, ...]:
-    """The provenance of one value of the map, one match per depth.
+    """The provenance of one value of the map, one match per layer.
 
     Raises:
         PromptError: The patch lies outside the grid.
@@ -222,6 +222,6 @@ def patch_matches(score: Score, row: int, column: int) -> tuple[PatchMatch, ...]
     if not (0 <= row < grid and 0 <= column < grid):
         raise PromptError(f"Choose a row and a column between 1 and {grid}.")
     return tuple(
-        PatchMatch(depth, float(values[row, column]), *map(int, places[row, column]))
-        for depth, (values, places) in enumerate(zip(score.layer_maps, score.nearest, strict=True))
+        PatchMatch(layer, float(values[row, column]), *map(int, places[row, column]))
+        for layer, (values, places) in enumerate(zip(score.layer_maps, score.nearest, strict=True))
     )

@@ -223,7 +223,7 @@ def _cells(batch: Batch, row: BatchRow) -> dict[str, str]:
         "strongest_column": str(strongest[1] + 1),
         "image_residual": f"{score.image_residual:.6f}",
         "text_anomaly": f"{score.text_anomaly:.6f}",
-        "other_proportions": "yes" if batch.misshapen(row) else "no",
+        "other_proportions": "yes" if batch.aspect_mismatch(row) else "no",
     }
 
 
@@ -237,7 +237,7 @@ def _result(batch: Batch, row: BatchRow) -> dict[str, Any]:
     }
     if row.score is None:
         return result
-    shape = {"size": list(row.size), "other_proportions": batch.misshapen(row)}
+    shape = {"size": list(row.size), "other_proportions": batch.aspect_mismatch(row)}
     return result | shape | row.score.to_dict(batch.normal_names)
 
 

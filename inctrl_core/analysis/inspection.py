@@ -106,7 +106,7 @@ class Session:
 
     @property
     def scales(self) -> tuple[PatchScale, ...]:
-        """Heatmap scale of the mean map, then of each depth."""
+        """Heatmap scale of the mean map, then of each layer."""
         return self.measured.scales
 
     @property

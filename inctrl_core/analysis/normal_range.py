@@ -220,7 +220,7 @@ class PatchScale:
     normal_high: float | None
 
 
-def patch_scale(bank: PromptBank, depth: int | None = None) -> PatchScale:
+def patch_scale(bank: PromptBank, layer: int | None = None) -> PatchScale:
     """The scale of a map from the normals alone, so that no query can stretch it.
 
     It runs from 0 to twice the largest residual that the normals show against each other, or to
@@ -228,13 +228,13 @@ def patch_scale(bank: PromptBank, depth: int | None = None) -> PatchScale:
 
     Args:
         bank: The normals.
-        depth: Index of a depth, None for the mean over depths.
+        layer: Index of a layer, None for the mean over layers.
     """
     maps = bank.normal_layer_maps
     if maps is None:
         return PatchScale(0.0, UNCALIBRATED_HIGH, None)
     maps = maps[list(bank.distinct)]
-    values = maps.mean(dim=1) if depth is None else maps[:, depth]
+    values = maps.mean(dim=1) if layer is None else maps[:, layer]
     normal_high = float(values.max())
     return PatchScale(0.0, max(SCALE_OVER_NORMAL * normal_high, NARROWEST_SCALE), normal_high)
 
@@ -246,7 +246,7 @@ class MeasuredBank:
     Attributes:
         bank: The normals and the prompts.
         ranges: The normals against each other; None where fewer than two are distinct.
-        scales: Heatmap scale of the mean map, then of each depth.
+        scales: Heatmap scale of the mean map, then of each layer.
     """
 
     bank: PromptBank
@@ -266,8 +266,8 @@ class MeasuredBank:
 
 def measure_bank(detector: Detector, bank: PromptBank) -> MeasuredBank:
     """Holds the normals of a bank against each other, once for all queries to come."""
-    depths = [None, *range(len(bank.features.patches))]
-    scales = tuple(patch_scale(bank, depth) for depth in depths)
+    layers = [None, *range(len(bank.features.patches))]
+    scales = tuple(patch_scale(bank, layer) for layer in layers)
     return MeasuredBank(bank, normal_range(detector, bank), scales)
 
 

@@ -2,7 +2,7 @@
 
 What follows from the bank alone, without one image or with fewer, is in
 :mod:`inctrl_core.analysis.normal_range`; here the images change. Nothing but
-:func:`strength_curve` runs the backbone.
+:func:`severity_curve` runs the backbone.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ def agreement(point: ShotsPoint, above: bool) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Poisoned:
+class Contamination:
     """A query before and after an image that is none came to be among its normals.
 
     Attributes:
         before: Its score against the normals.
-        after: Its score against the normals and the intruder.
+        after: Its score against the normals and the contaminant.
         threshold_before: Suggested by the normals; None where there is one.
-        threshold_after: Suggested by the normals and the intruder; None where all are copies of
+        threshold_after: Suggested by the normals and the contaminant; None where all are copies of
             one image.
-        replaced: Index of the normal whose place the intruder took; None where there was room.
+        replaced: Index of the normal whose place the contaminant took; None where there was room.
     """
 
     before: Score
@@ -79,22 +79,22 @@ class Poisoned:
     replaced: int | None
 
 
-def poison(
-    detector: Detector, bank: PromptBank, encoded: EncodedImages, intruder: EncodedImages
-) -> Poisoned:
+def contaminate(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, contaminant: EncodedImages
+) -> Contamination:
     """Puts an image among the normals, in place of the last where the bank is full.
 
     Args:
         detector: The model that made the bank.
         bank: The normals.
         encoded: One query.
-        intruder: The one image that slips in; the query itself, for one.
+        contaminant: The one image that slips in; the query itself, for one.
     """
     full = bank.shots == MAX_SHOTS
     kept = bank.without(bank.shots - 1) if full else bank
-    mixed = kept.with_normals(intruder.features, intruder.crop_boxes)
+    mixed = kept.with_normals(contaminant.features, contaminant.crop_boxes)
     before, after = normal_range(detector, bank), normal_range(detector, mixed)
-    return Poisoned(
+    return Contamination(
         before=detector.score_encoded(encoded, bank)[0],
         after=detector.score_encoded(encoded, mixed)[0],
         threshold_before=None if before is None else before.threshold,
@@ -110,31 +110,31 @@ def typical_normal(ranges: NormalRange) -> int:
 
 
 @dataclass(frozen=True)
-class StrengthCurve:
+class SeverityCurve:
     """Scores under one kind of change.
 
     Attributes:
         name: Name of the kind, see :mod:`inctrl_core.images.perturbations`.
-        strengths: From weak to strong.
-        query: Fused score of the changed query at each strength.
+        severities: From weak to strong.
+        query: Fused score of the changed query at each severity.
         normal: The same of a normal, against the other normals; None where there are no others.
     """
 
     name: str
-    strengths: tuple[float, ...]
+    severities: tuple[float, ...]
     query: tuple[float, ...]
     normal: tuple[float, ...] | None
 
 
-def strength_curve(
+def severity_curve(
     detector: Detector,
     bank: PromptBank,
     name: str,
     query: Image.Image,
     normal: tuple[int, Image.Image] | None = None,
     seed: int = 0,
-) -> StrengthCurve:
-    """Scores a query, changed in one way at every strength of its list.
+) -> SeverityCurve:
+    """Scores a query, changed in one way at every severity of its list.
 
     The same change to a normal image tells what it does by itself: where that normal crosses the
     threshold, the change is what the model sees, and not a defect.
@@ -152,22 +152,22 @@ def strength_curve(
     Raises:
         ImageError: There is no such kind.
     """
-    strengths = find_perturbation(name).strengths
+    severities = find_perturbation(name).severities
     pictures = [query] if normal is None else [query, normal[1]]
     changed = [
-        perturb(picture, name, strength, seed) for picture in pictures for strength in strengths
+        perturb(picture, name, severity, seed) for picture in pictures for severity in severities
     ]
     encoded = detector.encode(changed)
-    count = len(strengths)
+    count = len(severities)
 
     def scores(start: int, against: PromptBank) -> tuple[float, ...]:
         part = slice(start, start + count)
         images = EncodedImages(encoded.features[part], encoded.crop_boxes[part])
         return tuple(score.fused for score in detector.score_encoded(images, against))
 
-    return StrengthCurve(
+    return SeverityCurve(
         name=name,
-        strengths=strengths,
+        severities=severities,
         query=scores(0, bank),
         normal=None if normal is None else scores(count, bank.subset(bank.others(normal[0]))),
     )

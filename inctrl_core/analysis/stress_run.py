@@ -18,14 +18,14 @@ from ..images.seen import Opener, open_here
 from ..model.detector import Detector
 from .inspection import Session
 from .normal_range import DropOne, ShotsPoint, drop_one, normals_to_dict, shots_curve
-from .stress import Poisoned, StrengthCurve, poison, strength_curve, typical_normal
+from .stress import Contamination, SeverityCurve, contaminate, severity_curve, typical_normal
 
-CURVE, DROP, POISON = "curve", "drop", "poison"
+CURVE, DROP, CONTAMINATION = "curve", "drop", "contamination"
 CHANGES = tuple(kind.name for kind in PERTURBATIONS)
-PARTS = (CURVE, DROP, POISON, *CHANGES)
+PARTS = (CURVE, DROP, CONTAMINATION, *CHANGES)
 
-Poisonings = tuple[Poisoned, Poisoned]
-PartResult = tuple[ShotsPoint, ...] | tuple[DropOne, ...] | Poisonings | StrengthCurve
+Contaminations = tuple[Contamination, Contamination]
+PartResult = tuple[ShotsPoint, ...] | tuple[DropOne, ...] | Contaminations | SeverityCurve
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class StressRun:
             normal.
         curve: The score by the number of normals; empty until it is there.
         dropped: The score without each normal; empty until it is there, and with one normal.
-        poisoned: The score with the query among the normals, and with its mirror image instead;
+        contaminated: The score with the query among the normals, and with its mirror image instead;
             None until it is there.
         changed: The score under each kind of change, in the order of ``CHANGES``.
         done: Number of parts done.
@@ -50,8 +50,8 @@ class StressRun:
     normal: tuple[int, Image.Image] | None
     curve: tuple[ShotsPoint, ...] = ()
     dropped: tuple[DropOne, ...] = ()
-    poisoned: Poisonings | None = None
-    changed: tuple[StrengthCurve, ...] = ()
+    contaminated: Contaminations | None = None
+    changed: tuple[SeverityCurve, ...] = ()
     done: int = 0
 
     @property
@@ -111,10 +111,10 @@ def compute_part(
         return shots_curve(detector, bank, encoded)
     if part == DROP:
         return drop_one(detector, bank, encoded) if len(bank.distinct) > 1 else ()
-    if part == POISON:
+    if part == CONTAMINATION:
         mirrored = detector.encode([ImageOps.mirror(query)])
-        return tuple(poison(detector, bank, encoded, copy) for copy in (encoded, mirrored))
-    return strength_curve(detector, bank, part, query, normal)
+        return tuple(contaminate(detector, bank, encoded, copy) for copy in (encoded, mirrored))
+    return severity_curve(detector, bank, part, query, normal)
 
 
 def with_result(run: StressRun, result: PartResult) -> StressRun:
@@ -124,8 +124,8 @@ def with_result(run: StressRun, result: PartResult) -> StressRun:
         found = {"curve": result}
     elif part == DROP:
         found = {"dropped": result}
-    elif part == POISON:
-        found = {"poisoned": result}
+    elif part == CONTAMINATION:
+        found = {"contaminated": result}
     else:
         found = {"changed": (*run.changed, result)}
     return dataclasses.replace(run, **found, done=run.done + 1)
@@ -134,7 +134,7 @@ def with_result(run: StressRun, result: PartResult) -> StressRun:
 def run_to_dict(run: StressRun) -> dict[str, Any]:
     """All figures of a finished run, ready for ``json.dumps``; normals are counted from 1."""
     session = run.session
-    copy, mirrored = run.poisoned
+    copy, mirrored = run.contaminated
     return {
         "model": session.model,
         "object_name": session.bank.object_name,
@@ -155,9 +155,17 @@ def run_to_dict(run: StressRun) -> dict[str, Any]:
             for drop in run.dropped
         ],
         "among_normals": {
-            name: {"score": poisoned.after.fused, "threshold": poisoned.threshold_after}
-            for name, poisoned in (("copy", copy), ("mirrored", mirrored))
+            name: {"score": contaminated.after.fused, "threshold": contaminated.threshold_after}
+            for name, contaminated in (("copy", copy), ("mirrored", mirrored))
         },
         "changed_normal": None if run.normal is None else run.normal[0] + 1,
-        "changes": [dataclasses.asdict(curve) for curve in run.changed],
+        "changes": [
+            {
+                "name": curve.name,
+                "strengths": curve.severities,
+                "query": curve.query,
+                "normal": curve.normal,
+            }
+            for curve in run.changed
+        ],
     }

@@ -34,9 +34,9 @@ class PatchComparison:
     similarities: np.ndarray
     features: tuple[np.ndarray, ...]
 
-    def best(self, depth: int) -> tuple[int, int, int]:
-        """(normal, row, column) of the most similar patch at a depth; the first of equal ones."""
-        values = self.similarities[depth]
+    def best(self, layer: int) -> tuple[int, int, int]:
+        """(normal, row, column) of the most similar patch at a layer; the first of equal ones."""
+        values = self.similarities[layer]
         normal, row, column = np.unravel_index(int(values.argmax()), values.shape)
         return int(normal), int(row), int(column)
 
@@ -46,7 +46,7 @@ def compare_patch(
 ) -> PatchComparison:
     """All the similarities of which a patch residual keeps the largest.
 
-    ``0.5 * (1 - max)`` at a depth is the value of ``layer_maps`` there (the paper's patch-level
+    ``0.5 * (1 - max)`` at a layer is the value of ``layer_maps`` there (the paper's patch-level
     residual), and the place of the maximum that of ``nearest``.
 
     Args:
@@ -69,13 +69,13 @@ def compare_patch(
     return PatchComparison(np.stack(similarities), tuple(features))
 
 
-def normal_patch(bank: PromptBank, depth: int, normal: int, row: int, column: int) -> np.ndarray:
-    """The features of one patch of one normal at a depth: [C_d], of unit length.
+def normal_patch(bank: PromptBank, layer: int, normal: int, row: int, column: int) -> np.ndarray:
+    """The features of one patch of one normal at a layer: [C_d], of unit length.
 
     Raises:
         PromptError: The patch lies outside the grid.
     """
-    patches = bank.features.patches[depth][normal]
+    patches = bank.features.patches[layer][normal]
     return patches[_index(round(len(patches) ** 0.5), row, column)].cpu().numpy()
 
 

@@ -175,7 +175,7 @@ def _sentence(entry: LeftOut) -> str:
 
 
 def _tell_proportions(batch: Batch) -> None:
-    apart = [row.file.path for row in batch.scored if batch.misshapen(row)]
+    apart = [row.file.path for row in batch.scored if batch.aspect_mismatch(row)]
     if apart:
         sys.stderr.write(
             "note: not in the proportions of any normal, so squeezed by another amount: "

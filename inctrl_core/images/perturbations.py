@@ -1,6 +1,6 @@
 """Changes that happen to photographs: turned, darker, brighter, blurred, noisy, compressed.
 
-Pure functions of a picture, a strength and a seed. Lengths and noise count in pixels and grey
+Pure functions of a picture, a severity and a seed. Lengths and noise count in pixels and grey
 levels of the picture given, so give it at about the size at which the model sees it: a blur of two
 pixels is nothing to a photograph of 12 megapixels that is made smaller afterwards.
 """
@@ -20,16 +20,16 @@ from ..errors import ImageError
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One kind of change, with the strengths worth trying.
+    """One kind of change, with the severities worth trying.
 
     Attributes:
         name: How it is asked for, see :func:`perturb`.
-        strengths: From weak to strong, in the unit that ``apply`` documents.
-        apply: Changes an RGB image by a strength; the third argument is a seed.
+        severities: From weak to strong, in the unit that ``apply`` documents.
+        apply: Changes an RGB image by a severity; the third argument is a seed.
     """
 
     name: str
-    strengths: tuple[float, ...]
+    severities: tuple[float, ...]
     apply: Callable[[Image.Image, float, int], Image.Image]
 
 
@@ -125,13 +125,13 @@ def find_perturbation(name: str) -> Perturbation:
     raise ImageError(f"There is no change '{name[:40]}'; choose among {names}.")
 
 
-def perturb(image: Image.Image, name: str, strength: float, seed: int = 0) -> Image.Image:
+def perturb(image: Image.Image, name: str, severity: float, seed: int = 0) -> Image.Image:
     """A changed copy of a picture; the same arguments give the same pixels.
 
     Args:
         image: RGB.
         name: Name of a kind in ``PERTURBATIONS``.
-        strength: In the unit that the kind's ``apply`` documents.
+        severity: In the unit that the kind's ``apply`` documents.
         seed: Seed of the random part.
 
     Returns:
@@ -140,7 +140,7 @@ def perturb(image: Image.Image, name: str, strength: float, seed: int = 0) -> Im
     Raises:
         ImageError: There is no such kind.
     """
-    return find_perturbation(name).apply(image, strength, seed)
+    return find_perturbation(name).apply(image, severity, seed)
 
 
 def _to_image(pixels: np.ndarray) -> Image.Image:

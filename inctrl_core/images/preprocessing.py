@@ -134,13 +134,13 @@ def preprocess(image: Image.Image, config: PreprocessConfig) -> tuple[torch.Tens
     return to_tensor(crop, config), box
 
 
-def other_proportions(crop_box: CropBox, normals: Sequence[CropBox]) -> tuple[float, float] | None:
+def aspect_mismatch(crop_box: CropBox, normals: Sequence[CropBox]) -> tuple[float, float] | None:
     """Tells where a query becomes a square in another way than every normal.
 
     What is squeezed by another amount has another shape for the model, however sound it is. Squares
     that are cut out are all alike.
 
-    >>> other_proportions((0, 0, 200, 100), [(0, 0, 100, 100), (0, 0, 150, 100)])
+    >>> aspect_mismatch((0, 0, 200, 100), [(0, 0, 100, 100), (0, 0, 150, 100)])
     (2.0, 1.5)
 
     Args:

@@ -40,8 +40,8 @@ HEADER = """
 <header class="ic-header">
   <h1>InCTRL <span>Find what is wrong from a few images of what is right</span></h1>
   <p>Give 1 to 16 normal images of one kind of object. A new image is compared with them,
-  piece by piece. You get one anomaly score, a map of where the image departs, and what words for
-  damage make of it. Nothing is trained on your images.</p>
+  piece by piece. You get one anomaly score, a map of where the image differs, and how well it
+  matches phrases for damage. Nothing is trained on your images.</p>
 </header>
 """
 QUEUE_SIZE = 64

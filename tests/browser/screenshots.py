@@ -50,7 +50,7 @@ def failures(page: Page) -> None:
     """A case, guessed and revealed."""
     page.locator("#case-cards button").first.click()
     page.locator("#case-answer button").first.click()
-    expect(page.locator("#case-answer")).to_contain_text("In truth", timeout=TIMEOUT)
+    expect(page.locator("#case-answer")).to_contain_text("Actually", timeout=TIMEOUT)
 
 
 def learn(page: Page) -> None:

@@ -66,7 +66,9 @@ def test_one_click_ranks_an_example_and_gives_its_truth(page: Page, address: str
     run_example(page, "washer", 7)
     scores = column(page, "score")
     assert scores == sorted(scores, reverse=True) and len(set(scores)) > 1
-    expect(page.locator("#batch-summary")).to_contain_text("In truth 5 of the 7 images")
+    expect(page.locator("#batch-summary")).to_contain_text(
+        "5 of the 7 images are actually anomalous"
+    )
     expect(page.locator("#batch-summary")).to_contain_text(re.compile(r"\d+% \(AUROC\)"))
     expect(page.locator("#batch-histogram svg .ic-normal-range")).to_have_count(1)
     expect(page.locator(f"{ROWS} img")).to_have_count(7)

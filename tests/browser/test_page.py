@@ -263,12 +263,12 @@ def test_on_a_narrow_page_an_error_comes_into_view(page: Page, tmp_path: Path):
 
 def test_what_is_said_of_an_example_goes_when_an_own_image_comes(page: Page):
     open_example(page, "washer")
-    expect(page.locator("#queries")).to_contain_text("In truth anomalous")
+    expect(page.locator("#queries")).to_contain_text("Actually: anomalous")
     page.get_by_label("Remove Image").click()
-    expect(page.locator("#queries")).not_to_contain_text("In truth")
+    expect(page.locator("#queries")).not_to_contain_text("Actually")
     page.locator("#query input[type=file]").set_input_files(files("brick", "queries", 1)[0])
     expect(page.locator("#query img")).to_have_count(1, timeout=TIMEOUT)
-    expect(page.locator("#queries")).not_to_contain_text("In truth")
+    expect(page.locator("#queries")).not_to_contain_text("Actually")
 
 
 def test_a_phrase_that_cannot_be_used_is_told_beside_its_button(page: Page):

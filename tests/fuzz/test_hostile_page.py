@@ -24,9 +24,12 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "lawn"
 NORMALS = [EXAMPLE / "normals" / f"normal_{i}.jpg" for i in (1, 2)]
 QUERY = EXAMPLE / "queries" / "coin.jpg"
 
-# What may be added to the usual time of a score, and to the memory of the process that serves.
+# The most that may be added to the usual time of a score, and to the memory of the process that
+# serves. Processor time holds on a busy machine too; clocks count where INCTRL_HOSTILE=1 says that
+# nothing else runs.
 SECONDS, BYTES = 2.0, 300 * MEGABYTE
 GROWTH = 1.1
+QUIET = "INCTRL_HOSTILE" in os.environ
 
 
 @dataclass
@@ -73,51 +76,69 @@ class Visitor:
         return Answer(None, str(result), seconds)
 
 
+@dataclass
+class Spent:
+    """Use of a process: the seconds of processor time, and the bytes at most beyond before."""
+
+    seconds: float = 0.0
+    bytes: int = 0
+
+
 @contextmanager
-def new_peak(process: int) -> Iterator[dict[str, int]]:
-    """Measures by how much the memory of a process exceeds, at most, that of the beginning."""
+def spent(process: int) -> Iterator[Spent]:
+    """Measures the use of a process, without the processes that it has started."""
     Path(f"/proc/{process}/clear_refs").write_text("5")
-    before, measured = memory("VmRSS", process), {}
+    memory_before, seconds_before, measured = memory("VmRSS", process), _seconds(process), Spent()
     yield measured
-    measured["bytes"] = memory("VmHWM", process) - before
+    measured.seconds = _seconds(process) - seconds_before
+    measured.bytes = memory("VmHWM", process) - memory_before
+
+
+def _seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "INCTRL_HOSTILE" not in os.environ,
-    reason="bounds on seconds need a quiet machine: INCTRL_HOSTILE=1",
-)
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
 def test_no_file_stops_the_page_for_others(capfd: pytest.CaptureFixture) -> None:
-    if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("this system does not tell a process's peak of memory")
-    slow, large, late, kinds, seen = [], [], [], set(), 0
+    costly, large, late, kinds, seen = [], [], [], set(), 0
     with app_process([DEFAULT_MODEL]) as (address, process), ThreadPoolExecutor(1) as beside:
         visitor, innocent = Visitor(address), Visitor(address)
         query = innocent.upload(QUERY.name, QUERY.read_bytes())
-        alone = [innocent.score(query) for _ in range(12)]
-        usual = statistics.median(answer.seconds for answer in alone)
+        costs, times = [], []
+        for _ in range(12):
+            with spent(process) as cost:
+                alone = innocent.score(query)
+            costs.append(cost.seconds)
+            times.append(alone.seconds)
+        usual, usual_time = statistics.median(costs), statistics.median(times)
         before = memory("VmRSS", process)
         for name, data in hostile.hostile_files(seed=1):
             file = visitor.upload("upload.png", data)
-            with new_peak(process) as measured:
+            with spent(process) as cost:
                 other = beside.submit(innocent.score, query)
                 answer = visitor.score(file)
                 whole = other.result()
             seen += 1
             kinds.add(name.split("/")[0])
-            assert whole.score == pytest.approx(alone[0].score, abs=1e-6), name
+            assert whole.score == pytest.approx(alone.score, abs=1e-6), name
             assert answer.score is not None or answer.says, name
-            if answer.seconds > usual + SECONDS:
-                slow.append((name, round(answer.seconds, 2)))
-            if whole.seconds > usual + SECONDS:
-                late.append((name, round(whole.seconds, 2)))
-            if measured["bytes"] > BYTES:
-                large.append((name, measured["bytes"] >> 20))
+            # Two scores were asked for.
+            if cost.seconds > 2 * usual + SECONDS:
+                costly.append((name, round(cost.seconds, 2)))
+            if QUIET and max(answer.seconds, whole.seconds) > usual_time + SECONDS:
+                late.append((name, round(answer.seconds, 2), round(whole.seconds, 2)))
+            if cost.bytes > BYTES:
+                large.append((name, cost.bytes >> 20))
         for _ in range(4):
             innocent.score(query)
         after = memory("VmRSS", process)
     with capfd.disabled():
-        print(f"\n{seen} files: usual {usual:.2f} s, memory {before >> 20} to {after >> 20} MB")
+        print(
+            f"\n{seen} files of {len(kinds)} formats: usual {usual:.2f} s of processor time, "
+            f"{usual_time:.2f} s; memory {before >> 20} to {after >> 20} MB"
+        )
     assert seen >= 200 and len(kinds) >= 12
-    assert not slow and not late and not large, {"slow": slow, "late": late, "large": large}
+    assert not costly and not large and not late, {"costly": costly, "large": large, "late": late}
     assert after < GROWTH * before

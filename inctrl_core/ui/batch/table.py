@@ -157,7 +157,7 @@ def table_html(job: BatchJob) -> str:
     heads = [("name", "Image"), ("score", "Score"), ("above", "Against the normals")]
     heads.append(("patch", "Strongest difference"))
     if known:
-        heads.append(("truth", "In truth"))
+        heads.append(("truth", "Actually"))
     cells = "".join(
         f'<th scope="col"{_HEAD.get(key, "")}>'
         f'<button type="button" data-sort="{key}">{title}</button></th>'
@@ -254,7 +254,7 @@ def _remarks(job: BatchJob) -> list[str]:
         remarks.append(
             f"{_count(unread, 'file')} could not be read; {pronoun} {verb} at the end of the table."
         )
-    apart = [plain_name(batch.name(row)) for row in batch.scored if batch.misshapen(row)]
+    apart = [plain_name(batch.name(row)) for row in batch.scored if batch.aspect_mismatch(row)]
     if apart:
         remarks.append(
             f"Not in the proportions of any normal: {html.escape(name_some(apart))}. Every image "
@@ -280,7 +280,7 @@ def _truth(batch: Batch) -> list[str]:
         found = sum(truth and score > batch.ranges.highest for truth, score in truths)
         false = sum(not truth and score > batch.ranges.highest for truth, score in truths)
         sentences.append(
-            f"In truth {anomalous} of the {len(truths)} images are anomalous: {found or 'none'} of "
+            f"{anomalous} of the {len(truths)} images are actually anomalous: {found or 'none'} of "
             f"them {'scores' if found == 1 else 'score'} above every normal, and {false or 'none'} "
             f"of the {len(truths) - anomalous} others."
         )

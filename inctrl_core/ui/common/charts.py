@@ -101,8 +101,8 @@ def text_bars(text: TextEvidence) -> str:
         f'<p class="ic-small">{give} the damage wording {span} (the bracket under its '
         f"bar); this image {100 * text.share:.0f}%, {says}.</p>"
         f'<div class="ic-columns">{columns}</div>'
-        '<p class="ic-small">Numbers are similarities of image and phrase; bars are weights beside '
-        "the closest phrase, for which small gaps count.</p></div>"
+        '<p class="ic-small">Numbers are similarities of image and phrase; a bar\'s length is '
+        "relative to the best match.</p></div>"
     )
 
 

@@ -144,7 +144,7 @@ def queries_html(example: ExampleSet, active: int) -> str:
     return (
         f'<div class="ic-set"><h3>{html.escape(example.title)}: try its other images</h3>'
         f'<div class="ic-queries">{"".join(buttons)}</div>'
-        f"<p>Shown: {html.escape(query.note)} In truth {truth}.</p>{fails}"
+        f"<p>Shown: {html.escape(query.note)} Actually: {truth}.</p>{fails}"
         f'<details class="ic-small"><summary>About this example</summary>'
         f"{html.escape(example.caption)} Source: {html.escape(example.source)} "
         f"Licence: {html.escape(example.licence)}</details></div>"

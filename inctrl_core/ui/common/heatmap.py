@@ -12,7 +12,7 @@ from ...errors import InctrlError
 from ...images.overlay import COLOUR_MAPS, OverlayStyle, overlay
 from .charts import colour_bar
 
-MEAN = "All depths"
+MEAN = "All layers"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Display:
     """A visitor's choices for the display.
 
     Attributes:
-        depth: ``MEAN`` or a name of :func:`depth_names`.
+        layer: ``MEAN`` or a name of :func:`layer_names`.
         colour_map: One of ``COLOUR_MAPS``.
         opacity: In [0, 1].
         smooth: Interpolate between patches.
@@ -28,7 +28,7 @@ class Display:
         column: Likewise.
     """
 
-    depth: str = MEAN
+    layer: str = MEAN
     colour_map: str = COLOUR_MAPS[0]
     opacity: float = 0.7
     smooth: bool = True
@@ -36,21 +36,21 @@ class Display:
     column: int = 1
 
 
-def depth_names(count: int) -> list[str]:
-    """Plain names of the depths, shallow first."""
+def layer_names(count: int) -> list[str]:
+    """Plain names of the layers, shallow first."""
     if count == 3:
         return ["Shallow", "Middle", "Deep"]
-    return [f"Depth {index + 1}" for index in range(count)]
+    return [f"Layer {index + 1}" for index in range(count)]
 
 
-def depths(session: Session) -> list[str]:
+def layers(session: Session) -> list[str]:
     """The maps of a session that may be shown: the mean, then each layer."""
-    return [MEAN, *depth_names(len(session.score.layer_maps))]
+    return [MEAN, *layer_names(len(session.score.layer_maps))]
 
 
-def offered_depth(session: Session, depth: str) -> str:
-    """The depth that the visitor chose, or the mean where this model does not have it."""
-    return depth if depth in depths(session) else MEAN
+def offered_layer(session: Session, layer: str) -> str:
+    """The layer that the visitor chose, or the mean where this model does not have it."""
+    return layer if layer in layers(session) else MEAN
 
 
 def strongest_patch(session: Session) -> tuple[int, int]:
@@ -76,9 +76,9 @@ def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
     """The overlay, and its colour bar; a patch outside the grid is not framed.
 
     Raises:
-        InctrlError: The depth or the colour map is none of those offered.
+        InctrlError: The layer or the colour map is none of those offered.
     """
-    scale, patch_map = _map(session, display.depth)
+    scale, patch_map = _map(session, display.layer)
     if display.colour_map not in COLOUR_MAPS:
         raise InctrlError(f"Choose a colour map among {', '.join(COLOUR_MAPS)}.")
     style = OverlayStyle(
@@ -105,10 +105,10 @@ def _unseen(query: Picture) -> str:
     )
 
 
-def _map(session: Session, depth: str) -> tuple[PatchScale, object]:
-    names = depths(session)
-    if depth not in names:
-        raise InctrlError(f"Choose a depth among {', '.join(names)}.")
-    index = names.index(depth)
+def _map(session: Session, layer: str) -> tuple[PatchScale, object]:
+    names = layers(session)
+    if layer not in names:
+        raise InctrlError(f"Choose a layer among {', '.join(names)}.")
+    index = names.index(layer)
     maps = session.score.layer_maps
     return session.scales[index], session.score.patch_map if index == 0 else maps[index - 1]

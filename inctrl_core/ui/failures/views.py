@@ -113,7 +113,7 @@ def answer_html(case: Case, session: Session, guess: str) -> str:
     truth = "anomalous" if case.anomalous else "normal"
     return (
         f'<div class="ic-outcome" role="status"><p class="ic-label">{guessed}</p>'
-        f'<h2 tabindex="-1">{headline}</h2><p>In truth this image is <strong>{truth}</strong>. '
+        f'<h2 tabindex="-1">{headline}</h2><p>Actually this image is <strong>{truth}</strong>. '
         f"{_score_sentence(session)}</p>{_strip(session)}</div>"
         f"{_otherwise(case, session, came_out)}"
         f'<div class="ic-reason"><p class="ic-label">Why</p><h3>{REASONS[case.why]}</h3>'

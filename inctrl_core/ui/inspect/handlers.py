@@ -22,7 +22,7 @@ from ..common.downloads import new_file
 from ..common.events import sent_place
 from ..common.examples import ExampleSet, match_example
 from ..common.form import UploadedFile, UploadedGallery, file_path, gallery_paths, same_files
-from ..common.heatmap import Display, depths, heatmap, offered_depth, strongest_patch
+from ..common.heatmap import Display, heatmap, layers, offered_layer, strongest_patch
 from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
@@ -98,7 +98,7 @@ class InspectHandlers:
     def show_map(
         self,
         session: Session | None,
-        depth: str,
+        layer: str,
         colour_map: str,
         opacity: float,
         smooth: bool,
@@ -110,8 +110,8 @@ class InspectHandlers:
         if session is None:
             return gr.skip(), gr.skip(), gr.skip(), error_html(EXPIRED)
         try:
-            depth = offered_depth(session, depth)
-            display = Display(depth, colour_map, opacity, smooth, row, column)
+            layer = offered_layer(session, layer)
+            display = Display(layer, colour_map, opacity, smooth, row, column)
             image, bar = heatmap(session, display)
         except InctrlError as error:
             return gr.skip(), gr.skip(), gr.skip(), error_html(str(error))
@@ -127,14 +127,14 @@ class InspectHandlers:
             provenance,
         )
 
-    def show_words(self, session: Session | None, depth: str) -> tuple[Any, ...]:
+    def show_words(self, session: Session | None, layer: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
             return gr.Column(visible=False), "", gr.skip(), gr.skip(), "", ""
         return (
             gr.Column(visible=True),
             verdict_html(session),
-            gr.Radio(depths(session), value=offered_depth(session, depth)),
+            gr.Radio(layers(session), value=offered_layer(session, layer)),
             ADD if session.score.copy_of is None else TAKE_OUT,
             text_html(session),
             ledger_html(session),
@@ -184,7 +184,7 @@ class InspectHandlers:
     def save(
         self,
         session: Session | None,
-        depth: str,
+        layer: str,
         colour_map: str,
         opacity: float,
         smooth: bool,
@@ -195,7 +195,7 @@ class InspectHandlers:
         if session is None:
             return None, error_html(EXPIRED)
         try:
-            shown = offered_depth(session, depth)
+            shown = offered_layer(session, layer)
             display = Display(shown, colour_map, opacity, smooth, row, column)
             report = report_html(session, display, date.today())
             name = safe_names([session.bank.object_name])[0]

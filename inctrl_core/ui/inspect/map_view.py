@@ -5,11 +5,11 @@ from __future__ import annotations
 import gradio as gr
 
 from ...images.overlay import COLOUR_MAPS, COLOUR_NAMES
-from ..common.heatmap import MEAN, depth_names
+from ..common.heatmap import MEAN, layer_names
 from ..common.scripts import DESCRIBED
 from .handlers import InspectHandlers
 
-DEPTHS = 3
+LAYERS = 3
 
 
 class MapView:
@@ -47,12 +47,12 @@ class MapView:
                 self.bar = gr.HTML(elem_id="colour-bar")
             with gr.Column(scale=1, min_width=220, elem_id="controls"):
                 self.opacity = gr.Slider(0, 1, 0.7, step=0.05, label="Opacity", elem_id="opacity")
-                self.depth = gr.Radio(
-                    [MEAN, *depth_names(DEPTHS)],
+                self.layer = gr.Radio(
+                    [MEAN, *layer_names(LAYERS)],
                     value=MEAN,
-                    label="Depth",
+                    label="Layer",
                     info="Shallow: edges and texture. Deep: shapes and things.",
-                    elem_id="depth",
+                    elem_id="layer",
                 )
                 self.colour_map = gr.Dropdown(
                     [(COLOUR_NAMES[name], name) for name in COLOUR_MAPS],
@@ -64,9 +64,9 @@ class MapView:
                 self.compare = gr.Checkbox(False, label="Compare with original")
 
     def build_provenance(self) -> None:
-        """Lays out where a patch finds its like."""
+        """Lays out which normal patch is most similar."""
         gr.Markdown(
-            "### Where does a patch find its like?\n"
+            "### Which normal patch is most similar?\n"
             "Click a patch on the map, or give its row and column.",
             elem_classes="ic-heading",
         )
@@ -80,7 +80,7 @@ class MapView:
         gr.on(
             [
                 self.opacity.input,
-                self.depth.input,
+                self.layer.input,
                 self.colour_map.input,
                 self.smooth.input,
                 self.compare.input,
@@ -119,7 +119,7 @@ class MapView:
         """The display controls, in the order of :meth:`.InspectHandlers.show_map`."""
         return [
             self.session,
-            self.depth,
+            self.layer,
             self.colour_map,
             self.opacity,
             self.smooth,

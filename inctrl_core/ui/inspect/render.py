@@ -13,7 +13,7 @@ from ...model.heads import training_free_weights
 from ..common.charts import ledger_table, text_bars
 from ..common.heatmap import (
     Display,
-    depth_names,
+    layer_names,
     patch_place,
 )
 from ..common.markup import jpeg_uri
@@ -36,14 +36,14 @@ def ledger_html(session: Session) -> str:
 
 
 def provenance_html(session: Session, display: Display) -> str:
-    """One patch of the query, and its closest counterpart at each depth.
+    """One patch of the query, and its closest counterpart at each layer.
 
     Raises:
         InctrlError: The row or the column lies outside the grid.
     """
     row, column = patch_place(session, display.row), patch_place(session, display.column)
     matches = patch_matches(session.score, row, column)
-    names = depth_names(len(matches))
+    names = layer_names(len(matches))
     grid = session.score.patch_map.shape[0]
     tiles = "".join(
         _tile(session.normals[match.normal], match, name, grid)
@@ -53,7 +53,7 @@ def provenance_html(session: Session, display: Display) -> str:
     return (
         f'<p class="ic-lead">Patch in row {row + 1}, column {column + 1}: difference '
         f"<strong>{mean:.3f}</strong> on average. Its most similar patch among the normals, at "
-        f'each depth of the network:</p><div class="ic-tiles">{tiles}</div>'
+        f'each layer of the network:</p><div class="ic-tiles">{tiles}</div>'
     )
 
 

@@ -45,12 +45,12 @@ def report_html(session: Session, display: Display, made: date) -> str:
         f'<figure><img src="{jpeg_uri(session.query.image)}" alt="The image that was checked">'
         '<figcaption class="ic-small">The image that was checked</figcaption></figure>',
         f'<figure><img src="{jpeg_uri(image)}" alt="Heatmap over the image">'
-        f'<figcaption class="ic-small">Heatmap: {html.escape(display.depth.lower())}</figcaption>'
+        f'<figcaption class="ic-small">Heatmap: {html.escape(display.layer.lower())}</figcaption>'
         "</figure></div>",
         bar,
         "<h2>The normals</h2>",
         f'<div class="ic-normals">{normals}</div>',
-        "<h2>Where does a patch find its like?</h2>",
+        "<h2>Which normal patch is most similar?</h2>",
         provenance_html(session, display),
         "<h2>What do the words say?</h2>",
         text_html(session),

@@ -181,11 +181,11 @@ class InspectTab:
         )
         return shown.success(
             self.handlers.show_words,
-            [self.session, self.map.depth],
+            [self.session, self.map.layer],
             [
                 self.result,
                 self.verdict,
-                self.map.depth,
+                self.map.layer,
                 self.toggle_normal,
                 self.text,
                 self.ledger,

@@ -16,7 +16,7 @@ from ...analysis.normal_range import (
 )
 from ...config import HeadsConfig
 from ...errors import join_words
-from ...images.preprocessing import PROPORTIONS_APART, other_proportions
+from ...images.preprocessing import PROPORTIONS_APART, aspect_mismatch
 from ...model.heads import training_free_weights
 from ..common.charts import range_strip
 from ..common.markup import term
@@ -76,8 +76,8 @@ def _mistake(session: Session) -> str:
     if session.anomalous == (session.score.fused > session.ranges.highest):
         return ""
     if session.anomalous:
-        return " <strong>In truth it is anomalous: here the model misses it.</strong>"
-    return " <strong>In truth it is normal: here the model raises a false alarm.</strong>"
+        return " <strong>Actually it is anomalous: the model misses it here.</strong>"
+    return " <strong>Actually it is normal: the model raises a false alarm here.</strong>"
 
 
 def _compare(session: Session) -> str:
@@ -107,7 +107,7 @@ def _data(session: Session) -> str:
 def _proportions(session: Session) -> str:
     boxes = session.bank.crop_boxes
     ratios = [(right - left) / (bottom - top) for left, top, right, bottom in boxes]
-    apart = other_proportions(session.score.crop_box, boxes)
+    apart = aspect_mismatch(session.score.crop_box, boxes)
     if apart is not None:
         own, closest = apart
         told = "Its proportions are not those of the normals"

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...analysis.explanations import PatchMatch, patch_matches
 from ...analysis.walkthrough import PatchComparison, compare_patch, normal_patch
-from ..common.heatmap import depth_names
+from ..common.heatmap import layer_names
 from .parts import (
     TILE,
     Lesson,
@@ -34,7 +34,7 @@ def match_step(lesson: Lesson, mark: Mark) -> str:
     session, grid = lesson.session, lesson.grid
     comparison = compare_patch(session.bank, session.encoded, *mark)
     matches = patch_matches(session.score, *mark)
-    names = depth_names(len(matches))
+    names = layer_names(len(matches))
     shots = session.bank.shots
     crop = crop_html(
         crop_of(session.query, lesson.input_side),
@@ -77,10 +77,10 @@ def match_step(lesson: Lesson, mark: Mark) -> str:
 def _similarity_maps(
     lesson: Lesson, comparison: PatchComparison, match: PatchMatch, name: str
 ) -> str:
-    low = float(comparison.similarities[match.depth].min())
+    low = float(comparison.similarities[match.layer].min())
     tiles = []
     for index, normal in enumerate(lesson.session.normals):
-        values = comparison.similarities[match.depth, index]
+        values = comparison.similarities[match.layer, index]
         best = index == match.normal
         title = f"Normal {index + 1}"
         picture = crop_html(
@@ -93,15 +93,15 @@ def _similarity_maps(
         caption = f"at most {number(float(values.max()))}"
         tiles.append(figure(picture, title, caption, strong=best))
     return (
-        f'<div class="ic-depth"><p class="ic-label"><strong>{name}</strong>Similarity '
+        f'<div class="ic-layer"><p class="ic-label"><strong>{name}</strong>Similarity '
         f"{ramp_html(number(low), '1')}</p>{tile_row(tiles)}</div>"
     )
 
 
 def _strips(lesson: Lesson, comparison: PatchComparison, match: PatchMatch, name: str) -> str:
-    own = comparison.features[match.depth]
+    own = comparison.features[match.layer]
     place = match.normal, match.row, match.column
-    other = normal_patch(lesson.session.bank, match.depth, *place)
+    other = normal_patch(lesson.session.bank, match.layer, *place)
     limit = float(max(np.abs(own).max(), np.abs(other).max()))
     where = f"normal {match.normal + 1}, {at(match.row, match.column)}"
     return (

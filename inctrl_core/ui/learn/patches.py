@@ -14,7 +14,7 @@ from ...errors import join_words
 from ...images.overlay import COLOUR_MAPS, OverlayStyle, overlay
 from ...images.preprocessing import patch_box
 from ..common.charts import colour_bar
-from ..common.heatmap import depth_names
+from ..common.heatmap import layer_names
 from ..common.markup import jpeg_uri
 from .parts import (
     TILE,
@@ -115,7 +115,7 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
     """Step 2: the grid, and the network's features of one patch."""
     session, grid = lesson.session, lesson.grid
     features = compare_patch(session.bank, session.encoded, *mark).features
-    names = depth_names(len(features))
+    names = layer_names(len(features))
     ruled = crop_html(
         crop_of(session.query, lesson.input_side),
         f"The square under a grid; the patch in {at(*mark)} is framed. A click chooses another.",
@@ -149,11 +149,11 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
 
 
 def map_step(lesson: Lesson, mark: Mark) -> str:
-    """Step 4: the residual maps at each depth, and their mean."""
+    """Step 4: the residual maps at each layer, and their mean."""
     session, grid = lesson.session, lesson.grid
     score, scales = session.score, session.scales
     matches = patch_matches(score, *mark)
-    names = depth_names(len(matches))
+    names = layer_names(len(matches))
     crop = crop_of(session.query, lesson.input_side)
     small = "".join(
         figure(
@@ -174,7 +174,7 @@ def map_step(lesson: Lesson, mark: Mark) -> str:
     value = float(score.patch_map[mark])
     mean = crop_html(
         map_over(crop, score.patch_map, scales[0].low, scales[0].high, MAP),
-        f"Mean over the depths; {number(value)} at {at(*mark)}",
+        f"Mean over the layers; {number(value)} at {at(*mark)}",
         grid,
         mark,
         pick=True,
@@ -202,7 +202,7 @@ def seen_share(picture: Picture) -> float:
     return (right - left) * (bottom - top) / (picture.image.width * picture.image.height)
 
 
-def _patch_words(lesson: Lesson, depths: int) -> str:
+def _patch_words(lesson: Lesson, layers: int) -> str:
     config, grid, side = lesson.session.config, lesson.grid, lesson.input_side
     adapted = (
         " A linear map, trained on other objects, then turns each list into one that tells less of "
@@ -219,9 +219,9 @@ def _patch_words(lesson: Lesson, depths: int) -> str:
     )
     return (
         "<p>A <dfn>network</dfn>, trained beforehand on ordinary pictures, reads the square. It "
-        f"stays as it is: nothing is trained on your images. It is read out at {depths} "
-        "<dfn>depths</dfn>: shallow ones know edges, colours and texture, deep ones shapes and "
-        "things. At each depth every patch becomes a list of numbers, its <dfn>features</dfn>; "
+        f"stays as it is: nothing is trained on your images. It is read out at {layers} "
+        "<dfn>layers</dfn>: shallow ones know edges, colours and texture, deep ones shapes and "
+        "things. At each layer every patch becomes a list of numbers, its <dfn>features</dfn>; "
         "the strips show one number as one stripe, dark for negative and bright for positive. "
         "Where the network’s own grid is finer than this one it is averaged, where coarser, "
         f"interpolated.{adapted}{joined}"
@@ -248,7 +248,7 @@ def _map_words(
     value = number(float(score.patch_map[mark]))
     left = (
         formula(
-            "M<sub>d</sub> = ½ · (1 − largest similarity at depth d)",
+            "M<sub>d</sub> = ½ · (1 − largest similarity at layer d)",
             "0 where a normal has just such a patch, ½ where nothing is in common. The paper calls "
             "it the patch-level <dfn>residual</dfn>: what is left when the normals have explained "
             "all they can.",
@@ -273,12 +273,12 @@ def _map_look(lesson: Lesson, mark: Mark) -> str:
     scale = lesson.session.scales[0]
     value = float(lesson.session.score.patch_map[mark])
     high = scale.normal_high
-    depths = "Depths may disagree: what is odd as a texture need not be odd as a shape. "
+    layers = "Layers may disagree: what is odd as a texture need not be odd as a shape. "
     if high is None:
-        return depths + "With a single normal there is nothing to compare the numbers with."
+        return layers + "With a single normal there is nothing to compare the numbers with."
     relation = "more" if value > high else "no more"
     return (
-        f"{depths}The normals, each compared with the others, differ by up to {number(high)}; this "
+        f"{layers}The normals, each compared with the others, differ by up to {number(high)}; this "
         f"patch differs by {number(value)}, {relation} than they do."
     )
 

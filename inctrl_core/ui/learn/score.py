@@ -163,7 +163,7 @@ def _calibrated(lesson: Lesson, account: CalibratedAccount) -> str:
         '<th scope="col">their mean</th><th scope="col">deviation</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
         f'<p class="ic-small">{len(account.deviations)} of the {account.statistics} deviations '
-        "that the networks read; the others are the same of each depth, and the two distances of "
+        "that the networks read; the others are the same of each layer, and the two distances of "
         "step 5.</p>"
     )
     first = account.deviations[0]

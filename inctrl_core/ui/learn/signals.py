@@ -111,7 +111,7 @@ def limits_html(lesson: Lesson) -> str:
         f"<li><strong>Small things.</strong> A patch covers {across:.0f} × {down:.0f} pixels of "
         "this image. A flaw much smaller than that is averaged away, and first of all by the "
         "resizing.</li>"
-        "<li><strong>Arrangement.</strong> A patch may find its like anywhere in a normal. Sound "
+        "<li><strong>Arrangement.</strong> A patch is compared with every place in a normal. Sound "
         "parts in the wrong place, number or order can pass.</li>"
         "<li><strong>Harmless change.</strong> Light, angle or a new sound variant that no normal "
         "shows counts as difference.</li>"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ...analysis.normal_range import MeasuredBank, copies_told
 from ...errors import ImageError
-from ...images.preprocessing import other_proportions
+from ...images.preprocessing import aspect_mismatch
 from ...images.seen import MOST_DRAWN, Opener, SeenImage, open_here, shrink
 from ...model.detector import Detector
 
@@ -59,7 +59,7 @@ def score_frame(
         "high": None if ranges is None else round(ranges.highest, 4),
         "map": shares.clip(0, 1).round(3).tolist(),
         "box": [edge / side for edge, side in zip(score.crop_box, frame.size * 2, strict=True)],
-        "alike": other_proportions(score.crop_box, bank.crop_boxes) is None,
+        "alike": aspect_mismatch(score.crop_box, bank.crop_boxes) is None,
         "shots": bank.shots,
         "copies": copies_told(bank.copy_of),
     }

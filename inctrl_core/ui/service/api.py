@@ -15,7 +15,7 @@ from ...analysis.normal_range import MeasuredBank, normals_to_dict
 from ...errors import InctrlError
 from ...images.levels import Levels
 from ...images.overlay import OverlayStyle, overlay, scale_box
-from ...images.preprocessing import other_proportions
+from ...images.preprocessing import aspect_mismatch
 from ...images.seen import MOST_DRAWN, SeenImage, see_image
 from ...model.bank import check_shots
 from ...model.detector import Detector
@@ -121,7 +121,7 @@ class ScoreApi:
                 style = OverlayStyle(scale.low, scale.high)
                 box = scale_box(score.crop_box, seen.size, seen.shown.size)
                 picture = overlay(seen.shown, score.patch_map, box, style)
-        apart = other_proportions(score.crop_box, bank.crop_boxes) is not None
+        apart = aspect_mismatch(score.crop_box, bank.crop_boxes) is not None
         about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
         about["normals_data"] = bank.data
         about |= normals_to_dict(names, bank.copy_of, measured.ranges)

@@ -17,7 +17,7 @@ from ...analysis.inspection import Session, with_phrases
 from ...analysis.normal_range import ITSELF, normals_to_dict
 from ...analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from ...errors import InctrlError
-from ...images.preprocessing import other_proportions
+from ...images.preprocessing import aspect_mismatch
 from ...model.bank import check_shots
 from ..common.form import (
     ANALYSIS_QUEUE,
@@ -105,7 +105,7 @@ class AnalysisApi:
             squeezed by another amount than every normal), normal_range (each normal against the
             others, without copies; null where fewer than two are distinct), ledger (the score
             without each signal), text (closest phrases), strongest_patch (row and column from 1,
-            and its match at each depth).
+            and its match at each layer).
         """
         with told_to_client():
             session = self._session(normals, query, object_name, model)
@@ -191,7 +191,7 @@ class AnalysisApi:
 def session_to_dict(session: Session) -> dict[str, Any]:
     """Score, range, ledger, words and the strongest patch, ready for ``json.dumps``."""
     names = session.normal_names
-    apart = other_proportions(session.score.crop_box, session.bank.crop_boxes)
+    apart = aspect_mismatch(session.score.crop_box, session.bank.crop_boxes)
     row, column = strongest_patch(session)
     matches = patch_matches(session.score, row - 1, column - 1)
     return {
@@ -213,7 +213,7 @@ def session_to_dict(session: Session) -> dict[str, Any]:
             "column": column,
             "matches": [
                 {
-                    "depth": match.depth + 1,
+                    "depth": match.layer + 1,
                     "distance": match.distance,
                     "normal": match.normal + 1,
                     "row": match.row + 1,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ...analysis.normal_range import DropOne, ShotsPoint
-from ...analysis.stress import StrengthCurve
+from ...analysis.stress import SeverityCurve
 from ..common.charts import axis_top
 from .words import KINDS, UNSEEN
 
@@ -39,7 +39,7 @@ class Plot:
 def curve_chart(curve: Sequence[ShotsPoint], band: tuple[float, float] | None) -> str:
     """Score by the number of normals: every draw a dot, their mean a line.
 
-    The mean alarm line of the draws' own normals is drawn dashed.
+    The mean threshold of the draws' own normals is drawn dashed.
 
     Args:
         curve: The draws, K = 1 .. n.
@@ -71,19 +71,19 @@ def curve_chart(curve: Sequence[ShotsPoint], band: tuple[float, float] | None) -
     key = _key(
         ('<i class="ic-plot-draw"></i>', "one draw of normals"),
         ('<b class="ic-swatch ic-swatch-main"></b>', "their mean"),
-        ('<b class="ic-swatch ic-swatch-dashed"></b>', "alarm line of as many normals, mean"),
+        ('<b class="ic-swatch ic-swatch-dashed"></b>', "threshold of as many normals, mean"),
         ('<b class="ic-swatch ic-swatch-band"></b>', f"normal range of all {len(curve)}"),
     )
     return f'{_frame(plot, body, dots, "ic-plot-large")}<p class="ic-axis">normals</p>{key}'
 
 
-def strength_chart(
-    curve: StrengthCurve,
+def severity_chart(
+    curve: SeverityCurve,
     start: tuple[float, float | None],
     band: tuple[float, float] | None,
     top: float,
 ) -> str:
-    """Score by the strength of one kind of change, of the query and of a normal.
+    """Score by the severity of one kind of change, of the query and of a normal.
 
     Args:
         curve: The scores.
@@ -92,8 +92,8 @@ def strength_chart(
         top: Top of the axis, which all kinds share.
     """
     words = KINDS[curve.name]
-    places = _spread(len(curve.strengths) + 1)
-    written = ["as is", *(words.short.format(value) for value in curve.strengths)]
+    places = _spread(len(curve.severities) + 1)
+    written = ["as is", *(words.short.format(value) for value in curve.severities)]
     query = list(zip(places, (start[0], *curve.query), strict=True))
     titled = [(x, y, f"{label}: {y:.3f}") for (x, y), label in zip(query, written, strict=True)]
     body = ""
@@ -109,7 +109,7 @@ def strength_chart(
     )
 
 
-def strength_key(normal: int | None) -> str:
+def severity_key(normal: int | None) -> str:
     """The legend of all severity charts.
 
     Args:
@@ -120,15 +120,15 @@ def strength_key(normal: int | None) -> str:
         entries += [
             ('<b class="ic-swatch ic-swatch-other"></b>', f"normal {normal + 1}, changed likewise"),
             ('<b class="ic-swatch ic-swatch-band"></b>', "normal range"),
-            ('<b class="ic-swatch ic-swatch-line"></b>', "alarm line"),
+            ('<b class="ic-swatch ic-swatch-line"></b>', "threshold"),
         ]
     return _key(*entries)
 
 
 def shared_top(
-    curves: Sequence[StrengthCurve], start: tuple[float, float | None], threshold: float | None
+    curves: Sequence[SeverityCurve], start: tuple[float, float | None], threshold: float | None
 ) -> float:
-    """Top of the axis of all strength charts.
+    """Top of the axis of all severity charts.
 
     Args:
         curves: All there are.

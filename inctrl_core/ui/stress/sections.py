@@ -10,15 +10,31 @@ from PIL import Image, ImageOps
 
 from ...analysis.inspection import Session
 from ...analysis.normal_range import copies_told
-from ...analysis.stress import StrengthCurve, agreement, turned_at
-from ...analysis.stress_run import CHANGES, CURVE, DROP, PARTS, POISON, StressRun, run_to_dict
+from ...analysis.stress import SeverityCurve, agreement, turned_at
+from ...analysis.stress_run import (
+    CHANGES,
+    CONTAMINATION,
+    CURVE,
+    DROP,
+    PARTS,
+    StressRun,
+    run_to_dict,
+)
 from ...images.overlay import COLOUR_MAPS, OverlayStyle, overlay, resize_for_screen, scale_box
 from ...images.perturbations import perturb
 from ...model.score import Score
 from ..common.charts import colour_bar
 from ..common.markup import jpeg_uri, term
-from .charts import curve_chart, drop_table, shared_top, strength_chart, strength_key
-from .words import KINDS, say_change, say_changes, say_curve, say_drop, say_poison, strengths_at
+from .charts import curve_chart, drop_table, severity_chart, severity_key, shared_top
+from .words import (
+    KINDS,
+    say_change,
+    say_changes,
+    say_contamination,
+    say_curve,
+    say_drop,
+    severities_at,
+)
 
 SMALL = (72, 72)
 STRONGEST = (132, 132)
@@ -28,10 +44,10 @@ MAP_SIDE = 420
 WORKING = {
     CURVE: "drawing fewer normals",
     DROP: "leaving out one normal at a time",
-    POISON: "putting the image among the normals",
+    CONTAMINATION: "putting the image among the normals",
 } | {name: f"scoring it {words.called}" for name, words in KINDS.items()}
 
-ALARM_LINE = (
+THRESHOLD = (
     "The highest score that your normals get when each is compared with the others. "
     "An image above it counts as anomalous."
 )
@@ -49,7 +65,7 @@ SEEN = (
 
 def head_html(run: StressRun) -> str:
     """The subject of the test, its progress, and the findings so far."""
-    session, line = run.session, term("alarm line", ALARM_LINE)
+    session, line = run.session, term("threshold", THRESHOLD)
     if session.score.copy_of is not None:
         verdict = "it is one of the normals, or a copy of it, so it finds itself"
     elif run.threshold is None:
@@ -129,9 +145,9 @@ def curve_html(run: StressRun) -> str:
         return ""
     chart = ""
     if len(run.curve) > 1:
-        draw, line = term("draw", DRAW), term("alarm line", ALARM_LINE)
+        draw, line = term("draw", DRAW), term("threshold", THRESHOLD)
         chart = curve_chart(run.curve, _band(run.session)) + (
-            f'<p class="ic-small">Each dot is one {draw}. From two normals on, each has an {line} '
+            f'<p class="ic-small">Each dot is one {draw}. From two normals on, each has a {line} '
             "of its own, and so a verdict. Draws of nearly all normals share most of them, and "
             "agree for that reason alone.</p>"
         )
@@ -151,11 +167,11 @@ def drop_html(run: StressRun) -> str:
     return _section("Which normal carries the result?", says, table)
 
 
-def poison_html(run: StressRun) -> str:
+def contamination_html(run: StressRun) -> str:
     """The section on a bad image among the normals."""
-    if run.poisoned is None:
+    if run.contaminated is None:
         return ""
-    copy, mirrored = run.poisoned
+    copy, mirrored = run.contaminated
     pictures = "".join(
         f'<figure><img src="{_heatmap(run.session, score)}" alt="Heatmap {when}"><figcaption>'
         f"<strong>{score.fused:.3f}</strong><span>{when}</span></figcaption></figure>"
@@ -166,7 +182,7 @@ def poison_html(run: StressRun) -> str:
         )
     )
     bar = colour_bar(run.session.scales[0], COLOUR_MAPS[0])
-    says = say_poison(copy, mirrored, run.above)
+    says = say_contamination(copy, mirrored, run.above)
     body = f'<div class="ic-triple">{pictures}</div>{bar}'
     return _section("What if a bad image slips in?", says, body)
 
@@ -181,21 +197,21 @@ def changes_html(run: StressRun) -> str:
     tiles = []
     for curve in run.changed:
         words = say_change(curve, start[0], run.threshold, run.above)
-        chart = strength_chart(curve, start, _band(run.session), top)
+        chart = severity_chart(curve, start, _band(run.session), top)
         tiles.append(_tile(curve, run.query, words, chart))
     waiting = len(CHANGES) - len(tiles)
     tiles += ['<div class="ic-change-tile ic-waiting" aria-hidden="true"></div>'] * waiting
     says = "" if waiting else say_changes(run.changed, run.threshold, run.above, normal)
     small = "" if normal is None else _about_changes()
-    body = f'{strength_key(normal)}<div class="ic-changes">{"".join(tiles)}</div>{small}'
+    body = f'{severity_key(normal)}<div class="ic-changes">{"".join(tiles)}</div>{small}'
     return _section("Does it hold when the photograph changes?", says, body)
 
 
-def _tile(curve: StrengthCurve, query: Image.Image, says: tuple[str, str], chart: str) -> str:
+def _tile(curve: SeverityCurve, query: Image.Image, says: tuple[str, str], chart: str) -> str:
     words = KINDS[curve.name]
-    strongest = perturb(query, curve.name, curve.strengths[-1])
+    strongest = perturb(query, curve.name, curve.severities[-1])
     image = jpeg_uri(ImageOps.contain(strongest, STRONGEST, Image.Resampling.LANCZOS))
-    alt = f"The image {words.called}, {strengths_at(curve, [len(curve.strengths) - 1])}"
+    alt = f"The image {words.called}, {severities_at(curve, [len(curve.severities) - 1])}"
     return (
         f'<figure class="ic-change-tile"><div><img src="{image}" alt="{alt}"><figcaption>'
         f"<strong>{words.title}</strong><span>{says[0]}</span>"
@@ -209,7 +225,7 @@ def _about_changes() -> str:
         f'<p class="ic-small">The changes are made to {seen}; the pictures show the strongest. '
         f"{likewise}, tells what the change does by itself. All charts have the same scale and the "
         f"same {term('normal range', NORMAL_RANGE)}, whose upper edge is the "
-        f"{term('alarm line', ALARM_LINE)}.</p>"
+        f"{term('threshold', THRESHOLD)}.</p>"
     )
 
 

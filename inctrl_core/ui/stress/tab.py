@@ -11,10 +11,10 @@ import gradio as gr
 
 from ...analysis.inspection import SESSION_SECONDS, Session
 from ...analysis.stress_run import (
+    CONTAMINATION,
     CURVE,
     DROP,
     PARTS,
-    POISON,
     StressRun,
     compute_part,
     start_run,
@@ -34,7 +34,7 @@ from ..common.form import (
 from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
-from .sections import changes_html, curve_html, drop_html, head_html, poison_html
+from .sections import changes_html, contamination_html, curve_html, drop_html, head_html
 
 BUTTON_SIZE = (64, 48)
 WELCOME = (
@@ -127,7 +127,7 @@ class StressHandlers:
             ended = dataclasses.replace(run, done=len(PARTS))
             return ended, error_html(str(error)), *[gr.skip()] * 5
         run = with_result(run, result)
-        sections = {CURVE: curve_html, DROP: drop_html, POISON: poison_html}
+        sections = {CURVE: curve_html, DROP: drop_html, CONTAMINATION: contamination_html}
         changed = sections.get(part, changes_html)
         others = "" if fresh else gr.skip()
         shown = [
@@ -167,7 +167,7 @@ class StressTab:
             self.head = gr.HTML(elem_id="stress-head")
             self.curve = gr.HTML(elem_id="stress-curve")
             self.drop = gr.HTML(elem_id="stress-drop")
-            self.poison = gr.HTML(elem_id="stress-poison")
+            self.contamination = gr.HTML(elem_id="stress-contamination")
             self.changes = gr.HTML(elem_id="stress-changes")
             gr.HTML(NOTE)
 
@@ -186,7 +186,7 @@ class StressTab:
 
     def _run_after(self, trigger: Any) -> None:
         form = self.shared.form
-        sections = [self.head, self.curve, self.drop, self.poison, self.changes]
+        sections = [self.head, self.curve, self.drop, self.contamination, self.changes]
         event = trigger(
             self.handlers.begin,
             [form.normals, form.query, form.object_name, form.model, self.shared.session],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...analysis.normal_range import DropOne, ShotsPoint
-from ...analysis.stress import Poisoned, StrengthCurve, agreement, settled_from, turned_at
+from ...analysis.stress import Contamination, SeverityCurve, agreement, settled_from, turned_at
 from ...errors import join_words
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -19,13 +19,14 @@ UNSEEN = 0.0005
 
 @dataclass(frozen=True)
 class KindWords:
-    """How one kind of change is spoken of.
+    """The words for one kind of change.
 
     Attributes:
         title: Heading of its chart.
-        axis: What a strength counts.
-        short: A strength on the axis.
-        spoken: What is around strengths in a sentence.
+        axis: What a severity counts.
+        short: A severity on the axis.
+        spoken: A severity in a sentence, with ``{}`` for the figure.
+        beyond: The word for all that is more severe.
         called: The image after the change.
     """
 
@@ -33,16 +34,23 @@ class KindWords:
     axis: str
     short: str
     spoken: str
+    beyond: str
     called: str
 
 
 KINDS = {
-    "rotation": KindWords("Turned", "degrees", "{:g}°", "{}", "turned"),
-    "darker": KindWords("Darker", "brightness left", "{:g}%", "{} brightness", "darkened"),
-    "brighter": KindWords("Brighter", "brightness", "{:g}%", "{} brightness", "brightened"),
-    "blur": KindWords("Blurred", "radius in pixels", "{:g}", "{} px", "blurred"),
-    "noise": KindWords("Noisy", "grey levels, of 255", "{:g}", "{} grey levels", "noisy"),
-    "jpeg": KindWords("JPEG", "quality, of 100", "{:g}", "quality {}", "compressed as JPEG"),
+    "rotation": KindWords("Turned", "degrees", "{:g}°", "{}", "more", "turned"),
+    "darker": KindWords(
+        "Darker", "brightness left", "{:g}%", "{} brightness", "darker", "darkened"
+    ),
+    "brighter": KindWords(
+        "Brighter", "brightness", "{:g}%", "{} brightness", "brighter", "brightened"
+    ),
+    "blur": KindWords("Blurred", "radius in pixels", "{:g}", "{} px", "more", "blurred"),
+    "noise": KindWords("Noisy", "grey levels, of 255", "{:g}", "{} grey levels", "more", "noisy"),
+    "jpeg": KindWords(
+        "JPEG", "quality, of 100", "{:g}", "quality {}", "lower", "compressed as JPEG"
+    ),
 }
 
 
@@ -56,18 +64,18 @@ def count(number: int, noun: str = "normal") -> str:
     return f"{in_words(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def strengths_at(curve: StrengthCurve, places: Sequence[int]) -> str:
-    """Strengths in a sentence: "from 20° on" where it is so up to the strongest, else "at 5°".
+def severities_at(curve: SeverityCurve, places: Sequence[int]) -> str:
+    """Severities in a sentence: "at 20° and more" up to the strongest, else "at 5°".
 
     Args:
-        curve: Has the strengths.
+        curve: The scores at each severity.
         places: Indices of some, at least one, in order.
     """
     words = KINDS[curve.name]
-    written = [words.short.format(curve.strengths[i]) for i in places]
-    to_the_end = tuple(places) == tuple(range(places[0], len(curve.strengths)))
+    written = [words.short.format(curve.severities[i]) for i in places]
+    to_the_end = tuple(places) == tuple(range(places[0], len(curve.severities)))
     if to_the_end and len(written) > 1:
-        return f"from {words.spoken.format(written[0])} on"
+        return f"at {words.spoken.format(written[0])} and {words.beyond}"
     return f"at {words.spoken.format(join_words(written))}"
 
 
@@ -131,7 +139,7 @@ def say_drop(dropped: Sequence[DropOne], threshold: float | None, above: bool) -
     moved = max(judged, key=lambda drop: abs(drop.threshold - threshold))
     if abs(moved.threshold - threshold) >= UNSEEN:
         text += (
-            f" Without normal {moved.index + 1} the alarm line would lie at "
+            f" Without normal {moved.index + 1} the threshold would be "
             f"{moved.threshold:.3f} instead of {threshold:.3f}."
         )
     other = [str(drop.index + 1) for drop in judged if (drop.fused > drop.threshold) is not above]
@@ -143,7 +151,7 @@ def say_drop(dropped: Sequence[DropOne], threshold: float | None, above: bool) -
     return f"{text} The verdict turns when normal {turning} is left out."
 
 
-def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
+def say_contamination(copy: Contamination, mirrored: Contamination, above: bool) -> str:
     """The effect of the query among its own normals on score and threshold.
 
     Args:
@@ -164,7 +172,10 @@ def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
         f"brings it to {mirrored.after.fused:.3f}."
     )
     if above:
-        passes = [poisoned.after.fused <= poisoned.threshold_after for poisoned in (copy, mirrored)]
+        passes = [
+            contaminated.after.fused <= contaminated.threshold_after
+            for contaminated in (copy, mirrored)
+        ]
         told = {
             (True, True): " Either way it would pass for normal.",
             (True, False): " With the copy it would pass for normal, with the mirrored one not.",
@@ -179,14 +190,14 @@ def say_poison(copy: Poisoned, mirrored: Poisoned, above: bool) -> str:
         and copy.threshold_after - line >= UNSEEN
     ):
         text += (
-            f" The alarm line rises from {line:.3f} to {copy.threshold_after:.3f}, so other bad "
+            f" The threshold rises from {line:.3f} to {copy.threshold_after:.3f}, so other bad "
             "images may pass with it."
         )
     return text
 
 
 def say_change(
-    curve: StrengthCurve, start: float, threshold: float | None, above: bool
+    curve: SeverityCurve, start: float, threshold: float | None, above: bool
 ) -> tuple[str, str]:
     """The effect of one kind of change on the query, and on a normal.
 
@@ -201,20 +212,20 @@ def say_change(
     """
     if threshold is None:
         far = max(range(len(curve.query)), key=lambda i: abs(curve.query[i] - start))
-        at = strengths_at(curve, [far])
+        at = severities_at(curve, [far])
         return f"Moves furthest {at}: from {start:.3f} to {curve.query[far]:.3f}.", ""
     turned = turned_at(curve.query, threshold, above)
     if above:
-        query = f"Missed {strengths_at(curve, turned)}." if turned else "Found at every strength."
+        query = f"Missed {severities_at(curve, turned)}." if turned else "Found at every severity."
     else:
-        query = f"An alarm {strengths_at(curve, turned)}." if turned else "Never an alarm."
+        query = f"An alarm {severities_at(curve, turned)}." if turned else "Never an alarm."
     alarms = turned_at(curve.normal or (), threshold, False)
-    normal = f"an alarm {strengths_at(curve, alarms)}" if alarms else "never an alarm"
+    normal = f"an alarm {severities_at(curve, alarms)}" if alarms else "never an alarm"
     return query, f"A normal, changed likewise: {normal}."
 
 
 def say_changes(
-    curves: Sequence[StrengthCurve], threshold: float | None, above: bool, normal: int | None
+    curves: Sequence[SeverityCurve], threshold: float | None, above: bool, normal: int | None
 ) -> str:
     """All kinds of change in a sentence or two.
 
@@ -226,15 +237,15 @@ def say_changes(
     """
     if threshold is None or normal is None:
         return (
-            "One normal gives no alarm line: the curves show how far each change moves the score, "
-            "and nothing to hold it against."
+            "One normal gives no threshold: the curves show how far each change moves the score, "
+            "and there is nothing to compare it with."
         )
     turned = [(KINDS[c.name].called, turned_at(c.query, threshold, above)) for c in curves]
     alarms = [(KINDS[c.name].called, turned_at(c.normal or (), threshold, False)) for c in curves]
     total = sum(len(curve.query) for curve in curves)
     held = total - sum(len(places) for _, places in turned)
     what, becomes = (
-        ("is found", "is missed") if above else ("stays below the alarm line", "becomes an alarm")
+        ("is found", "is missed") if above else ("stays below the threshold", "becomes an alarm")
     )
     text = f"The image {what} under {_share(held, total)} changes"
     text += f"; it {becomes} when {_kinds(turned)}." if held < total else "."
