@@ -111,7 +111,7 @@ def test_the_numbers_are_those_of_the_score(lesson: Lesson) -> None:
     assert re.search(holistic, page(lesson)).group(1) == number(score.holistic)
     assert found["Score"][1] == number(score.fused)
     shots = lesson.session.bank.shots
-    assert found["Comparisons at each depth"] == (f"{shots} × 225", str(225 * shots))
+    assert found["Comparisons at each layer"] == (f"{shots} × 225", str(225 * shots))
 
 
 def test_seven_steps_each_with_pictures_a_formula_and_what_to_look_for(lesson: Lesson) -> None:

@@ -53,7 +53,7 @@ def match_step(lesson: Lesson, mark: Mark) -> str:
             "this is the <dfn>cosine similarity</dfn>: 1 for the same direction, 0 for nothing "
             "in common, below 0 for opposites.",
         )
-        + sum_line("Comparisons at each depth", f"{shots} × {grid * grid}", str(shots * grid**2))
+        + sum_line("Comparisons at each layer", f"{shots} × {grid * grid}", str(shots * grid**2))
         + '<p class="ic-label">This patch (above) and the most similar patch of all (below)</p>'
         + pairs
     )
