@@ -77,7 +77,7 @@ def test_the_excess_is_the_difference_of_the_figures_shown(scored):
 @pytest.mark.parametrize(
     ("anomalous", "fused", "says"),
     [
-        (True, 0.01, "here the model misses it"),
+        (True, 0.01, "the model misses it here"),
         (False, 0.9, "raises a false alarm"),
         (True, 0.9, ""),
         (False, 0.01, ""),

@@ -304,8 +304,8 @@ def _key(batch: Batch, known: bool) -> str:
     if batch.ranges is not None:
         items.append('<i class="ic-batch-key ic-normal-range"></i> range of the normals')
     if known:
-        items.append('<i class="ic-batch-key ic-bin-normal"></i> in truth normal')
-        items.append('<i class="ic-batch-key ic-bin-anomalous"></i> in truth anomalous')
+        items.append('<i class="ic-batch-key ic-bin-normal"></i> actually normal')
+        items.append('<i class="ic-batch-key ic-bin-anomalous"></i> actually anomalous')
     return f'<p class="ic-key">{"".join(f"<span>{item}</span>" for item in items)}</p>'
 
 

@@ -61,14 +61,14 @@ def match_step(lesson: Lesson, mark: Mark) -> str:
         _similarity_maps(lesson, comparison, match, name)
         for match, name in zip(matches, names, strict=True)
     )
-    body = columns(figure(crop, "The framed patch looks for its like", "click another"), words)
+    body = columns(figure(crop, "Find the most similar patch", "click another"), words)
     step = Step(
         3,
-        "One patch looks for its like",
+        "Find the most similar patch of the normals",
         "The framed patch is compared with every patch of every normal image, wherever it lies.",
         "The brighter a square, the more it resembles the framed patch; in the picture set apart, "
-        "a frame marks the most similar of all. Something ordinary finds squares close to 1. "
-        "Something odd does not: its brightest square stays well below.",
+        "a frame marks the most similar of all. An ordinary patch has squares close to 1. "
+        "An odd one has none: its brightest square stays well below.",
         ("analysis.walkthrough.compare_patch", "model.residuals.nearest_patches"),
     )
     return step_html(step, body + maps)

@@ -81,8 +81,8 @@ def _cut_words(lesson: Lesson) -> tuple[str, str, str]:
     look = (
         "The whole image lies in the square; nothing is left out."
         if share > 0.995
-        else "Does the thing that matters lie inside the frame? What is dark lies outside: it "
-        "cannot change the score, however odd it is."
+        else "Does the thing that matters lie inside the frame? The dark parts lie outside "
+        "it: they cannot change the score."
     )
     return words, "looks only at the square in the middle", look
 
@@ -250,8 +250,8 @@ def _map_words(
         formula(
             "M<sub>d</sub> = ½ · (1 − largest similarity at layer d)",
             "0 where a normal has just such a patch, ½ where nothing is in common. The paper calls "
-            "it the patch-level <dfn>residual</dfn>: what is left when the normals have explained "
-            "all they can.",
+            "it the patch-level <dfn>residual</dfn>: the part that no normal "
+            "explains.",
         )
         + lines
     )

@@ -79,7 +79,7 @@ def text_step(lesson: Lesson) -> str:
     step = Step(
         6,
         "What the words say",
-        "The image is weighed between phrases for a damaged object and phrases for a sound one.",
+        "The image is compared with phrases for a damaged object and with phrases for a sound one.",
         "Compare with the bracket, which is what the normals get: a large share means little where "
         "the normals have it too.",
         ("model.prompts.build_prompts", "model.residuals.text_anomaly"),
@@ -116,7 +116,7 @@ def limits_html(lesson: Lesson) -> str:
         "<li><strong>Harmless change.</strong> Light, angle or a new sound variant that no normal "
         "shows counts as difference.</li>"
         "<li><strong>What the normals have too.</strong> A flaw that one of the normals shares "
-        "finds its like, and vanishes.</li></ul></section>"
+        "has its match there, and is not found.</li></ul></section>"
     )
 
 

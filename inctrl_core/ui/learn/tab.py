@@ -29,14 +29,14 @@ row and column, and the steps follow it.</p></div>
 STEPS = (
     "What goes in",
     "Patches",
-    "Their like",
+    "Most similar patch",
     "The map",
     "The whole image",
     "Words",
     "One score",
 )
-WAITING = '<p class="ic-lead" role="status">Working the first example out. This takes a moment.</p>'
-FOLLOW = "Which patch shall the next steps follow? A click on the image above chooses one as well."
+WAITING = '<p class="ic-lead" role="status">Preparing the first example; this takes a moment.</p>'
+FOLLOW = "Choose the patch that the next steps follow, here or with a click on the image above."
 # Links would not do: the page has a base address, so they would load it anew.
 GO = """
 element.addEventListener('click', event => {
@@ -148,7 +148,7 @@ class LearnHandlers:
                 raise InctrlError("Choose an example first.")
             source, query, _ = wanted
             if source != OWN:
-                progress(0.1, desc="Working the example out")
+                progress(0.1, desc="Preparing the example")
                 example, index = pick_query(self.examples, {"set": source, "query": query})
                 files = [str(path) for path in example.normals], str(example.queries[index].path)
                 session = self.run.start_session(
