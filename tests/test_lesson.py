@@ -237,7 +237,7 @@ class TestHandlers:
         assert lesson.session.score.patch_map[row - 1, column - 1] == lesson.session.score.patch_max
         mistake, start, chosen, choice, following, last = handlers.show(lesson, row, column)
         assert mistake == "" and choice.visible
-        titles = ("What goes in", "grid of patches", "looks for its like", "One score")
+        titles = ("What goes in", "grid of patches", "most similar patch", "One score")
         for title, part in zip(titles, (start, chosen, following, last), strict=True):
             assert title in part
 
