@@ -25,13 +25,17 @@ from inctrl_core.analysis.inspection import (
 from inctrl_core.analysis.normal_range import (
     UNCALIBRATED_HIGH,
     copies_told,
-    drop_one,
     normal_range,
     patch_scale,
     query_told,
-    shots_curve,
 )
-from inctrl_core.analysis.stress import contaminate, severity_curve, typical_normal
+from inctrl_core.analysis.stress import (
+    contaminate,
+    drop_one,
+    severity_curve,
+    shots_curve,
+    typical_normal,
+)
 from inctrl_core.analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from inctrl_core.errors import PromptError
 from inctrl_core.model.backbone import ImageFeatures

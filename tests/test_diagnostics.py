@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inctrl_core.analysis import explanations
+from inctrl_core.analysis import explanations, stress
 from inctrl_core.analysis import normal_range as diagnostics
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
 from inctrl_core.errors import PromptError
@@ -183,17 +183,17 @@ def test_patch_matches_name_the_closest_normal(detector):
 
 
 def test_drop_one_finds_the_normal_that_carries_the_result(detector):
-    dropped = diagnostics.drop_one(detector, bank(0, 10, 40), encoded(40))
+    dropped = stress.drop_one(detector, bank(0, 10, 40), encoded(40))
     assert [d.index for d in dropped] == [0, 1, 2]
     assert [d.change for d in dropped] == pytest.approx([0, 0, distance(30)], abs=1e-6)
     with pytest.raises(PromptError, match="second normal"):
-        diagnostics.drop_one(detector, bank(0), encoded(40))
+        stress.drop_one(detector, bank(0), encoded(40))
 
 
 def test_the_curve_over_shots_ends_at_the_full_score_and_never_rises_on_average(detector):
     normals = bank(0, 10, 20, 40)
     query = encoded(70)
-    curve = diagnostics.shots_curve(detector, normals, query, draws=20)
+    curve = stress.shots_curve(detector, normals, query, draws=20)
     assert [point.shots for point in curve] == [1, 2, 3, 4]
     full = detector.score_encoded(query, normals)[0].fused
     assert curve[-1].fused == (full,)
@@ -202,5 +202,5 @@ def test_the_curve_over_shots_ends_at_the_full_score_and_never_rises_on_average(
     )
     means = [sum(point.fused) / len(point.fused) for point in curve]
     assert means == sorted(means, reverse=True)
-    again = diagnostics.shots_curve(detector, normals, query, draws=20)
+    again = stress.shots_curve(detector, normals, query, draws=20)
     assert again == curve

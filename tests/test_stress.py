@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 from inctrl_core import Detector, load_detector
-from inctrl_core.analysis import normal_range as diagnostics
 from inctrl_core.analysis import stress
 from inctrl_core.analysis.inspection import Session, start_session
-from inctrl_core.analysis.normal_range import DropOne, NormalRange, ShotsPoint
-from inctrl_core.analysis.stress import SeverityCurve
+from inctrl_core.analysis.normal_range import NormalRange
+from inctrl_core.analysis.stress import DropOne, SeverityCurve, ShotsPoint
 from inctrl_core.analysis.stress_run import PARTS, StressRun, compute_part, start_run, with_result
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
@@ -86,15 +85,15 @@ def handlers() -> StressHandlers:
 class TestByHand:
     def test_a_draw_and_a_dropped_normal_have_thresholds_of_their_own(self, by_hand):
         normals, query = bank(0, 10, 40), encoded(100)
-        one, two, three = diagnostics.shots_curve(by_hand, normals, query, draws=20)
+        one, two, three = stress.shots_curve(by_hand, normals, query, draws=20)
         assert one.thresholds == (None,) * 3
         assert sorted(two.thresholds) == pytest.approx([distance(d) for d in (10, 30, 40)])
         assert three.thresholds == pytest.approx([distance(30)])
-        dropped = diagnostics.drop_one(by_hand, normals, query)
+        dropped = stress.drop_one(by_hand, normals, query)
         assert [d.threshold for d in dropped] == pytest.approx(
             [distance(30), distance(40), distance(10)]
         )
-        assert diagnostics.drop_one(by_hand, bank(0, 10), query)[0].threshold is None
+        assert stress.drop_one(by_hand, bank(0, 10), query)[0].threshold is None
 
     def test_a_contaminated_bank_knows_the_query_and_raises_the_threshold(self, by_hand):
         contaminated = stress.contaminate(by_hand, bank(0, 10, 40), encoded(100), encoded(100))

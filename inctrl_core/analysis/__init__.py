@@ -1,1 +1,13 @@
-"""The meaning of a score: its range, its causes, how far to trust it."""
+"""The meaning of a score: its range, its causes, how far to trust it.
+
+>>> from inctrl_core import analysis, load_detector  # doctest: +SKIP
+>>> detector = load_detector("inctrl-lite")  # doctest: +SKIP
+>>> result = analysis.inspect(detector, ["good1.png", "good2.png"], "query.png")  # doctest: +SKIP
+>>> result.score.fused, result.ranges.threshold  # doctest: +SKIP
+"""
+
+from .batch_job import score_batch
+from .inspection import inspect
+from .stress_run import stress_test
+
+__all__ = ["inspect", "score_batch", "stress_test"]

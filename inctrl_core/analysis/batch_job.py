@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InctrlError
+from ..images.files import ImageSource, check_listed
 from ..images.seen import SeenSet
 from ..model.bank import PromptBank, check_shots
 from ..model.detector import Detector
-from .batch import Batch, BatchRow, QueryFile, start_batch
+from ..model.prompts import DEFAULT_OBJECT_NAME
+from .batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
 from .export import file_names
 from .inspection import Session, has_bank_of, rename_bank
 from .normal_range import MeasuredBank, build_measured_bank
 
 MAX_FILES = 200
 MAX_TOTAL_BYTES = 400 * 2**20
+NO_QUERIES = "Add the images to check."
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +143,43 @@ def new_job(
     return BatchJob(key, model, normal_files, measured.bank, batch, files, phrases=phrases)
 
 
+def score_batch(
+    detector: Detector,
+    normals: Sequence[ImageSource],
+    queries: Sequence[QueryFile | ImageSource],
+    object_name: str = DEFAULT_OBJECT_NAME,
+    *,
+    normal_names: Sequence[str] = (),
+    on_rows: Callable[[int], None] | None = None,
+) -> Batch:
+    """All that the tab Batch shows: many queries against the same normals, however many.
+
+    Args:
+        detector: The model.
+        normals: 1 to 16 images, as :func:`inctrl_core.images.files.open_image` takes them.
+        queries: The images to check; one that cannot be read has its reason in its row.
+        object_name: What they show.
+        normal_names: Names of the normals; by default those of their files.
+        on_rows: Told how many more queries are done.
+
+    Raises:
+        InctrlError: The normals or the name cannot be used, or there is no query.
+    """
+    check_listed(queries)
+    if not queries:
+        raise InctrlError(NO_QUERIES)
+    named = zip(queries, file_names(queries), strict=True)
+    waiting = [q if isinstance(q, QueryFile) else QueryFile(q, name) for q, name in named]
+    measured = build_measured_bank(detector, normals, object_name)
+    batch, rows = start_batch(measured, detector.name, normal_names or file_names(normals)), []
+    while len(rows) < len(waiting):
+        scored = score_chunk(detector, measured.bank, waiting[len(rows) :])
+        rows += scored
+        if on_rows is not None:
+            on_rows(len(scored))
+    return dataclasses.replace(batch, rows=tuple(rows))
+
+
 def check_files(files: Sequence[QueryFile]) -> None:
     """Raises InctrlError where the number or the size of the files is wrong."""
     problem = files_problem(files)
@@ -150,7 +190,7 @@ def check_files(files: Sequence[QueryFile]) -> None:
 def files_problem(files: Sequence[QueryFile]) -> str:
     """A sentence about a wrong number or size of the files; "" where both are right."""
     if not files:
-        return "Add the images to check."
+        return NO_QUERIES
     if len(files) > MAX_FILES:
         return f"There are {len(files)} images to check; use at most {MAX_FILES} at a time."
     size = sum(os.path.getsize(file.path) for file in files if os.path.exists(file.path))

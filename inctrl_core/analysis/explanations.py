@@ -118,7 +118,7 @@ def _query_and_neutral(
     query = detector.evidence(layer_maps, embeddings, bank)
     # Against itself its embedding would be at no distance, which no other image reaches.
     kept = bank.others(closest)
-    others = bank.subset(kept) if kept else bank
+    others = bank.without_patches().subset(kept) if kept else bank
     return query, detector.evidence(maps, normal, others), closest
 
 

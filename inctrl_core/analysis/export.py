@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import unicodedata
 import zipfile
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageError
-from ..images.files import plain_name
+from ..images.files import ImageSource, plain_name
 from ..images.levels import describe_levels
 from ..images.overlay import OverlayStyle, overlay, scale_box
 from ..images.seen import MOST_DRAWN, Opener, open_here, shrink
@@ -185,9 +186,12 @@ def safe_names(names: Sequence[str]) -> list[str]:
     return safe
 
 
-def file_names(paths: Iterable[str]) -> tuple[str, ...]:
-    """The names of files, each in one line; some may be equal."""
-    return tuple(plain_name(Path(path).name) for path in paths)
+def file_names(images: Iterable[ImageSource]) -> tuple[str, ...]:
+    """The names of files, each in one line; some may be equal. What is no file has its number."""
+    return tuple(
+        plain_name(Path(image).name) if isinstance(image, str | os.PathLike) else f"image {number}"
+        for number, image in enumerate(images, start=1)
+    )
 
 
 def _safe(name: str) -> str:

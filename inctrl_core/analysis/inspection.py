@@ -15,12 +15,19 @@ from PIL import Image
 
 from ..config import ModelConfig, PreprocessConfig
 from ..errors import InctrlError, PromptError
+from ..images.files import ImageSource, check_listed
 from ..images.overlay import resize_for_screen, scale_box
 from ..images.preprocessing import CropBox
 from ..images.seen import Opener, SeenImage, SeenSet, open_here, see_image, see_set
 from ..model.bank import PromptBank, check_shots, same_images
 from ..model.detector import Detector, EncodedImages
-from ..model.prompts import build_prompts, clean_object_name, clean_phrases, extend_prompts
+from ..model.prompts import (
+    DEFAULT_OBJECT_NAME,
+    build_prompts,
+    clean_object_name,
+    clean_phrases,
+    extend_prompts,
+)
 from ..model.score import Score
 from .explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from .export import file_names
@@ -155,7 +162,7 @@ def open_files(
     if not files[0]:
         raise InctrlError("Add at least one normal image.")
     check_shots(len(files[0]))
-    if not files[1]:
+    if isinstance(files[1], str) and not files[1]:
         raise InctrlError("Add the image to check.")
     normals = open_normals(config, model, files[0], previous, opener)
     levels = previous.bank.levels if normals is None else normals.levels
@@ -184,6 +191,27 @@ def open_normals(
 def has_bank_of(session: Session | None, model: str, files: Sequence[str]) -> bool:
     """Whether a session's bank was made from these normals by this model."""
     return session is not None and (session.model, session.normal_files) == (model, tuple(files))
+
+
+def inspect(
+    detector: Detector,
+    normals: Sequence[ImageSource],
+    query: ImageSource,
+    object_name: str = DEFAULT_OBJECT_NAME,
+) -> Session:
+    """All that the tab Inspect shows: the score of a query, the normals' range, and the reasons.
+
+    Args:
+        detector: The model.
+        normals: 1 to 16 images, as :func:`inctrl_core.images.files.open_image` takes them.
+        query: The image to check.
+        object_name: What they show.
+
+    Raises:
+        InctrlError: Anything in the input cannot be used; the message says what.
+    """
+    check_listed(normals)
+    return start_session(detector, detector.name, (tuple(normals), query), object_name)
 
 
 def start_session(

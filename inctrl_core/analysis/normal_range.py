@@ -1,4 +1,4 @@
-"""The yardstick of a score: the normals' own range, and how it depends on them.
+"""The yardstick of a score: the normals' own range.
 
 Nothing here runs the backbone: every figure follows from a bank and an encoded query, through the
 same fusion that made the score.
@@ -6,18 +6,17 @@ same fusion that made the score.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ..errors import PromptError, join_words, name_some
+from ..errors import join_words, name_some
 from ..images.files import ImageSource
 from ..images.seen import SeenSet
 from ..model.bank import PromptBank
-from ..model.detector import Detector, EncodedImages
+from ..model.detector import Detector
 
 # Top of the heatmap's scale where a single normal gives no range of its own: a quarter of the way
 # from "same direction" (0) to "opposite" (1), half of the way to "nothing in common" (0.5).
@@ -102,12 +101,8 @@ def normal_range(detector: Detector, bank: PromptBank) -> NormalRange | None:
     """
     if len(bank.distinct) < 2:
         return None
-    scores = [detector.score_normal(index, bank) for index in bank.distinct]
-    return NormalRange(
-        tuple(score.fused for score in scores),
-        tuple(score.patch_max for score in scores),
-        bank.distinct,
-    )
+    judged = [detector.judge_normal(index, bank) for index in bank.distinct]
+    return NormalRange(*zip(*judged, strict=True), bank.distinct)
 
 
 def copies_told(copy_of: Sequence[int | None], names: Sequence[str] = ()) -> str:
@@ -285,88 +280,3 @@ def build_measured_bank(
         InctrlError: The normals or the name cannot be used.
     """
     return measure_bank(detector, detector.build_bank(normals, object_name))
-
-
-@dataclass(frozen=True)
-class DropOne:
-    """A score without one of the normals.
-
-    Attributes:
-        index: The normal left out.
-        fused: The query's fused score against the others.
-        change: ``fused`` minus the score with all normals.
-        threshold: The threshold that the others suggest; None where a single one is left.
-    """
-
-    index: int
-    fused: float
-    change: float
-    threshold: float | None
-
-
-def drop_one(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> tuple[DropOne, ...]:
-    """Leaves out each distinct normal in turn, its copies with it: which carries the result?
-
-    Raises:
-        PromptError: There is a single normal, or copies of a single one.
-    """
-    if len(bank.distinct) < 2:
-        raise PromptError("Add a second normal image: the only one cannot be left out.")
-    fused = detector.score_encoded(encoded, bank)[0].fused
-    dropped = []
-    for index in bank.distinct:
-        value, threshold = _judge(detector, bank.subset(bank.others(index)), encoded)
-        dropped.append(DropOne(index, value, value - fused, threshold))
-    return tuple(dropped)
-
-
-@dataclass(frozen=True)
-class ShotsPoint:
-    """A query against random subsets of the normals.
-
-    Attributes:
-        shots: Size of the subsets.
-        fused: The fused score against each.
-        thresholds: The threshold that each subset suggests; None where ``shots`` is 1.
-    """
-
-    shots: int
-    fused: tuple[float, ...]
-    thresholds: tuple[float | None, ...]
-
-
-def shots_curve(
-    detector: Detector, bank: PromptBank, encoded: EncodedImages, draws: int = 8, seed: int = 0
-) -> tuple[ShotsPoint, ...]:
-    """How the score depends on the number of distinct normals, from 1 to all of them.
-
-    Copies come in with the last point alone, which is the score with all normals.
-
-    Args:
-        detector: The model that made the bank.
-        bank: The normals to draw from.
-        encoded: One query.
-        draws: Subsets per K; fewer where a K has fewer.
-        seed: Seed of the draws.
-    """
-    generator = random.Random(seed)
-    points = []
-    for shots in range(1, len(bank.distinct) + 1):
-        tries = [tuple(sorted(generator.sample(bank.distinct, shots))) for _ in range(4 * draws)]
-        subsets = list(dict.fromkeys(tries))[:draws]
-        if shots == len(bank.distinct):
-            subsets = [tuple(range(bank.shots))]
-        fused, thresholds = zip(
-            *(_judge(detector, bank.subset(subset), encoded) for subset in subsets), strict=True
-        )
-        points.append(ShotsPoint(shots, fused, thresholds))
-    return tuple(points)
-
-
-def _judge(
-    detector: Detector, bank: PromptBank, encoded: EncodedImages
-) -> tuple[float, float | None]:
-    """A query's fused score, and the threshold to hold it against."""
-    ranges = normal_range(detector, bank)
-    fused = detector.score_encoded(encoded, bank)[0].fused
-    return fused, None if ranges is None else ranges.threshold

@@ -1,28 +1,132 @@
-"""How far a result can be trusted: a bad image among the normals, and a changed photograph.
+"""How far a result can be trusted: fewer normals, a bad one among them, a changed photograph.
 
-What follows from the bank alone, without one image or with fewer, is in
-:mod:`inctrl_core.analysis.normal_range`; here the images change. Nothing but
-:func:`severity_curve` runs the backbone.
+Nothing but :func:`severity_curve` runs the backbone.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 
 from ..config import MAX_SHOTS
+from ..errors import PromptError
 from ..images.perturbations import find_perturbation, perturb
 from ..model.bank import PromptBank
 from ..model.detector import Detector, EncodedImages
+from ..model.residuals import residuals_per_normal
 from ..model.score import Score
-from .normal_range import NormalRange, ShotsPoint, normal_range
+from .normal_range import NormalRange, normal_range
 
 # A score has settled where no draw of normals takes it further than this share of itself from what
 # all normals give, and a difference that no reader of three decimals would call one is none.
 SETTLED_SHARE = 0.1
 SETTLED_LEAST = 0.005
+
+
+@dataclass(frozen=True)
+class DropOne:
+    """A score without one of the normals.
+
+    Attributes:
+        index: The normal left out.
+        fused: The query's fused score against the others.
+        change: ``fused`` minus the score with all normals.
+        threshold: The threshold that the others suggest; None where a single one is left.
+    """
+
+    index: int
+    fused: float
+    change: float
+    threshold: float | None
+
+
+def drop_one(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> tuple[DropOne, ...]:
+    """Leaves out each distinct normal in turn, its copies with it: which carries the result?
+
+    Raises:
+        PromptError: There is a single normal, or copies of a single one.
+    """
+    if len(bank.distinct) < 2:
+        raise PromptError("Add a second normal image: the only one cannot be left out.")
+    judge = _Judge(detector, bank, encoded)
+    fused, _ = judge(range(bank.shots))
+    dropped = []
+    for index in bank.distinct:
+        value, threshold = judge(bank.others(index))
+        dropped.append(DropOne(index, value, value - fused, threshold))
+    return tuple(dropped)
+
+
+@dataclass(frozen=True)
+class ShotsPoint:
+    """A query against random subsets of the normals.
+
+    Attributes:
+        shots: Size of the subsets.
+        fused: The fused score against each.
+        thresholds: The threshold that each subset suggests; None where ``shots`` is 1.
+    """
+
+    shots: int
+    fused: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
+
+
+def shots_curve(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, draws: int = 8, seed: int = 0
+) -> tuple[ShotsPoint, ...]:
+    """How the score depends on the number of distinct normals, from 1 to all of them.
+
+    Copies come in with the last point alone, which is the score with all normals.
+
+    Args:
+        detector: The model that made the bank.
+        bank: The normals to draw from.
+        encoded: One query.
+        draws: Subsets per K; fewer where a K has fewer.
+        seed: Seed of the draws.
+    """
+    generator, judge = random.Random(seed), _Judge(detector, bank, encoded)
+    points = []
+    for shots in range(1, len(bank.distinct) + 1):
+        tries = [tuple(sorted(generator.sample(bank.distinct, shots))) for _ in range(4 * draws)]
+        subsets = list(dict.fromkeys(tries))[:draws]
+        if shots == len(bank.distinct):
+            subsets = [tuple(range(bank.shots))]
+        fused, thresholds = zip(*map(judge, subsets), strict=True)
+        points.append(ShotsPoint(shots, fused, thresholds))
+    return tuple(points)
+
+
+class _Judge:
+    """Scores one query against any of the normals: all products are made once, for all of them.
+
+    Args:
+        detector: The model that made the bank.
+        bank: The normals.
+        encoded: One query.
+    """
+
+    def __init__(self, detector: Detector, bank: PromptBank, encoded: EncodedImages) -> None:
+        bank = bank.to(detector.backbone.device)
+        self._detector, self._encoded = detector, encoded
+        self._bank = bank.without_patches()
+        # [K, D, P]: the smallest over some of the normals is the query's map against those.
+        self._maps = residuals_per_normal(encoded.features.patches, bank.features.patches)[0]
+
+    def __call__(self, normals: Sequence[int]) -> tuple[float, float | None]:
+        """The query's fused score against some of the normals, and their threshold."""
+        bank, images = self._bank.subset(normals), self._encoded
+        with torch.inference_mode():
+            maps = self._maps[list(normals)].amin(dim=0, keepdim=True)
+            evidence = self._detector.evidence(maps, images.features.embeddings, bank)
+            fused = float(self._detector.heads(evidence).fused)
+        ranges = normal_range(self._detector, bank)
+        return fused, None if ranges is None else ranges.threshold
 
 
 def settled_from(curve: Sequence[ShotsPoint]) -> int | None:
@@ -32,7 +136,7 @@ def settled_from(curve: Sequence[ShotsPoint]) -> int | None:
     point, which is a single draw, proves nothing.
 
     Args:
-        curve: The result of :func:`inctrl_core.analysis.normal_range.shots_curve`.
+        curve: The result of :func:`shots_curve`.
 
     Returns:
         The smallest K below all of them from which every draw lies within a tenth of the score

@@ -7,18 +7,31 @@ between. A :class:`StressRun` is never changed; each part returns a new one.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, ImageOps
 
+from ..images.files import ImageSource
 from ..images.perturbations import PERTURBATIONS
 from ..images.preprocessing import seen_image
 from ..images.seen import Opener, open_here
 from ..model.detector import Detector
-from .inspection import Session
-from .normal_range import DropOne, ShotsPoint, drop_one, normals_to_dict, shots_curve
-from .stress import Contamination, SeverityCurve, contaminate, severity_curve, typical_normal
+from ..model.prompts import DEFAULT_OBJECT_NAME
+from .inspection import Session, inspect
+from .normal_range import normals_to_dict
+from .stress import (
+    Contamination,
+    DropOne,
+    SeverityCurve,
+    ShotsPoint,
+    contaminate,
+    drop_one,
+    severity_curve,
+    shots_curve,
+    typical_normal,
+)
 
 CURVE, DROP, CONTAMINATION = "curve", "drop", "contamination"
 CHANGES = tuple(kind.name for kind in PERTURBATIONS)
@@ -69,6 +82,29 @@ class StressRun:
     def above(self) -> bool:
         """Whether the query, as it is, exceeds the threshold; False where there is none."""
         return self.threshold is not None and self.session.score.fused > self.threshold
+
+
+def stress_test(
+    detector: Detector,
+    normals: Sequence[ImageSource],
+    query: ImageSource,
+    object_name: str = DEFAULT_OBJECT_NAME,
+) -> StressRun:
+    """All that the tab Stress shows: the score with fewer, other and changed images.
+
+    Args:
+        detector: The model.
+        normals: 1 to 16 images, as :func:`inctrl_core.images.files.open_image` takes them.
+        query: The image to check.
+        object_name: What they show.
+
+    Raises:
+        InctrlError: Anything in the input cannot be used; the message says what.
+    """
+    run = start_run(inspect(detector, normals, query, object_name), query)
+    while (part := run.next_part) is not None:
+        run = with_result(run, compute_part(detector, run.session, part, run.query, run.normal))
+    return run
 
 
 def start_run(session: Session, query_file: str, opener: Opener = open_here) -> StressRun:

@@ -8,7 +8,6 @@ after Ctrl-C.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..analysis.batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
+from ..analysis.batch import Batch, BatchRow, QueryFile
+from ..analysis.batch_job import score_batch
 from ..analysis.export import batch_csv, batch_dict
 from ..analysis.heatmap_files import (
     describe_heatmaps,
@@ -26,11 +26,10 @@ from ..analysis.heatmap_files import (
     prepare_folder,
     write_heatmaps,
 )
-from ..analysis.normal_range import build_measured_bank, called, copies_told, count_normals
+from ..analysis.normal_range import called, copies_told, count_normals
 from ..errors import ImageError, InctrlError, name_some
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
-from ..images.levels import describe_set
-from ..model.bank import PromptBank
+from ..images.levels import describe_levels, describe_set
 from ..model.detector import Detector
 from .options import add_model_options, load_model_option, print_result, write_text
 
@@ -70,16 +69,21 @@ def run(arguments: argparse.Namespace) -> None:
         files = heatmap_files(arguments.heatmaps, queries.names)
         prepare_folder(arguments.heatmaps, files)  # Before minutes of scoring.
     detector = load_model_option(arguments)
-    measured = build_measured_bank(detector, normals.files, arguments.object)
-    batch = start_batch(measured, detector.name, [str(file) for file in normals.files])
-    batch = dataclasses.replace(batch, rows=_score(detector, measured.bank, queries))
+    names = [str(file) for file in normals.files]
+    waiting = list(map(QueryFile, map(str, queries.files), queries.names))
+    # A bar for what takes its time, which a few images do not.
+    with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
+        about = detector, normals.files, waiting, arguments.object
+        batch = score_batch(*about, normal_names=names, on_rows=bar.update)
     unreadable = _unreadable(batch.rows)
     if not batch.scored:
         _tell_left_out(unreadable[1:])
         raise ImageError(unreadable[0].why)
     left_out = {"normals": normals.left_out, "queries": (*queries.left_out, *unreadable)}
     _tell_left_out(entry for part in left_out.values() for entry in part)
-    if read := describe_set(measured.bank.data, [row.score.data for row in batch.scored]):
+    if read := describe_set(
+        describe_levels(batch.levels), [row.score.data for row in batch.scored]
+    ):
         sys.stderr.write(f"note: {read}\n")
     _tell_proportions(batch)
     _tell_copies(batch)
@@ -110,21 +114,6 @@ def _find(paths: Sequence[Path], recursive: bool) -> FoundImages:
         raise ImageError(f"'{paths[0]}' holds only {_HEATMAPS}; name a folder of images.")
     left_out = [LeftOut(file, "a heatmap of an earlier run", _HEATMAPS) for file in drawn]
     return FoundImages(*map(tuple, zip(*kept, strict=True)), (*found.left_out, *left_out))
-
-
-def _score(detector: Detector, bank: PromptBank, queries: FoundImages) -> tuple[BatchRow, ...]:
-    """A row for each query, in their order, whether it can be read or not."""
-    waiting = [
-        QueryFile(str(file), name) for file, name in zip(queries.files, queries.names, strict=True)
-    ]
-    rows: list[BatchRow] = []
-    # A bar for what takes its time, which a few images do not.
-    with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
-        while len(rows) < len(waiting):
-            scored = score_chunk(detector, bank, waiting[len(rows) :])
-            rows += scored
-            bar.update(len(scored))
-    return tuple(rows)
 
 
 def _unreadable(rows: Iterable[BatchRow]) -> list[LeftOut]:

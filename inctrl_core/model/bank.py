@@ -161,7 +161,7 @@ class PromptBank:
         """
         return tuple(torch.nonzero(~self.left_out[index]).flatten().tolist())
 
-    @property
+    @cached_property
     def normal_layer_maps(self) -> Tensor | None:
         """[K, D, P], each normal's maps against its :meth:`others`.
 
@@ -171,12 +171,17 @@ class PromptBank:
             return None
         return leave_one_out(self.pairwise, self.left_out)
 
-    def without_patches(self) -> PromptBank:
+    def without_patches(self, tables: bool = True) -> PromptBank:
         """The same bank, but for the patches that queries are compared with.
 
         Enough to judge maps that are there already, at a hundredth of the memory.
+
+        Args:
+            tables: Whether it keeps the normals' maps against each other, which few fusions read.
         """
-        return dataclasses.replace(self, features=ImageFeatures(self.features.embeddings, ()))
+        features = ImageFeatures(self.features.embeddings, ())
+        pairwise = self.pairwise if tables else self.pairwise[..., :0]
+        return dataclasses.replace(self, features=features, pairwise=pairwise)
 
     def subset(self, indices: Sequence[int]) -> PromptBank:
         """A bank of some of the normals, in the order asked for; nothing is encoded again.
@@ -186,10 +191,11 @@ class PromptBank:
         """
         index = list(indices)
         check_shots(len(index))
+        place = torch.tensor(index)
         return dataclasses.replace(
             self,
             features=self.features[index],
-            pairwise=self.pairwise[index][:, index],
+            pairwise=self.pairwise[place[:, None], place],
             same=self.same[index][:, index],
             crop_boxes=tuple(self.crop_boxes[i] for i in index),
         )

@@ -272,14 +272,23 @@ class Detector:
         Raises:
             PromptError: It is the only normal, or all are copies of it.
         """
+        evidence = self._evidence_of_normal(index, bank)
+        nowhere = torch.full_like(evidence.layer_maps, -1, dtype=torch.long)
+        return self.fuse(evidence, nowhere, bank.crop_boxes[index : index + 1])[0]
+
+    @torch.inference_mode()
+    def judge_normal(self, index: int, bank: PromptBank) -> tuple[float, float]:
+        """``fused`` and ``patch_max`` of :meth:`score_normal`, and nothing else is worked out."""
+        evidence = self._evidence_of_normal(index, bank)
+        return float(self.heads(evidence).fused), float(evidence.patch_map.max())
+
+    def _evidence_of_normal(self, index: int, bank: PromptBank) -> Evidence:
         bank = bank.to(self.backbone.device)
         kept = list(bank.others(index))
-        others = bank.without_patches().subset(kept)
+        reads = getattr(self.heads, "reads_normal_maps", True)
+        others = bank.without_patches(tables=reads).subset(kept)
         layer_maps = bank.pairwise[index, kept].amin(dim=0, keepdim=True)
-        embeddings = bank.features.embeddings[index : index + 1]
-        evidence = self.evidence(layer_maps, embeddings, others)
-        nowhere = torch.full_like(layer_maps, -1, dtype=torch.long)
-        return self.fuse(evidence, nowhere, bank.crop_boxes[index : index + 1])[0]
+        return self.evidence(layer_maps, bank.features.embeddings[index : index + 1], others)
 
     def evidence(self, layer_maps: Tensor, embeddings: Tensor, bank: PromptBank) -> Evidence:
         """Collects the fusion's inputs for B queries against a bank.

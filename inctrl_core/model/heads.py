@@ -34,6 +34,7 @@ class TrainingFreeFusion(nn.Module):
         ModelError: The weights are otherwise.
     """
 
+    reads_normal_maps = False
     DEFAULT_WEIGHTS = {"text": 1.0}
     SIGNALS = ("patch_max", "patch_mean", "image", "text")
 
@@ -107,6 +108,8 @@ class ReferenceHeads(nn.Module):
         embed_dim: E.
         patches: P.
     """
+
+    reads_normal_maps = False
 
     def __init__(self, embed_dim: int, patches: int) -> None:
         super().__init__()

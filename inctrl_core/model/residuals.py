@@ -153,8 +153,21 @@ def pairwise_residuals(normals: Sequence[Tensor]) -> Tensor:
     Returns:
         [K, K, D, P]; entry (i, j) is normal i as a query against normal j alone.
     """
-    table = [nearest_per_normal(depth, depth) for depth in normals]
-    return torch.stack(table, dim=2)
+    return residuals_per_normal(normals, normals)
+
+
+def residuals_per_normal(query: Sequence[Tensor], normals: Sequence[Tensor]) -> Tensor:
+    """:func:`nearest_per_normal` at every depth.
+
+    Args:
+        query: D tensors [B, P, C_d], rows of unit length.
+        normals: D tensors [K, P, C_d], rows of unit length.
+
+    Returns:
+        [B, K, D, P].
+    """
+    pairs = zip(query, normals, strict=True)
+    return torch.stack([nearest_per_normal(*pair) for pair in pairs], dim=2)
 
 
 def leave_one_out(pairwise: Tensor, left_out: Tensor | None = None) -> Tensor:

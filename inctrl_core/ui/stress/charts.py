@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ...analysis.normal_range import DropOne, ShotsPoint
-from ...analysis.stress import SeverityCurve
+from ...analysis.stress import DropOne, SeverityCurve, ShotsPoint
 from ..common.charts import axis_top
 from .words import KINDS, UNSEEN
 

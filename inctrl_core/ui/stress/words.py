@@ -8,8 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...analysis.normal_range import DropOne, ShotsPoint
-from ...analysis.stress import Contamination, SeverityCurve, agreement, settled_from, turned_at
+from ...analysis.stress import (
+    Contamination,
+    DropOne,
+    SeverityCurve,
+    ShotsPoint,
+    agreement,
+    settled_from,
+    turned_at,
+)
 from ...errors import join_words
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
