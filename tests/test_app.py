@@ -258,13 +258,13 @@ class TestReport:
     def test_it_becomes_a_file_with_a_harmless_name(self, registry, scored, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
         handlers = InspectHandlers(registry, {})
-        shown = "All layers", "cividis", 0.7, True, 1, 1
+        shown = "All layers", "cividis", 0.7, True, False, 1, 1
         bank = dataclasses.replace(scored.bank, object_name="../con")
         path, notice = handlers.save(remeasured(scored, bank=bank), *shown)
         assert notice == "" and Path(path).is_relative_to(tmp_path)
         assert Path(path).name == f"InCTRL _con {scored.score.fused:.3f}.html"
         assert 'role="alert"' in handlers.save(None, *shown)[1]
-        assert "Choose a row" in handlers.save(scored, *shown[:4], 99, 1)[1]
+        assert "Choose a row" in handlers.save(scored, *shown[:5], 99, 1)[1]
         monkeypatch.setenv("GRADIO_TEMP_DIR", path)  # No folder, so nothing can be kept in it.
         with pytest.raises(gr.Error, match="cannot keep files"):
             handlers.save(scored, *shown)
@@ -392,7 +392,7 @@ class TestOneMoreNormal:
 class TestExpiry:
     def test_controls_of_an_expired_result_say_so(self, registry):
         handlers = InspectHandlers(registry, load_examples())
-        shown = handlers.show_map(None, "All layers", "cividis", 0.7, True, 1, 1, False)
+        shown = handlers.show_map(None, "All layers", "cividis", 0.7, True, False, 1, 1, False)
         assert "has expired; score the image again" in shown[3]
 
 

@@ -190,3 +190,32 @@ def test_a_map_whose_box_ends_inside_the_last_pixel_fits():
         box = (0.4, 0.4, width - 0.4, height - 0.4)
         assert value_map(np.ones((15, 15)), box, (width, height)).size == (width, height)
         assert level_map(np.ones((15, 15)), box, (width, height), 0, 1).size == (width, height)
+
+
+class TestClear:
+    """A map that is drawn only above a value: a good image does not glow."""
+
+    def test_up_to_the_value_the_image_stays_as_it_is(self):
+        patch_map = np.linspace(0, 0.5, 225).reshape(15, 15)
+        drawn = overlay(grey(), patch_map, WHOLE, style(clear=0.5, smooth=True))
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(grey()))
+
+    @pytest.mark.parametrize("value", [0.5000001, 0.6, 7.0])
+    def test_what_lies_above_is_coloured_and_enclosed(self, value):
+        patch_map = np.full((15, 15), 0.5)
+        patch_map[6:9, 6:9] = value
+        drawn = np.asarray(overlay(grey(), patch_map, WHOLE, style(clear=0.5))).astype(int)
+        inside = drawn[12:18, 12:18]
+        assert (inside == inside[0, 0]).all() and (inside[0, 0] != GREY).any()
+        assert (drawn[11, 12:18] == 255).all() and (drawn[12:18, 18] == 255).all()
+        assert (drawn[10, 12:18] == 20).all() and (drawn[12:18, 19] == 20).all()
+        assert (drawn[:10] == GREY).all() and (drawn[:, 20:] == GREY).all()
+
+    def test_a_value_above_the_scale_leaves_its_top_to_be_seen(self):
+        patch_map = np.full((15, 15), 2.0)
+        drawn = np.asarray(overlay(grey(), patch_map, WHOLE, style(clear=1.5)))
+        np.testing.assert_array_equal(drawn[15, 15], colour_table(COLOUR_MAPS[0])[255])
+
+    def test_the_whole_image_may_lie_above(self):
+        drawn = np.asarray(overlay(grey(), np.ones((15, 15)), WHOLE, style(clear=0.1)))
+        assert (drawn == drawn[0, 0]).all() and (drawn[0, 0] != GREY).any()

@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import ImageError
 from ..images.files import ImageSource, plain_name
 from ..images.levels import describe_levels
-from ..images.overlay import OverlayStyle, overlay, scale_box
+from ..images.overlay import overlay, scale_box
 from ..images.seen import MOST_DRAWN, Opener, open_here, shrink
 from ..output import table_text
 from .batch import Batch, BatchRow
@@ -263,7 +263,7 @@ def _add_overlay(
         image = opener(shrink, row.file.path, MOST_DRAWN, levels=batch.levels)
     except ImageError as error:
         return {"overlay_error": str(error)}
-    style = OverlayStyle(batch.scale.low, batch.scale.high)
+    style = batch.scale.style()
     box = scale_box(row.score.crop_box, row.size, image.size)
     drawn = overlay(image, row.score.patch_map, box, style)
     stream = io.BytesIO()

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..errors import InctrlError, name_some
 from ..images.files import open_image
 from ..images.levels import Levels
-from ..images.overlay import OverlayStyle, level_map, overlay, value_map
+from ..images.overlay import level_map, overlay, value_map
 from ..output import write_whole
 from .batch import BatchRow
 from .export import MAX_STEM, safe_names
@@ -99,7 +99,7 @@ def write_heatmaps(
     place = row.score.patch_map, row.score.crop_box
     for kind, path in files.items():
         if kind == "overlay":
-            picture = overlay(image, *place, OverlayStyle(scale.low, scale.high))
+            picture = overlay(image, *place, scale.style())
         elif kind == "map8":
             picture = level_map(*place, image.size, scale.low, scale.high)
         else:
@@ -117,9 +117,15 @@ def describe_heatmaps(scale: PatchScale) -> dict[str, Any]:
     }
 
 
+def _overlay_meaning(scale: PatchScale) -> str:
+    if scale.normal_high is None:
+        return f"lowest colour {scale.low:g}, highest colour {scale.high:g}"
+    return f"clear up to {scale.normal_high:g}, highest colour {scale.high:g}"
+
+
 def _meaning(kind: str, scale: PatchScale) -> str:
     ends = {
-        "overlay": f"lowest colour {scale.low:g}, highest colour {scale.high:g}",
+        "overlay": _overlay_meaning(scale),
         "map8": f"0 is {scale.low:g}, 255 is {scale.high:g} and more",
         "map16": "0 is 0, 65535 is 1",
     }

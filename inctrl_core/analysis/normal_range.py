@@ -14,6 +14,7 @@ import torch
 
 from ..errors import join_words, name_some
 from ..images.files import ImageSource
+from ..images.overlay import OverlayStyle
 from ..images.seen import SeenSet
 from ..model.bank import PromptBank
 from ..model.detector import Detector
@@ -213,6 +214,14 @@ class PatchScale:
     low: float
     high: float
     normal_high: float | None
+
+    def style(self, **choices: Any) -> OverlayStyle:
+        """A heatmap on this scale, clear up to the largest residual of the normals.
+
+        Args:
+            **choices: Other fields of :class:`.OverlayStyle`.
+        """
+        return OverlayStyle(self.low, self.high, clear=self.normal_high, **choices)
 
 
 def patch_scale(bank: PromptBank, layer: int | None = None) -> PatchScale:

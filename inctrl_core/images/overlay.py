@@ -26,6 +26,9 @@ OUTLINE = (64, 230, 255)
 _LEVELS = 256
 _OUTSIDE = 0.45  # Brightness kept outside the crop, which the model never saw.
 _FAINTEST = 0.2  # Share of the opacity left at the bottom of the scale.
+_FIRST = 0.6  # Share of the opacity just above what is clear, so that it is seen at all.
+_LINE = (255, 255, 255)
+_RIM = (20, 20, 20)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class OverlayStyle:
         opacity: Opacity of the scale's top half, in [0, 1]. Below, it falls with the value, so that
             what looks normal stays visible.
         smooth: Interpolate between patches; False draws them as squares.
+        clear: Value up to which the image stays as it is; a line encloses what lies above. None:
+            the whole map is drawn, without a line.
     """
 
     low: float
@@ -46,6 +51,7 @@ class OverlayStyle:
     colour_map: str = COLOUR_MAPS[0]
     opacity: float = 0.7
     smooth: bool = True
+    clear: float | None = None
 
 
 @lru_cache(maxsize=len(COLOUR_MAPS))
@@ -72,6 +78,7 @@ def overlay(
     """Lays a map over the image it belongs to, at the image's own size.
 
     What the model did not see is darkened, and the crop's edge drawn where it is not the image's.
+    A line encloses what lies above ``style.clear``.
 
     Args:
         image: RGB.
@@ -89,7 +96,9 @@ def overlay(
     colours = levels.convert("P")
     colours.putpalette(colour_table(style.colour_map).tobytes())
     seen = image.crop((left, top, left + size[0], top + size[1]))
-    mixed = Image.composite(colours.convert("RGB"), seen, levels.point(_alpha(style.opacity)))
+    mixed = Image.composite(colours.convert("RGB"), seen, levels.point(_alpha(style)))
+    if (clear := _clear_level(style)) is not None:
+        _enclose(mixed, np.asarray(levels) > clear)
     if size == image.size:
         result = mixed
     else:
@@ -188,7 +197,7 @@ def outline(image: Image.Image, mask: np.ndarray) -> Image.Image:
     area = area.resize(image.size, Image.Resampling.NEAREST)
     line = _grown(area, width)
     result = image.copy()
-    result.paste((20, 20, 20), mask=_grown(line, max(1, width // 2)))
+    result.paste(_RIM, mask=_grown(line, max(1, width // 2)))
     result.paste(OUTLINE, mask=line)
     result.paste(image, mask=area)
     return result
@@ -228,13 +237,48 @@ def _levels(patch_map: np.ndarray, style: OverlayStyle, size: tuple[int, int]) -
     span = max(style.high - style.low, 1e-12)
     share = (np.asarray(patch_map, dtype=np.float64) - style.low) / span
     levels = np.rint(np.clip(share, 0.0, 1.0) * (_LEVELS - 1)).astype(np.uint8)
+    if (clear := _clear_level(style)) is not None:
+        # Rounding must not carry a patch over the bound, or back.
+        above = np.asarray(patch_map) > style.clear
+        levels = np.where(above, np.maximum(levels, clear + 1), np.minimum(levels, clear))
+        levels = levels.astype(np.uint8)
     filter_ = Image.Resampling.BILINEAR if style.smooth else Image.Resampling.NEAREST
     return Image.fromarray(levels).resize(size, filter_)
 
 
-def _alpha(opacity: float) -> list[int]:
-    ramp = np.clip(np.arange(_LEVELS) / (_LEVELS / 2), _FAINTEST, 1.0)
-    return np.rint(255 * min(max(opacity, 0.0), 1.0) * ramp).astype(int).tolist()
+def _clear_level(style: OverlayStyle) -> int | None:
+    """The highest level that is left clear, of which one at least is not."""
+    if style.clear is None:
+        return None
+    share = (style.clear - style.low) / max(style.high - style.low, 1e-12)
+    return min(max(int(share * (_LEVELS - 1)), 0), _LEVELS - 2)
+
+
+def _alpha(style: OverlayStyle) -> list[int]:
+    level, clear = np.arange(_LEVELS), _clear_level(style)
+    ramp = np.clip(level / (_LEVELS / 2), _FAINTEST, 1.0)
+    if clear is not None:
+        above = (level - clear) / (_LEVELS - 1 - clear)
+        ramp = np.where(level > clear, np.clip(_FIRST + above, 0.0, 1.0), 0.0)
+    return np.rint(255 * min(max(style.opacity, 0.0), 1.0) * ramp).astype(int).tolist()
+
+
+def _enclose(image: Image.Image, area: np.ndarray) -> None:
+    """Draws a line with a dark rim around an area, a bool [H, W], outside of it."""
+    unit = max(1, round(max(image.size) / 400))
+    grown = _spread(area, unit)
+    for colour, line in ((_RIM, _spread(grown, unit) & ~grown), (_LINE, grown & ~area)):
+        image.paste(colour, mask=Image.fromarray(line.astype(np.uint8) * 255))
+
+
+def _spread(area: np.ndarray, steps: int) -> np.ndarray:
+    """The area and what lies within so many pixels of it in a row or a column."""
+    grown = area.copy()
+    grown[steps:] |= area[:-steps]
+    grown[:-steps] |= area[steps:]
+    grown[:, steps:] |= area[:, :-steps]
+    grown[:, :-steps] |= area[:, steps:]
+    return grown
 
 
 def _grown(area: Image.Image, steps: int) -> Image.Image:
@@ -250,5 +294,5 @@ def _frame(image: Image.Image, box: CropBox, thin: bool = False) -> None:
     right, bottom = max(right - 1, left), max(bottom - 1, top)
     draw = ImageDraw.Draw(image)
     outer = (left - unit, top - unit, right + unit, bottom + unit)
-    draw.rectangle(outer, outline=(20, 20, 20), width=unit)
-    draw.rectangle((left, top, right, bottom), outline=(255, 255, 255), width=unit)
+    draw.rectangle(outer, outline=_RIM, width=unit)
+    draw.rectangle((left, top, right, bottom), outline=_LINE, width=unit)

@@ -48,8 +48,15 @@ def gradient(colour_map: str) -> str:
     return f"linear-gradient(90deg, {stops})"
 
 
-def colour_bar(scale: PatchScale, colour_map: str) -> str:
-    """The heatmap's colour scale with its numbers."""
+def colour_bar(scale: PatchScale, colour_map: str, whole: bool = False) -> str:
+    """The heatmap's colour scale with its numbers.
+
+    Args:
+        scale: The scale.
+        colour_map: One of ``COLOUR_MAPS``.
+        whole: Whether the map is drawn below the normals' own differences too.
+    """
+    clear = ""
     ticks = [(scale.low, f"{scale.low:g}"), (scale.high, f"{scale.high:.3f} or more")]
     if scale.normal_high is None:
         note = (
@@ -62,6 +69,10 @@ def colour_bar(scale: PatchScale, colour_map: str) -> str:
             f"The scale comes from your normals, never from this image: {scale.normal_high:.3f} is "
             "the largest difference they show among themselves."
         )
+        if not whole:
+            note += " Up to there the image stays clear; a white line encloses what differs more."
+            width = 100 * (scale.normal_high - scale.low) / (scale.high - scale.low)
+            clear = f'<i class="ic-clear" style="width:{width:.1f}%"></i>'
     span = scale.high - scale.low
     labels = "".join(
         f'<span style="left:{100 * (value - scale.low) / span:.1f}%">{text}</span>'
@@ -69,7 +80,7 @@ def colour_bar(scale: PatchScale, colour_map: str) -> str:
     )
     return (
         f'<div class="ic-bar"><p class="ic-label">Difference from the most similar patch of any '
-        f'normal</p><div class="ic-ramp" style="background:{gradient(colour_map)}"></div>'
+        f'normal</p><div class="ic-ramp" style="background:{gradient(colour_map)}">{clear}</div>'
         f'<div class="ic-ticks">{labels}</div><p class="ic-small">{note}</p></div>'
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from ...analysis.inspection import Picture, Session
 from ...analysis.normal_range import PatchScale
 from ...errors import InctrlError
-from ...images.overlay import COLOUR_MAPS, OverlayStyle, overlay
+from ...images.overlay import COLOUR_MAPS, overlay
 from .charts import colour_bar
 
 MEAN = "All layers"
@@ -24,6 +25,7 @@ class Display:
         colour_map: One of ``COLOUR_MAPS``.
         opacity: In [0, 1].
         smooth: Interpolate between patches.
+        whole: Draw the map below the normals' own differences too.
         row: Row of the examined patch, counted from 1.
         column: Likewise.
     """
@@ -32,6 +34,7 @@ class Display:
     colour_map: str = COLOUR_MAPS[0]
     opacity: float = 0.7
     smooth: bool = True
+    whole: bool = False
     row: int = 1
     column: int = 1
 
@@ -81,16 +84,20 @@ def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
     scale, patch_map = _map(session, display.layer)
     if display.colour_map not in COLOUR_MAPS:
         raise InctrlError(f"Choose a colour map among {', '.join(COLOUR_MAPS)}.")
-    style = OverlayStyle(
-        scale.low, scale.high, display.colour_map, float(display.opacity), bool(display.smooth)
+    style = scale.style(
+        colour_map=display.colour_map,
+        opacity=float(display.opacity),
+        smooth=bool(display.smooth),
     )
+    if display.whole:
+        style = dataclasses.replace(style, clear=None)
     query = session.query
     try:
         marked = patch_place(session, display.row), patch_place(session, display.column)
     except InctrlError:
         marked = None  # Said where the patch would be examined; the map is right all the same.
     image = overlay(query.image, patch_map, query.crop_box, style, marked)
-    return image, colour_bar(scale, display.colour_map) + _unseen(query)
+    return image, colour_bar(scale, display.colour_map, bool(display.whole)) + _unseen(query)
 
 
 def _unseen(query: Picture) -> str:

@@ -102,6 +102,7 @@ class InspectHandlers:
         colour_map: str,
         opacity: float,
         smooth: bool,
+        whole: bool,
         row: float | None,
         column: float | None,
         compare: bool,
@@ -111,7 +112,7 @@ class InspectHandlers:
             return gr.skip(), gr.skip(), gr.skip(), error_html(EXPIRED)
         try:
             layer = offered_layer(session, layer)
-            display = Display(layer, colour_map, opacity, smooth, row, column)
+            display = Display(layer, colour_map, opacity, smooth, whole, row, column)
             image, bar = heatmap(session, display)
         except InctrlError as error:
             return gr.skip(), gr.skip(), gr.skip(), error_html(str(error))
@@ -188,6 +189,7 @@ class InspectHandlers:
         colour_map: str,
         opacity: float,
         smooth: bool,
+        whole: bool,
         row: float | None,
         column: float | None,
     ) -> tuple[Any, str]:
@@ -196,7 +198,7 @@ class InspectHandlers:
             return None, error_html(EXPIRED)
         try:
             shown = offered_layer(session, layer)
-            display = Display(shown, colour_map, opacity, smooth, row, column)
+            display = Display(shown, colour_map, opacity, smooth, whole, row, column)
             report = report_html(session, display, date.today())
             name = safe_names([session.bank.object_name])[0]
             with new_file(f"InCTRL {name} {session.score.fused:.3f}.html") as path:

@@ -61,6 +61,11 @@ class MapView:
                     elem_id="colours",
                 )
                 self.smooth = gr.Checkbox(True, label="Smooth")
+                self.whole = gr.Checkbox(
+                    False,
+                    label="Show the whole map",
+                    info="Below the normals' own differences too.",
+                )
                 self.compare = gr.Checkbox(False, label="Compare with original")
 
     def build_provenance(self) -> None:
@@ -83,6 +88,7 @@ class MapView:
                 self.layer.input,
                 self.colour_map.input,
                 self.smooth.input,
+                self.whole.input,
                 self.compare.input,
                 self.row.input,
                 self.column.input,
@@ -123,6 +129,7 @@ class MapView:
             self.colour_map,
             self.opacity,
             self.smooth,
+            self.whole,
             self.row,
             self.column,
             self.compare,

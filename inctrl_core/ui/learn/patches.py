@@ -183,7 +183,7 @@ def map_step(lesson: Lesson, mark: Mark) -> str:
     small += figure(mean, f"M, their mean: {number(value)}", top, strong=True)
     left, right = _map_words(lesson, mark, matches, names)
     body = f'<div class="ic-maps">{small}</div>' + columns(
-        left + colour_bar(scales[0], COLOUR_MAPS[0]), right
+        left + colour_bar(scales[0], COLOUR_MAPS[0], whole=True), right
     )
     step = Step(
         4,

@@ -46,17 +46,20 @@ def score_frame(
 
     Returns:
         ``fused``; ``low`` and ``high`` of the normals' range, None where there is one normal;
-        ``map``, G x G rows of shares of the heatmap's scale in [0, 1]; ``box``, where in the frame
+        ``clear``, the share of the heatmap's scale up to which it is not drawn, or None; ``map``,
+        G x G rows of shares of the heatmap's scale in [0, 1]; ``box``, where in the frame
         it lies, in shares of its width and height; ``alike``, whether a normal has its proportions;
         ``shots``; ``copies``, a sentence where normals are copies of others, else "".
     """
     bank, ranges, scale = measured.bank, measured.ranges, measured.scale
     score = detector.score([frame], bank)[0]
-    shares = (score.patch_map - scale.low) / (scale.high - scale.low)
+    span = scale.high - scale.low
+    shares = (score.patch_map - scale.low) / span
     return {
         "fused": round(score.fused, 4),
         "low": None if ranges is None else round(ranges.lowest, 4),
         "high": None if ranges is None else round(ranges.highest, 4),
+        "clear": None if ranges is None else round((scale.normal_high - scale.low) / span, 3),
         "map": shares.clip(0, 1).round(3).tolist(),
         "box": [edge / side for edge, side in zip(score.crop_box, frame.size * 2, strict=True)],
         "alike": aspect_mismatch(score.crop_box, bank.crop_boxes) is None,

@@ -11,7 +11,7 @@ let source = null;      // 'camera', 'video' or 'example'; null when stopped.
 let clip = [];          // Images of the example.
 let pending = null;     // {id, at, frame} of the frame under way.
 let asked = 0;          // Raised by all that makes an earlier wish for the camera void.
-let frames = 0, seen = 0, scores = [], times = [], patience = PATIENCE;
+let frames = 0, scores = [], times = [], patience = PATIENCE;
 
 // What is said already is not said again: a screen reader would read it out with every frame.
 const say = text => { if (says.textContent !== text) says.textContent = text; };
@@ -65,7 +65,7 @@ setInterval(() => {
 }, 250);
 
 // The frame under its heatmap, which lies over the part that the model saw; the rest is darkened.
-function paint(frame, map, box) {
+function paint(frame, {map, box, clear}) {
   const context = picture.getContext('2d');
   size(picture, frame.width, frame.height);
   context.drawImage(frame, 0, 0);
@@ -73,8 +73,10 @@ function paint(frame, map, box) {
   const grid = map.length, pixels = new ImageData(grid, grid);
   map.flat().forEach((share, i) => {
     const colour = props.palette[Math.round(255 * share)];
-    // As the overlay of Inspect: faint below half of the scale, which the normals reach themselves.
-    pixels.data.set([...colour, 178 * Math.min(1, Math.max(0.2, 2 * share))], 4 * i);
+    // As the overlay of Inspect: clear as far as the normals reach themselves.
+    const drawn = clear === null ? Math.max(0.2, 2 * share)
+      : share > clear ? 0.6 + (share - clear) / (1 - clear) : 0;
+    pixels.data.set([...colour, 178 * Math.min(1, drawn)], 4 * i);
   });
   heat.width = heat.height = grid;
   heat.getContext('2d').putImageData(pixels, 0, 0);
@@ -114,14 +116,13 @@ function pace() {
   const now = performance.now();
   times = [...times.filter(time => now - time < 3000), now];
   const rate = times.length > 1 ? (times.length - 1) / ((now - times[0]) / 1000) : 0;
-  const dropped = seen > frames ? `; ${seen - frames} of ${seen} frames were left out to keep up` : '';
-  find('.ic-live-pace').textContent = `${rate.toFixed(1)} frames a second${dropped}.`;
+  find('.ic-live-pace').textContent = rate ? `Scoring about ${rate.toFixed(rate < 2 ? 1 : 0)} frames a second.` : '';
   stage.dataset.rate = rate.toFixed(2);
   stage.dataset.scored = Number(stage.dataset.scored || 0) + 1;
 }
 
 function show(answer, frame) {
-  paint(frame, answer.map, answer.box);
+  paint(frame, answer);
   if (answer.waiting) return say('Take this frame as a normal when it shows what is sound; two or more are best.');
   scores = [...scores, answer.fused].slice(-KEPT);
   find('.ic-score').textContent = answer.fused.toFixed(3);
@@ -156,15 +157,9 @@ watch('value', () => {
   setTimeout(send, answer.waiting ? 200 : 0);
 });
 
-function count() {
-  if (!source || !video.requestVideoFrameCallback) return;
-  seen += 1;
-  video.requestVideoFrameCallback(count);
-}
-
 function begin(kind) {
   source = kind;
-  frames = seen = 0;
+  frames = 0;
   scores = [];
   times = [];
   pending = null;
@@ -172,7 +167,6 @@ function begin(kind) {
   stage.hidden = false;
   stage.dataset.scored = 0;
   button('normal').disabled = button('stop').disabled = false;
-  if (video.requestVideoFrameCallback && kind !== 'example') video.requestVideoFrameCallback(count);
   say('Starting.');
   // On a narrow page the picture lies below the form.
   if (window.innerWidth < 800) stage.scrollIntoView({behavior: 'smooth', block: 'start'});

@@ -14,7 +14,7 @@ from PIL import Image
 from ...analysis.normal_range import MeasuredBank, normals_to_dict
 from ...errors import InctrlError
 from ...images.levels import Levels
-from ...images.overlay import OverlayStyle, overlay, scale_box
+from ...images.overlay import overlay, scale_box
 from ...images.preprocessing import aspect_mismatch
 from ...images.seen import MOST_DRAWN, SeenImage, see_image
 from ...model.bank import check_shots
@@ -118,7 +118,7 @@ class ScoreApi:
             bank, scale, seen = measured.bank, measured.scale, shown[-1]
             # One at a time: drawing on one of the largest images takes close to 200 MB.
             with self._drawing:
-                style = OverlayStyle(scale.low, scale.high)
+                style = scale.style()
                 box = scale_box(score.crop_box, seen.size, seen.shown.size)
                 picture = overlay(seen.shown, score.patch_map, box, style)
         apart = aspect_mismatch(score.crop_box, bank.crop_boxes) is not None

@@ -20,7 +20,7 @@ from ...analysis.stress_run import (
     StressRun,
     run_to_dict,
 )
-from ...images.overlay import COLOUR_MAPS, OverlayStyle, overlay, resize_for_screen, scale_box
+from ...images.overlay import COLOUR_MAPS, overlay, resize_for_screen, scale_box
 from ...images.perturbations import perturb
 from ...model.score import Score
 from ..common.charts import colour_bar
@@ -254,4 +254,4 @@ def _heatmap(session: Session, score: Score) -> str:
     query, scale = session.query, session.scales[0]
     image = resize_for_screen(query.image, MAP_PIXELS, MAP_SIDE)
     box = scale_box(query.crop_box, query.image.size, image.size)
-    return jpeg_uri(overlay(image, score.patch_map, box, OverlayStyle(scale.low, scale.high)))
+    return jpeg_uri(overlay(image, score.patch_map, box, scale.style()))
