@@ -302,3 +302,18 @@ def test_copies_and_a_query_that_is_a_normal_are_told(
     assert first["copy_of"] == {"index": 1, "name": NORMALS[1]} and second["copy_of"] is None
     assert (first["index"], second["against_the_normals"]) == (0, "above")
     assert first["against_the_normals"] == "one of the normals"
+
+
+def test_normals_in_a_file_give_the_same_scores(tmp_path, loaded, capsys):
+    file = tmp_path / "kept" / "normals.safetensors"
+    assert score("--json", "--save-normals", str(file), queries=[DEFECT]) == 0
+    first = json.loads(capsys.readouterr().out)
+    again = ["score", "--normals-file", str(file), "--query", DEFECT, "--json"]
+    assert main(again) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert first["object_name"] == "washer" and first["normals"][2]["name"] == NORMALS[2]
+    assert main([*again, "--object", "nut"]) == 1
+    assert "leave out --object" in capsys.readouterr().err
+    file.write_bytes(file.read_bytes()[:-1])
+    assert main(again) == 1
+    assert "Traceback" not in capsys.readouterr().err

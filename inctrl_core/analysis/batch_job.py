@@ -16,7 +16,7 @@ from ..model.prompts import DEFAULT_OBJECT_NAME
 from .batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
 from .export import file_names
 from .inspection import Session, has_bank_of, rename_bank
-from .normal_range import MeasuredBank, build_measured_bank
+from .normal_range import MeasuredBank, build_measured_bank, measure_bank
 
 MAX_FILES = 200
 MAX_TOTAL_BYTES = 400 * 2**20
@@ -145,7 +145,7 @@ def new_job(
 
 def score_batch(
     detector: Detector,
-    normals: Sequence[ImageSource],
+    normals: Sequence[ImageSource] | PromptBank,
     queries: Sequence[QueryFile | ImageSource],
     object_name: str = DEFAULT_OBJECT_NAME,
     *,
@@ -156,10 +156,11 @@ def score_batch(
 
     Args:
         detector: The model.
-        normals: 1 to 16 images, as :func:`inctrl_core.images.files.open_image` takes them.
+        normals: 1 to 16 images, as :func:`inctrl_core.images.files.open_image` takes them; or
+            their bank.
         queries: The images to check; one that cannot be read has its reason in its row.
-        object_name: What they show.
-        normal_names: Names of the normals; by default those of their files.
+        object_name: What they show; a bank has its own name.
+        normal_names: Names of the normals; by default those of their files, or their numbers.
         on_rows: Told how many more queries are done.
 
     Raises:
@@ -170,8 +171,13 @@ def score_batch(
         raise InctrlError(NO_QUERIES)
     named = zip(queries, file_names(queries), strict=True)
     waiting = [q if isinstance(q, QueryFile) else QueryFile(q, name) for q, name in named]
-    measured = build_measured_bank(detector, normals, object_name)
-    batch, rows = start_batch(measured, detector.name, normal_names or file_names(normals)), []
+    if isinstance(normals, PromptBank):
+        measured = measure_bank(detector, normals)
+        names = [f"normal {index + 1}" for index in range(normals.shots)]
+    else:
+        measured = build_measured_bank(detector, normals, object_name)
+        names = file_names(normals)
+    batch, rows = start_batch(measured, detector.name, normal_names or names), []
     while len(rows) < len(waiting):
         scored = score_chunk(detector, measured.bank, waiting[len(rows) :])
         rows += scored

@@ -27,10 +27,12 @@ from ..analysis.heatmap_files import (
     write_heatmaps,
 )
 from ..analysis.normal_range import called, copies_told, count_normals
+from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
 from ..errors import ImageError, InctrlError, name_some
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
 from ..images.levels import describe_levels, describe_set
 from ..model.detector import Detector
+from ..model.prompts import DEFAULT_OBJECT_NAME
 from .options import add_model_options, load_model_option, print_result, write_text
 
 _HEATMAPS = "heatmaps of an earlier run"
@@ -38,14 +40,20 @@ _HEATMAPS = "heatmaps of an earlier run"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    many = {"nargs": "+", "type": Path, "required": True, "metavar": "DIR_OR_FILE"}
-    parser.add_argument("--normal", help="1 to 16 images without defects, or their folder", **many)
-    parser.add_argument("--query", help="images to score, or their folder", **many)
+    many = {"nargs": "+", "type": Path, "metavar": "DIR_OR_FILE"}
+    normals = parser.add_mutually_exclusive_group(required=True)
+    normals.add_argument("--normal", help="1 to 16 images without defects, or their folder", **many)
+    normals.add_argument(
+        "--normals-file", type=Path, metavar="FILE", help="normals that --save-normals has kept"
+    )
+    parser.add_argument("--query", required=True, help="images to score, or their folder", **many)
     parser.add_argument(
         "--recursive", action="store_true", help="look into the folders inside the folders too"
     )
     parser.add_argument(
-        "--object", default="object", metavar="NAME", help="what they show, such as 'metal nut'"
+        "--object",
+        metavar="NAME",
+        help="what they show, such as 'metal nut'",
     )
     add_model_options(parser)
     output = parser.add_argument_group("output")
@@ -58,28 +66,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for each image NAME_overlay.png, NAME_map8.png (the map alone, on the overlay's "
         "scale) and NAME_map16.png (its values: 65535 is a residual of 1), in the image's size",
     )
+    output.add_argument(
+        "--save-normals",
+        type=Path,
+        metavar="FILE",
+        help="keep the features of the normals for another time; no image is in the file",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Scores every query, and writes what was asked for."""
-    normals = _find(arguments.normal, arguments.recursive)
+    if arguments.normals_file and arguments.object is not None:
+        raise InctrlError("The normals of the file have a name already; leave out --object.")
+    found = None
+    if arguments.normal:
+        found = _find(arguments.normal, arguments.recursive)
     queries = _find(arguments.query, arguments.recursive)
     files = None
     if arguments.heatmaps:
         files = heatmap_files(arguments.heatmaps, queries.names)
         prepare_folder(arguments.heatmaps, files)  # Before minutes of scoring.
     detector = load_model_option(arguments)
-    names = [str(file) for file in normals.files]
+    normals = _normals(detector, arguments, found)
+    if arguments.save_normals:
+        save_bank(arguments.save_normals, normals.bank, detector, normals.names)
     waiting = list(map(QueryFile, map(str, queries.files), queries.names))
     # A bar for what takes its time, which a few images do not.
     with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
-        about = detector, normals.files, waiting, arguments.object
-        batch = score_batch(*about, normal_names=names, on_rows=bar.update)
+        about = detector, normals.bank, waiting
+        batch = score_batch(*about, normal_names=normals.names, on_rows=bar.update)
     unreadable = _unreadable(batch.rows)
     if not batch.scored:
         _tell_left_out(unreadable[1:])
         raise ImageError(unreadable[0].why)
-    left_out = {"normals": normals.left_out, "queries": (*queries.left_out, *unreadable)}
+    not_normal = () if found is None else found.left_out
+    left_out = {"normals": not_normal, "queries": (*queries.left_out, *unreadable)}
     _tell_left_out(entry for part in left_out.values() for entry in part)
     if read := describe_set(
         describe_levels(batch.levels), [row.score.data for row in batch.scored]
@@ -98,6 +119,16 @@ def run(arguments: argparse.Namespace) -> None:
         write_text(arguments.csv, "\N{ZERO WIDTH NO-BREAK SPACE}" + batch_csv(batch, names))
     if problem is not None:
         raise problem
+
+
+def _normals(
+    detector: Detector, arguments: argparse.Namespace, found: FoundImages | None
+) -> SavedBank:
+    """The normals of the images that were named, or of a file."""
+    if found is None:
+        return load_bank(arguments.normals_file, detector)
+    bank = detector.build_bank(found.files, arguments.object or DEFAULT_OBJECT_NAME)
+    return SavedBank(bank, tuple(map(str, found.files)))
 
 
 def _find(paths: Sequence[Path], recursive: bool) -> FoundImages:
