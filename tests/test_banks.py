@@ -96,6 +96,15 @@ def test_every_call_knows_them(registry, encoded):
     assert encoded[:3] == [1, 2, 1] and 3 not in encoded
 
 
+def test_answers_name_normals_as_their_owner_does(registry):
+    given = [file | {"orig_name": f"mine {i}.jpg"} for i, file in enumerate(files(NORMALS))]
+    query = files([QUERIES[1]])[0]
+    explained = AnalysisApi(registry).explain(given, query, "washer", DEFAULT_MODEL)
+    assert [entry["name"] for entry in explained["normals"]] == [
+        f"mine {i}.jpg" for i in range(len(given))
+    ]
+
+
 def test_inspect_knows_them_without_a_session(registry, encoded):
     run, about = ModelRunner(registry), (DEFAULT_MODEL, (NORMALS, QUERIES[0]), "washer")
     first = run.start_session(*about)

@@ -83,6 +83,8 @@ class Session:
         before: The score before the last change to the bank, None after a plain scoring.
         change: What that change was, as a sentence.
         anomalous: Whether the query is, where that is known: of the page's own examples.
+        given_names: Names that the first normals were given by their owner; those of the files
+            stand for the rest.
     """
 
     model: str
@@ -100,6 +102,7 @@ class Session:
     before: Score | None = None
     change: str = ""
     anomalous: bool | None = None
+    given_names: tuple[str, ...] = ()
 
     @property
     def bank(self) -> PromptBank:
@@ -118,8 +121,8 @@ class Session:
 
     @property
     def normal_names(self) -> tuple[str, ...]:
-        """Names of the normals, for the page; some may be equal."""
-        return file_names(self.normal_files)
+        """Names of the K normals; some may be equal."""
+        return self.given_names + file_names(self.normal_files)[len(self.given_names) :]
 
     def to(self, device: torch.device | str) -> Session:
         """The same session with its tensors on another device."""
@@ -344,6 +347,7 @@ def without_query_as_normal(detector: Detector, session: Session) -> Session:
             tuple(session.normals[i] for i in kept),
         ),
         normal_files=tuple(session.normal_files[i] for i in kept),
+        given_names=tuple(session.normal_names[i] for i in kept),
         before=session.score,
         change="No longer among the normals",
     )

@@ -185,7 +185,8 @@ class AnalysisApi:
         self, normals: UploadedFiles, query: UploadedFile, object_name: str, model: str
     ) -> Session:
         files = tuple(file_path(file) for file in normals or ()), file_path(query)
-        return self.run.start_session(model, files, object_name)
+        session = self.run.start_session(model, files, object_name)
+        return dataclasses.replace(session, given_names=tuple(map(given_name, normals)))
 
 
 def session_to_dict(session: Session) -> dict[str, Any]:
