@@ -1,7 +1,9 @@
 """The gallery of failures: which normals and which query each case shows, and the images it adds.
 
-A case takes its images from the sets wherever it can. What no set has is made here, from an image
-of a set or with a set's own program, and the case records how.
+``cases.json`` is written by hand: it says what each case shows and tells. Nothing that is seen
+before the guess (``id``, ``title``, ``before``) may tell how the case ends, and no score is written
+there: the page computes them. A case takes its images from the sets wherever it can. What no set
+has is made here, from an image of a set or with a set's own program, and the case records how.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .case_texts import CASES
 from .fools import shaded
 from .pixels import to_array, to_image
 from .records import generator_for, save_jpeg
@@ -21,11 +22,12 @@ from .studio import Shot, photograph
 from .washer import Washer
 
 NAME = "cases"
+DESCRIPTION = Path(__file__).resolve().parents[1] / NAME / "cases.json"
 SMALL_FILE = 10  # JPEG quality of a picture that was squeezed to be sent.
 
 
 def write_cases(root: Path) -> Path:
-    """Write the images that only the cases need, and their description.
+    """Write the images that only the cases need, beside the description of all cases.
 
     Args:
         root: Folder of the example sets, and of the new folder beside them.
@@ -37,15 +39,15 @@ def write_cases(root: Path) -> Path:
         ValueError: A case names a file that is not there.
     """
     folder = root / NAME
-    files = {file for case in CASES for file in _files(case)}
+    text = DESCRIPTION.read_text(encoding="utf-8")
+    files = {file for case in json.loads(text) for file in _files(case)}
     _check(root, {file for file in files if not file.startswith(f"{NAME}/")})
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     _write_images(root, folder)
     _check(root, files)
-    text = json.dumps(CASES, indent=2, ensure_ascii=False) + "\n"
-    (folder / "cases.json").write_text(text, encoding="utf-8")
+    (folder / DESCRIPTION.name).write_text(text, encoding="utf-8")
     return folder
 
 
