@@ -117,21 +117,18 @@ def keep_freed_memory() -> bool:
     return bool(kept and mallopt(M_TRIM_THRESHOLD, MOST_KEPT_MEMORY))
 
 
-def start_core_threads(count: int) -> ThreadPoolExecutor | None:
-    """Threads for ``count`` passes at once on the CPU, each of which computes on one core alone.
+def start_one_core_threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Threads on each of which torch computes on one core, so that no helpers of it wait about.
 
-    A small pass is a hundred short operations. Split over two cores, each ends when the slower core
-    is done; whole passes side by side wait once. That gains an eighth of a query's time on idle
-    cores, and more than half of it where another process wants one of them.
+    Args:
+        count: Number of threads.
+        name: What their names begin with.
 
     Returns:
-        An executor, whose threads end with it; None where a pass could have more than one core, or
-        not all would have one, which has not been measured.
+        An executor, whose threads end with it.
     """
     threads = torch.get_num_threads()
-    if count < 2 or threads // count != 1:
-        return None
-    executor = ThreadPoolExecutor(count, "pass", take_one_core)
+    executor = ThreadPoolExecutor(count, name, _take_one_core)
     # All of them now: torch keeps the number for each thread, but the last one given is also what
     # threads to come begin with.
     together = threading.Barrier(count)
@@ -141,8 +138,7 @@ def start_core_threads(count: int) -> ThreadPoolExecutor | None:
     return executor
 
 
-def take_one_core() -> None:
-    """Makes torch compute on one core in this thread; its number is what threads to come have."""
+def _take_one_core() -> None:
     # A thread's first question after the number sets it to the common one, whatever it was before.
     torch.get_num_threads()
     torch.set_num_threads(1)

@@ -98,6 +98,19 @@ def test_every_text_measurement_encodes_anew(
     assert report.photos_per_second == pytest.approx(1 / report.rows[-1].seconds)
 
 
+def test_a_pass_by_the_engine_is_compared_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = load_detector("inctrl-lite", "cpu")
+    monkeypatch.setattr(benchmark, "MANY", 2)
+    rows = run_benchmark(detector, 1, rounds=1).rows
+    assert [row.name for row in rows][:2] == ["bare backbone forward", "the same in torch"]
+    ours, torchs = (
+        benchmark._bare_pass(detector, make_photo(0, (300, 260)), backbone)()
+        for backbone in (detector.backbone, detector.backbone.without_engine())
+    )
+    torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(ours[0]["image_features"], torchs[0]["image_features"])
+
+
 def test_weights_that_are_not_at_hand_are_random_and_nothing_is_fetched(
     golden_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

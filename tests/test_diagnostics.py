@@ -28,9 +28,10 @@ TEXT = build_text_features(
 
 
 class StubBackbone:
-    """Diagnostics must never run the backbone: this one has no methods to run."""
+    """Diagnostics must never run the backbone: this one has no passes to run."""
 
     device = torch.device("cpu")
+    map = staticmethod(map)
 
 
 def at(*degrees: float) -> torch.Tensor:

@@ -1,11 +1,8 @@
 """Crops read at several sizes: what the features then are, and what a description may say."""
 
 import dataclasses
-import gc
 import json
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +16,6 @@ from inctrl_core import load_detector
 from inctrl_core.checkpoints.loading import ASSETS
 from inctrl_core.checkpoints.weights import load_model, save_model
 from inctrl_core.config import config_from_dict, config_to_json
-from inctrl_core.devices import start_core_threads
 from inctrl_core.errors import ModelError
 from inctrl_core.images.files import open_image
 from inctrl_core.model.detector import Detector
@@ -50,8 +46,8 @@ def crops() -> torch.Tensor:
 
 
 def alone(detector: Detector, crops: torch.Tensor, size: int):
-    """What the model makes of the crops at one size."""
-    backbone = detector.backbone.at_first_size()
+    """What the model makes of the crops at one size, in torch."""
+    backbone = detector.backbone.without_engine().at_first_size()
     if size != crops.shape[-1]:
         crops = F.interpolate(crops, (size, size), mode="bicubic", antialias=True)
     return backbone.encode_images(crops)
@@ -60,7 +56,7 @@ def alone(detector: Detector, crops: torch.Tensor, size: int):
 def test_a_place_is_what_is_seen_of_it_at_all_sizes(detector, crops):
     sizes = detector.config.backbone.image_sizes
     assert sizes == (240, 288) and detector.config.preprocess.image_size == 288
-    both = detector.backbone.encode_images(crops)
+    both = detector.backbone.without_engine().encode_images(crops)
     views = [alone(detector, crops, size) for size in sizes]
     for joined, *parts in zip(both.patches, *(view.patches for view in views), strict=True):
         assert torch.equal(joined, torch.cat(parts, dim=-1) / 2**0.5)
@@ -71,7 +67,7 @@ def test_a_place_is_what_is_seen_of_it_at_all_sizes(detector, crops):
 
 
 def test_the_embedding_is_that_of_the_first_size(detector, crops):
-    both = detector.backbone.encode_images(crops)
+    both = detector.backbone.without_engine().encode_images(crops)
     assert torch.equal(both.embeddings, alone(detector, crops, 240).embeddings)
 
 
@@ -166,52 +162,3 @@ def test_heads_for_other_sizes_are_refused(tiny_model, tmp_path):
     save_model(tmp_path / "two", dataclasses.replace(model.config, backbone=backbone), {})
     with pytest.raises(ModelError, match="made for another backbone"):
         load_model(tiny_model, heads=Path(tmp_path / "two"))
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    with computing_with(2):
-        yield
-
-
-def test_sizes_pass_side_by_side_where_each_has_a_core(
-    two_threads: None, crops: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    backbone = load_detector("inctrl-lite", "cpu").backbone
-    views = backbone.views(crops[:1])
-    with computing_with(1):
-        in_turn = [backbone.forward(view, patches_only=i > 0) for i, view in enumerate(views)]
-    workers: dict[str, int] = {}
-    forward = backbone.forward
-
-    def noted(*args, **kwargs):
-        workers[threading.current_thread().name] = torch.get_num_threads()
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(backbone, "forward", noted)
-    at_once = backbone.forward_views(views)
-    assert list(workers.values()) == [1, 1] and threading.current_thread().name not in workers
-    torch.testing.assert_close(at_once, in_turn, rtol=0, atol=0)
-
-
-def test_passes_side_by_side_leave_other_threads_as_they_were(two_threads: None) -> None:
-    before = set(threading.enumerate())
-    detector = load_detector("inctrl-lite", "cpu")
-    passing = set(threading.enumerate()) - before
-    assert len(passing) == 2
-    assert torch.get_num_threads() == 2
-    with ThreadPoolExecutor(1) as later:
-        assert later.submit(torch.get_num_threads).result() == 2
-    # They end with the model.
-    del detector
-    gc.collect()
-    for thread in passing:
-        thread.join(timeout=10)
-        assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-def test_sizes_pass_in_turn_with_other_numbers_of_cores(threads: int) -> None:
-    with computing_with(threads):
-        assert start_core_threads(2) is None
-        assert torch.get_num_threads() == threads

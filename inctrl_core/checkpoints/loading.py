@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..config import CONFIG_FILE, ModelConfig, read_config
 from ..devices import pick_device, pick_precision
 from ..errors import InctrlError, ModelError, cut
 from ..model.backbone import Backbone
 from ..model.detector import Detector
+from ..model.engine import TowerEngine, engine_is_installed, graph_file
 from .backbone_files import file_beside, find_owner, names_weights
 from .hub import Progress, is_repo_id
 from .weights import WEIGHTS_FILE, fetch_backbone, fetch_directory, load_model
@@ -74,13 +76,53 @@ def load_detector(
     )
     config = model.config
     try:
-        backbone = Backbone(model.clip, config.backbone, picked, dtype, model.patch_adapter)
+        engine = None
+        if picked.type == "cpu" and dtype == torch.float32 and engine_is_installed():
+            own = find_backbone_file(name, directory) is None
+            engine = _start_engine(config, model.clip.visual, directory if own else None)
+        backbone = Backbone(model.clip, config.backbone, picked, dtype, model.patch_adapter, engine)
         return Detector(config, backbone, model.heads)
     except torch.OutOfMemoryError:
         raise InctrlError(
             f"{config.name} does not fit into the memory of {picked}; close what else runs on it, "
             "or use the device cpu."
         ) from None
+
+
+def _start_engine(
+    config: ModelConfig, tower: nn.Module, directory: Path | None
+) -> TowerEngine | None:
+    """The engine for a model on a CPU, by its own graphs or those of an embedded model.
+
+    What is trained on an embedded model has that one's image tower, and passes by its graphs.
+
+    Args:
+        config: The model's.
+        tower: Its image tower.
+        directory: Where its own graphs would be; None where its tower is from somewhere else.
+
+    Returns:
+        None where there are no graphs for its tower.
+
+    Raises:
+        ModelError: Its own graphs do not belong to its tower.
+    """
+    if directory is not None and (graphs := _find_graphs(directory, config)):
+        return TowerEngine(graphs, tower, config.backbone.depths)
+    for other in map(ASSETS.joinpath, embedded_models()):
+        graphs = _find_graphs(other, config)
+        if graphs and read_config(other).backbone.architecture == config.backbone.architecture:
+            try:
+                return TowerEngine(graphs, tower, config.backbone.depths)
+            except ModelError:  # Of other weights, or for other depths.
+                continue
+    return None
+
+
+def _find_graphs(directory: Path, config: ModelConfig) -> dict[int, Path]:
+    """The graphs in a directory for the sizes that a model reads."""
+    paths = {size: directory / graph_file(size) for size in config.image_sizes}
+    return {size: path for size, path in paths.items() if path.is_file()}
 
 
 def find_model(

@@ -21,7 +21,6 @@ from ..images.files import open_image
 from ..images.overlay import OverlayStyle, overlay
 from ..images.preprocessing import preprocess
 from ..model.backbone import Backbone, build_clip
-from ..model.bank import PromptBank
 from ..model.detector import Detector
 from ..model.heads import build_heads
 from ..model.patch_adapter import PatchAdapter
@@ -137,9 +136,11 @@ def run_benchmark(
         real_weights: Said in the report.
         rounds: How often each row is timed, after one round of warming up.
     """
-    photos = [make_photo(seed) for seed in range(max(shots, 4))]
-    bank = detector.build_bank(photos[:shots], "metal nut")
-    rows = time_tasks(_tasks(detector, bank, photos, shots), detector.backbone.device, rounds)
+    normals = [make_photo(seed) for seed in range(shots)]
+    # None of them a normal: of such more is computed.
+    queries = [make_photo(seed) for seed in range(shots, shots + 4)]
+    tasks = _tasks(detector, normals, queries)
+    rows = time_tasks(tasks, detector.backbone.device, rounds)
     return BenchmarkReport(
         model=detector.name,
         weights="real" if real_weights else "random",
@@ -227,13 +228,15 @@ def save_curve(curve: dict[str, dict[int, float]], title: str, path: Path) -> No
 
 
 def _tasks(
-    detector: Detector, bank: PromptBank, photos: Sequence[Image.Image], shots: int
+    detector: Detector, normals: Sequence[Image.Image], queries: Sequence[Image.Image]
 ) -> list[Task]:
     style = OverlayStyle(low=0.0, high=0.5)
-    score = detector.score(photos[:1], bank)[0]
-    many = [photos[i % len(photos)] for i in range(MANY)]
+    shots, query = len(normals), queries[0]
+    bank = detector.build_bank(normals, "metal nut")
+    score = detector.score([query], bank)[0]
+    many = [queries[i % len(queries)] for i in range(MANY)]
     file = io.BytesIO()
-    photos[0].save(file, "JPEG", quality=90)
+    query.save(file, "JPEG", quality=90)
     names = _new_names()
     targets = TARGETS.get(detector.name, {})
 
@@ -242,11 +245,16 @@ def _tasks(
         one = detector.score([image], bank)[0]
         return overlay(image, one.patch_map, one.crop_box, style)
 
+    backbone, tasks = detector.backbone, []
+    if backbone.engine is not None:
+        in_torch = _bare_pass(detector, query, backbone.without_engine())
+        tasks = [Task("the same in torch", in_torch)]
     return [
-        Task("bare backbone forward", _bare_pass(detector, photos[0])),
+        Task("bare backbone forward", _bare_pass(detector, query)),
+        *tasks,
         Task(
             f"bank of {shots}",
-            lambda: detector.build_bank(photos[:shots], "metal nut"),
+            lambda: detector.build_bank(normals, "metal nut"),
             shots,
             targets.get("bank"),
         ),
@@ -256,21 +264,23 @@ def _tasks(
             1,
             targets.get("text"),
         ),
-        Task("one query", lambda: detector.score(photos[:1], bank), 1, targets.get("query")),
+        Task("one query", lambda: detector.score([query], bank), 1, targets.get("query")),
         Task(f"{MANY} queries", lambda: detector.score(many, bank), MANY),
         Task(
             "overlay of one megapixel",
-            lambda: overlay(photos[0], score.patch_map, score.crop_box, style),
+            lambda: overlay(query, score.patch_map, score.crop_box, style),
             None,
         ),
         Task("JPEG of one megapixel: decode, score, overlay", scored_and_drawn, 1),
     ]
 
 
-def _bare_pass(detector: Detector, photo: Image.Image) -> Callable[[], object]:
+def _bare_pass(
+    detector: Detector, photo: Image.Image, backbone: Backbone | None = None
+) -> Callable[[], object]:
     """The backbone's own forward pass with its intermediates, and nothing else."""
     pixels, _ = preprocess(photo, detector.config.preprocess)
-    backbone = detector.backbone
+    backbone = backbone or detector.backbone
     # Moved once they are resized, which a device cannot always do at its precision.
     views = [view.to(backbone.device, backbone.dtype) for view in backbone.views(pixels[None])]
     return lambda: backbone.forward_views(views)

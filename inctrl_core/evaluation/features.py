@@ -59,8 +59,8 @@ def image_tower_digest(detector: Detector) -> str:
     """Names all that an image's features depend on, besides the image.
 
     Weights of the image tower and of the patch adapter, architecture, depths, grid, preprocessing,
-    precision and kind of device. Heads and text tower do not matter, so models that share the rest
-    share features.
+    precision, kind of device and engine. Heads and text tower do not matter, so models that share
+    the rest share features.
     """
     backbone, config = detector.backbone, detector.config
     digest = hashlib.blake2b(digest_size=16)
@@ -76,6 +76,8 @@ def image_tower_digest(detector: Detector) -> str:
         "dtype": str(backbone.dtype),
         "device": backbone.device.type,
     }
+    if backbone.engine is not None:  # Its features differ from torch's by rounding.
+        facts["engine"] = "onnxruntime"
     digest.update(json.dumps(facts, sort_keys=True).encode())
     tensors = dict(backbone.clip.visual.state_dict())
     if backbone.patch_adapter is not None:

@@ -19,7 +19,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -65,6 +64,8 @@ class DecodingPool:
     """
 
     def __init__(self, workers: int = WORKERS) -> None:
+        from ..devices import start_one_core_threads  # With torch, which a decoder does without.
+
         # Not forked: this process has threads, and a fork would keep what locks they hold.
         self._context = multiprocessing.get_context("spawn")
         self._closed = False
@@ -72,7 +73,7 @@ class DecodingPool:
         self._turns: queue.Queue[_Worker | None] = queue.Queue()
         for _ in range(workers):
             self._turns.put(self._start())
-        self._reducing = _start_one_core_thread()
+        self._reducing = start_one_core_threads(1, "reduce")
 
     def __enter__(self) -> DecodingPool:
         """Itself."""
@@ -348,16 +349,3 @@ def _unpacked(answer: bytes) -> tuple[str, Any]:
     except Exception as error:
         raise pickle.UnpicklingError(str(error)) from error
     return kind, value
-
-
-def _start_one_core_thread() -> ThreadPoolExecutor:
-    """A thread for what torch has to resize: on one core, so that no helpers of it wait about."""
-    import torch
-
-    from ..devices import take_one_core
-
-    threads = torch.get_num_threads()
-    executor = ThreadPoolExecutor(1, "reduce", take_one_core)
-    executor.submit(torch.get_num_threads).result()
-    torch.set_num_threads(threads)  # The last number given is what threads to come begin with.
-    return executor

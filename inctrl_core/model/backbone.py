@@ -8,25 +8,25 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ..config import BackboneConfig
-from ..devices import keep_float32_exact, run_in_batches, start_core_threads
+from ..devices import keep_float32_exact, run_in_batches
 from ..errors import ModelError
-from .acceleration import fold_batch_norms
+from .engine import TowerEngine
 from .patch_adapter import PatchAdapter
 from .residuals import resample_to_grid
-from .same_padding import pad_in_convolutions
 from .text_tower import TextTower
+
+Result = TypeVar("Result")
 
 IMAGE_BATCH = 16  # Crops in one forward pass; more is no faster and only takes memory.
 # On a CPU a batch gains less than a tenth, and alone an image's result is the same bit for bit
@@ -49,6 +49,10 @@ _CANNOT_BUILD = (
 MOST_VALUES = 3 * 10**9
 # Masks of attention and other tables that are no weights.
 SPARE_VALUES = 2**25
+
+
+# Of crops at one size: the embeddings, where they were asked for, and the patches of each depth.
+_Reading = tuple[Tensor | None, tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ class Backbone:
         device: Where it computes and where its results lie.
         dtype: Precision of the forward pass; results are float32 whatever it is.
         patch_adapter: Trained map of the patches; None for the backbone's own.
+        engine: Passes images through the tower in torch's place, on this device at this precision;
+            None for torch.
 
     Raises:
         ModelError: ``config`` names a depth that the tower lacks.
@@ -174,30 +180,25 @@ class Backbone:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         patch_adapter: PatchAdapter | None = None,
+        engine: TowerEngine | None = None,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
         self.dtype = dtype
         _check_depths(clip, config)
         keep_float32_exact(self.device)
-        # Folded at full precision, before the weights are rounded to the given one.
-        self._tower = fold_batch_norms(clip.visual, self._run_for_results, _image_size(clip))
-        on_cpu = self.device.type == "cpu"
-        if on_cpu:  # Where it was measured; GPUs have kernels of their own for usual sizes.
-            self._tower = pad_in_convolutions(self._tower)
         self._clip = clip.to(device=self.device, dtype=dtype)
-        self._tower.to(device=self.device, dtype=dtype)
         if _is_convolutional(config):
             # Convolutions are faster with the channels of a pixel side by side.
-            self._tower.to(memory_format=torch.channels_last)
+            self._clip.visual.to(memory_format=torch.channels_last)
         heads = int(config.architecture["text_cfg"].get("heads", 8))
         self._text = TextTower(self._clip, heads)
         self.patch_adapter = _frozen(patch_adapter, self.device)
-        self._passes = start_core_threads(len(config.image_sizes)) if on_cpu else None
+        self.engine = engine
 
     @property
     def clip(self) -> CLIP:
-        """The open_clip model as it is stored; images pass through a copy where that is faster."""
+        """The open_clip model as it is stored."""
         return self._clip
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Backbone:
@@ -213,16 +214,21 @@ class Backbone:
         moved.device, moved.dtype = torch.device(device), dtype
         keep_float32_exact(moved.device)
         moved._clip = self._clip.to(device=moved.device, dtype=dtype)
-        moved._tower = self._tower.to(device=moved.device, dtype=dtype)
         moved.patch_adapter = _frozen(self.patch_adapter, moved.device)
-        # A process that was forked has none of its parent's threads, and would wait for them.
-        moved._passes = None
+        # It computes here alone; and a process that was forked would wait for its parent's threads.
+        moved.engine = None
         return moved
 
     def with_adapter(self, patch_adapter: PatchAdapter | None) -> Backbone:
         """The same model under another patch adapter, sharing the weights."""
         other = copy.copy(self)
         other.patch_adapter = _frozen(patch_adapter, self.device)
+        return other
+
+    def without_engine(self) -> Backbone:
+        """The same model, passed by torch."""
+        other = copy.copy(self)
+        other.engine = None
         return other
 
     def at_first_size(self) -> Backbone:
@@ -238,8 +244,14 @@ class Backbone:
         Args:
             crops: float32 [B, 3, S, S] of :func:`inctrl_core.images.preprocessing.preprocess`.
         """
-        batch = CPU_IMAGE_BATCH if self.device.type == "cpu" else IMAGE_BATCH
-        parts = run_in_batches(self._encode_batch, crops, batch)
+        sizes = self.config.image_sizes or crops.shape[-1:]
+        if self.engine is not None and self.engine.takes(sizes):
+            tasks = [(crop, size) for crop in crops.split(1) for size in sizes]
+            readings = self.engine.map(self._read, *zip(*tasks, strict=True))
+            parts = list(map(_join, *[readings] * len(sizes)))
+        else:
+            batch = CPU_IMAGE_BATCH if self.device.type == "cpu" else IMAGE_BATCH
+            parts = run_in_batches(self._encode_batch, crops, batch)
         if len(parts) == 1:
             return parts[0]
         depths = zip(*(part.patches for part in parts), strict=True)
@@ -248,6 +260,11 @@ class Backbone:
             tuple(torch.cat(depth) for depth in depths),
         )
 
+    def map(self, function: Callable[..., Result], *arguments: Iterable[Any]) -> Iterator[Result]:
+        """As Python's ``map``; where there is an engine, as :meth:`.engine.TowerEngine.map`."""
+        each = map if self.engine is None else self.engine.map
+        return each(function, *arguments)
+
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Embeds N prompts: float32 [N, E], rows of unit length."""
         return self._text.encode(prompts)
@@ -255,12 +272,8 @@ class Backbone:
     def views(self, crops: Tensor) -> list[Tensor]:
         """The crops [B, 3, S, S] at each of ``config.image_sizes``, or just as they are."""
         # Where they lie, for not every device can resize as well.
-        return [
-            crops
-            if size == crops.shape[-1]
-            else F.interpolate(crops, (size, size), mode="bicubic", antialias=True)
-            for size in self.config.image_sizes or (crops.shape[-1],)
-        ]
+        sizes = self.config.image_sizes or (crops.shape[-1],)
+        return [_view(crops, size) for size in sizes]
 
     @torch.inference_mode()
     def forward(self, crops: Tensor, *, patches_only: bool = False) -> dict[str, Any]:
@@ -275,26 +288,8 @@ class Backbone:
         crops = crops.to(self.device, self.dtype)
         if _is_convolutional(self.config):
             crops = crops.contiguous(memory_format=torch.channels_last)
-        return self._run(self._tower, crops, patches_only)
-
-    def forward_views(self, views: Sequence[Tensor]) -> list[dict[str, Any]]:
-        """:meth:`forward` of crops at every size of :meth:`views`; the embedding of the first only.
-
-        Side by side where each size can have a core of its own.
-
-        Args:
-            views: V of [B, 3, S_v, S_v].
-        """
-        if self._passes is None or len(views) == 1:
-            return list(map(self._forward_view, views, count()))
-        return list(self._passes.map(self._forward_view, views, count()))
-
-    def _forward_view(self, view: Tensor, number: int) -> dict[str, Any]:
-        return self.forward(view, patches_only=number > 0)
-
-    def _run(self, tower: nn.Module, crops: Tensor, patches_only: bool = False) -> dict[str, Any]:
         try:
-            return tower.forward_intermediates(
+            return self._clip.visual.forward_intermediates(
                 crops,
                 indices=list(self.config.depths),
                 intermediates_only=patches_only,
@@ -307,22 +302,44 @@ class Backbone:
                 f"({_first_line(error)}); correct them in config.json."
             ) from error
 
-    def _run_for_results(self, tower: nn.Module, crops: Tensor) -> list[Tensor]:
-        output = self._run(tower, crops)
-        return [output["image_features"], *output["image_intermediates"]]
+    def forward_views(self, views: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """:meth:`forward` of crops at every size of :meth:`views`; the embedding of the first only.
+
+        Args:
+            views: V of [B, 3, S_v, S_v].
+        """
+        alone, sizes = len(views[0]) == 1, [view.shape[-1] for view in views]
+        if self.engine is not None and alone and self.engine.takes(sizes):
+            return list(self.engine.map(self.engine.forward, views))
+        return [self.forward(view, patches_only=i > 0) for i, view in enumerate(views)]
 
     def _encode_batch(self, crops: Tensor) -> ImageFeatures:
-        outputs = self.forward_views(self.views(crops))
-        depths = zip(*map(self._patches, outputs), strict=True)
-        patches = tuple(torch.cat(depth, dim=-1) / len(outputs) ** 0.5 for depth in depths)
-        return ImageFeatures(outputs[0]["image_features"].float(), patches)
+        return _join(*map(self._reading, self.forward_views(self.views(crops))))
 
-    def _patches(self, output: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    def _read(self, crop: Tensor, size: int) -> _Reading:
+        return self._reading(self.engine.forward(_view(crop, size)))
+
+    def _reading(self, output: Mapping[str, Any]) -> _Reading:
         patches = tuple(
             F.normalize(resample_to_grid(depth.float(), self.config.grid), dim=-1)
             for depth in output["image_intermediates"]
         )
-        return patches if self.patch_adapter is None else self.patch_adapter(patches)
+        if self.patch_adapter is not None:
+            patches = self.patch_adapter(patches)
+        return output.get("image_features"), patches
+
+
+def _view(crops: Tensor, size: int) -> Tensor:
+    if size == crops.shape[-1]:
+        return crops
+    return F.interpolate(crops, (size, size), mode="bicubic", antialias=True)
+
+
+def _join(*readings: _Reading) -> ImageFeatures:
+    """The features of crops of which there is a reading at each of their sizes."""
+    depths = zip(*(patches for _, patches in readings), strict=True)
+    joined = tuple(torch.cat(depth, dim=-1) / len(readings) ** 0.5 for depth in depths)
+    return ImageFeatures(readings[0][0].float(), joined)
 
 
 def _first_line(error: Exception) -> str:
@@ -345,11 +362,6 @@ def _check_depths(clip: CLIP, config: BackboneConfig) -> None:
 
 def _frozen(adapter: PatchAdapter | None, device: torch.device) -> PatchAdapter | None:
     return None if adapter is None else adapter.to(device).eval().requires_grad_(False)
-
-
-def _image_size(clip: CLIP) -> tuple[int, int]:
-    size = clip.visual.image_size
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _is_convolutional(config: BackboneConfig) -> bool:

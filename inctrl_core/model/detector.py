@@ -251,14 +251,15 @@ class Detector:
         ]
         if widths[0] != widths[1]:
             raise PromptError("The bank was made by another model; build one with this detector.")
-        layer_maps, nearest = layer_residuals(encoded.features.patches, bank.features.patches)
+        own, normals = encoded.features, bank.features
+        same = self.backbone.map(same_images, [own], [normals])
+        layer_maps, nearest = layer_residuals(own.patches, normals.patches, self.backbone.map)
         evidence = self.evidence(layer_maps, encoded.features.embeddings, bank)
         scores = self.fuse(evidence, nearest, encoded.crop_boxes)
         data = encoded.data or [score.data for score in scores]
-        same = same_images(encoded.features, bank.features).tolist()
         return [
             dataclasses.replace(score, data=kind, copy_of=row.index(True) if any(row) else None)
-            for score, kind, row in zip(scores, data, same, strict=True)
+            for score, kind, row in zip(scores, data, next(same).tolist(), strict=True)
         ]
 
     @torch.inference_mode()

@@ -6,11 +6,13 @@ Shapes use B queries, K normal prompts, D depths, P = G * G patches, E embedding
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Each = Callable[..., Iterator]  # Called as Python's ``map``.
 
 TEXT_SCALE = 100.0  # Of cosines with prompts; where CLIP's trained logit scale ends.
 
@@ -127,18 +129,29 @@ def nearest_per_normal(query: Tensor, normals: Tensor) -> Tensor:
     return distances.unflatten(0, query.shape[:2]).transpose(1, 2)
 
 
-def layer_residuals(query: Sequence[Tensor], normals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def layer_residuals(
+    query: Sequence[Tensor], normals: Sequence[Tensor], each: Each = map
+) -> tuple[Tensor, Tensor]:
     """:func:`nearest_patches` at every depth.
 
     Args:
         query: D tensors [B, P, C_d].
         normals: D tensors [K, P, C_d].
+        each: Python's ``map``, or one that has several calls computed at once.
 
     Returns:
         Distances [B, D, P], indices [B, D, P].
     """
-    pairs = [nearest_patches(q, n) for q, n in zip(query, normals, strict=True)]
-    return torch.stack([p[0] for p in pairs], dim=1), torch.stack([p[1] for p in pairs], dim=1)
+    count, depths = len(query[0]), list(zip(query, normals, strict=True))
+    # The last depth first: it is the widest, and what takes longest is to begin first.
+    pairs = [(image[None], others) for own, others in reversed(depths) for image in own]
+    found = list(each(nearest_patches, *zip(*pairs, strict=True)))
+    parts = [found[start : start + count] for start in range(0, len(found), count)]
+    distances, indices = (
+        torch.stack([torch.cat(images) for images in result], dim=1)
+        for result in zip(*(zip(*part, strict=True) for part in reversed(parts)), strict=True)
+    )
+    return distances, indices
 
 
 def pairwise_residuals(normals: Sequence[Tensor]) -> Tensor:

@@ -40,6 +40,7 @@ from .embedded_figures import measure
 from .image_tower import TOWER, read_image_tower
 from .noun_targets import build_noun_targets
 from .text_alignment import Schedule, build_targets, train_text_tower
+from .tower_graphs import write_graphs
 
 NAME = "inctrl-lite"
 TEXT_WIDTH = 112
@@ -159,6 +160,7 @@ def write_model(directory: Path, clip: CLIP, recipe: Recipe) -> None:
             adapter = add_prefix(old.patch_adapter.state_dict(), ADAPTER_PREFIX)
             tensors |= halve_large(adapter)
     save_model(directory, config, tensors)
+    write_graphs(directory)
 
 
 def write_figures(directory: Path, figures: Mapping[str, object]) -> None:
