@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..config import ModelConfig, PreprocessConfig
 from ..errors import InctrlError, PromptError
-from ..images.files import ImageSource, check_listed
+from ..images.files import ImageSource, check_listed, same_content
 from ..images.overlay import resize_for_screen, scale_box
 from ..images.preprocessing import CropBox
 from ..images.seen import Opener, SeenImage, SeenSet, open_here, see_image, see_set
@@ -193,7 +193,20 @@ def open_normals(
 
 def has_bank_of(session: Session | None, model: str, files: Sequence[str]) -> bool:
     """Whether a session's bank was made from these normals by this model."""
-    return session is not None and (session.model, session.normal_files) == (model, tuple(files))
+    return (
+        session is not None and session.model == model and same_files(files, session.normal_files)
+    )
+
+
+def same_files(paths: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two lists name files of the same content, in the same order.
+
+    The page copies what it is given, so a file that a result was made with may have another name in
+    the form.
+    """
+    return len(paths) == len(others) and all(
+        one == other or same_content(one, other) for one, other in zip(paths, others, strict=True)
+    )
 
 
 def inspect(

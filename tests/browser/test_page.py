@@ -308,6 +308,19 @@ def test_enter_in_the_name_scores_where_the_button_is_and_nowhere_else(page: Pag
     expect(page.locator("#text")).to_contain_text("ring", timeout=TIMEOUT)
 
 
+def test_a_click_on_score_goes_to_the_server_once(page: Page):
+    open_example(page, "washer")
+    page.wait_for_timeout(700)
+    sent: list[str] = []
+    page.on("request", lambda r: sent.append(r.url) if "queue/join" in r.url else None)
+    page.locator("#object-name").get_by_role("textbox").fill("ring")
+    page.locator("#score").click()
+    expect(page.locator("#text")).to_contain_text("ring", timeout=TIMEOUT)
+    expect(page.locator("#heatmap img")).to_be_visible(timeout=TIMEOUT)
+    page.wait_for_timeout(700)
+    assert len(sent) == 1
+
+
 def test_the_heatmap_keeps_its_words_through_the_display_controls(page: Page):
     open_example(page, "washer")
     for _ in range(2):

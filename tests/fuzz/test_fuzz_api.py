@@ -319,7 +319,8 @@ def test_steps_with_a_result_take_odd_values_and_events(visitor: Visitor, file: 
     steps = {step["api_name"]: step for step in private_steps(visitor)}
     gallery = [{"image": file, "caption": None}]
     score = next(step for name, step in steps.items() if name.startswith("score_form"))
-    scored = take_step(visitor, score, [gallery, file, "nut", "tiny", None], None, "result")
+    controls = [None] * (len(score["inputs"]) - 4)
+    scored = take_step(visitor, score, [gallery, file, "nut", "tiny", *controls], None, "result")
     assert scored["data"][1] == ""
     for event in EVENTS:
         for name in ("pick_patch", "open_row", "pick", "guess", "choose"):
@@ -330,8 +331,9 @@ def test_steps_with_a_result_take_odd_values_and_events(visitor: Visitor, file: 
             for step in [s for key, s in steps.items() if key.startswith(name)][:1]:
                 values = [None, *[odd] * (len(step["inputs"]) - 1)]
                 take_step(visitor, step, values, None, "result")
-    normal = [None, "sound {}", "broken {}"]
-    assert take_step(visitor, steps["use_phrases"], normal, None, "result")
+    step = steps["use_phrases"]
+    normal = [None, "sound {}", "broken {}", *[None] * (len(step["inputs"]) - 3)]
+    assert take_step(visitor, step, normal, None, "result")
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ...analysis.batch import QueryFile
-from ...analysis.inspection import Session
 from ...config import MAX_SHOTS
 from ...errors import InctrlError
-from ...images.files import plain_name, same_content
+from ...images.files import plain_name
 from ...model.prompts import MAX_OBJECT_NAME
 from .events import sent
 from .examples import ExampleSet, fill_form, pick_query
@@ -154,17 +153,6 @@ def gallery_names(data: UploadedGallery) -> tuple[str, ...]:
     return tuple(given_name(entry.get("image") or entry.get("video")) for entry in data or ())
 
 
-def same_files(paths: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether two lists name files of the same content, in the same order.
-
-    Gradio copies what it is given, so a file that a result was made with may have another name in
-    the form.
-    """
-    return len(paths) == len(others) and all(
-        one == other or same_content(one, other) for one, other in zip(paths, others, strict=True)
-    )
-
-
 def check_normals(normals: UploadedGallery) -> dict[str, Any]:
     """Says beside the normals what is wrong with their number."""
     count = len(gallery_paths(normals))
@@ -176,19 +164,11 @@ def check_normals(normals: UploadedGallery) -> dict[str, Any]:
 def check_form(
     normals: UploadedGallery,
     query: UploadedFile,
-    object_name: str | None,
-    model: str,
-    session: Session | None,
+    *others: Any,
 ) -> list[dict[str, Any]]:
     """Says beside each field what is missing, before anything runs."""
-    fine = gr.validate(True, "")
-    return [
-        check_normals(normals),
-        gr.validate(bool(file_path(query)), "Add the image to check."),
-        fine,
-        fine,
-        fine,
-    ]
+    own = check_normals(normals), gr.validate(bool(file_path(query)), "Add the image to check.")
+    return [*own, *[gr.validate(True, "")] * len(others)]
 
 
 def query_files(files: UploadedFiles) -> tuple[QueryFile, ...]:

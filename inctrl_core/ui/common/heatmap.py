@@ -86,7 +86,7 @@ def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
         raise InctrlError(f"Choose a colour map among {', '.join(COLOUR_MAPS)}.")
     style = scale.style(
         colour_map=display.colour_map,
-        opacity=float(display.opacity),
+        opacity=float(display.opacity or 0),
         smooth=bool(display.smooth),
     )
     if display.whole:

@@ -12,6 +12,7 @@ import gradio as gr
 from ...analysis.export import safe_names
 from ...analysis.inspection import (
     Session,
+    same_files,
     with_phrases,
     with_query_as_normal,
     without_query_as_normal,
@@ -21,7 +22,7 @@ from ...images.preprocessing import patch_at
 from ..common.downloads import new_file
 from ..common.events import sent_place
 from ..common.examples import ExampleSet, match_example
-from ..common.form import UploadedFile, UploadedGallery, file_path, gallery_paths, same_files
+from ..common.form import UploadedFile, UploadedGallery, file_path, gallery_paths
 from ..common.heatmap import Display, heatmap, layers, offered_layer, strongest_patch
 from ..common.markup import error_html
 from ..common.models import ModelRegistry

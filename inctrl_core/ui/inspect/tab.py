@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
+from ...analysis.inspection import Session
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, gallery_html
 from ..common.form import MODEL_QUEUE, Shared, check_form
 from ..common.scripts import CHANGED, FORM_CHANGED, NAME_CHANGED, PRESS_SCORE, QUERY_CHANGED, SHOWN
 from .handlers import ADD, InspectHandlers
 from .map_view import MapView
+
+Shown = dict[gr.components.Component, Any]  # Values by the component that shows them.
 
 WELCOME = (
     '<div class="ic-welcome"><h2>Is this image like the others?</h2><p>Click an example above, or '
@@ -99,13 +103,13 @@ class InspectTab:
         self._change_after(
             self.apply.click,
             self.handlers.use_phrases,
-            [self.session, self.own_normal, self.own_anomaly],
+            [self.own_normal, self.own_anomaly],
             self.phrase_notice,
         )
         self._change_after(
             self.toggle_normal.click,
             self.handlers.toggle_normal,
-            [self.session, form.normals],
+            [form.normals],
             self.notice,
         ).then(None, js=CHANGED, api_visibility="private")
         saved = self.save.click(
@@ -122,12 +126,22 @@ class InspectTab:
     def _placed(self) -> list[gr.components.Component]:
         return [self.notice, *self.map.place, self.own_normal, self.own_anomaly]
 
+    @property
+    def _words(self) -> list[gr.components.Component]:
+        """The outputs of :meth:`.InspectHandlers.show_words`."""
+        words = [self.result, self.verdict, self.map.layer, self.toggle_normal]
+        return [*words, self.text, self.ledger]
+
+    @property
+    def _all(self) -> list[gr.components.Component]:
+        return [self.session, *self._placed, *self.map.pictures, *self._words]
+
     def _score_after(self, trigger: Any) -> None:
         form = self.form
         scored = trigger(
-            self.handlers.score_form,
-            [form.normals, form.query, form.object_name, form.model, self.session],
-            [self.session, *self._placed],
+            self.score_form_and_show,
+            [form.normals, form.query, form.object_name, form.model, *self.map.display],
+            self._all,
             preprocess=False,
             validator=check_form,
             **MODEL_QUEUE,
@@ -136,7 +150,32 @@ class InspectTab:
             show_progress_on=[self.notice, self.verdict],
             api_visibility="private",
         )
-        self._show_after(scored).then(None, js=SHOWN, api_visibility="private")
+        scored.then(None, js=SHOWN, api_visibility="private")
+
+    def score_form_and_show(
+        self,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+        *given: Any,
+    ) -> Shown:
+        """Scores the form, and shows all that there is to see: one way to the server and back."""
+        *form, session = given[:5]
+        controls = self._controls(given[5:])
+        scored, *placed = self.handlers.score_form(*form, session, progress)
+        told = {self.session: scored} | dict(zip(self._placed, placed, strict=True))
+        if scored == gr.skip():
+            return told | (self._shown(None, controls) if session is None else {})
+        places = dict(zip(self.map.place, placed[1:3], strict=True))
+        return told | self._shown(scored, controls | places)
+
+    def _controls(self, values: Sequence[Any]) -> Shown:
+        return dict(zip(self.map.display[1:], values, strict=True))
+
+    def _shown(self, session: Session | None, controls: Shown) -> Shown:
+        """All that is seen of a result."""
+        values = controls.values()
+        pictures = self.handlers.show_map(session, *values)
+        words = self.handlers.show_words(session, controls[self.map.layer])
+        return dict(zip([*self.map.pictures, *self._words], (*pictures, *words), strict=True))
 
     def open_after(self, event: Dependency) -> Dependency:
         """Opens this tab once ``event`` has put another session in place, and shows it.
@@ -144,53 +183,38 @@ class InspectTab:
         For the other tabs: the event's handler must have set the session (and, where the visitor
         should find them in the form, the query and the normals).
         """
-        opened = event.success(
-            lambda: gr.Tabs(selected=self.id), None, self.shared.tabs, api_visibility="private"
-        )
-        placed = opened.success(
-            self.handlers.opened,
-            self.session,
-            self._placed,
+        return event.success(
+            self.show_session,
+            self.map.display,
+            [self.shared.tabs, *self._all],
             show_progress="hidden",
             api_visibility="private",
         )
-        return self._show_after(placed)
+
+    def show_session(self, session: Session | None, *values: Any) -> Shown:
+        """Opens the tab with the session that another tab has put in place."""
+        placed = self.handlers.opened(session)
+        controls = self._controls(values) | dict(zip(self.map.place, placed[1:3], strict=True))
+        told = {self.shared.tabs: gr.Tabs(selected=self.id)}
+        told |= dict(zip(self._placed, placed, strict=True))
+        return told | self._shown(session, controls)
 
     def _change_after(
         self, trigger: Any, handler: Any, inputs: list, notice: gr.HTML
     ) -> Dependency:
-        changed = trigger(
-            handler,
-            inputs,
-            [self.session, notice, self.form.normals],
+        def change(session: Session | None, *given: Any) -> Shown:
+            own, controls = given[: len(inputs)], self._controls(given[len(inputs) :])
+            changed, says, normals = handler(session, *own)
+            told = {self.session: changed, notice: says, self.form.normals: normals}
+            return told | self._shown(session if changed == gr.skip() else changed, controls)
+
+        change.__name__ = handler.__name__
+        return trigger(
+            change,
+            [self.session, *inputs, *self.map.display[1:]],
+            [self.session, notice, self.form.normals, *self.map.pictures, *self._words],
             preprocess=False,
             **MODEL_QUEUE,
             show_progress_on=[self.verdict],
-            api_visibility="private",
-        )
-        return self._show_after(changed)
-
-    def _show_after(self, event: Dependency) -> Dependency:
-        shown = event.success(
-            self.handlers.show_map,
-            self.map.display,
-            self.map.pictures,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        return shown.success(
-            self.handlers.show_words,
-            [self.session, self.map.layer],
-            [
-                self.result,
-                self.verdict,
-                self.map.layer,
-                self.toggle_normal,
-                self.text,
-                self.ledger,
-            ],
-            trigger_mode="always_last",
-            show_progress="hidden",
             api_visibility="private",
         )
