@@ -79,7 +79,6 @@ def serve(arguments: argparse.Namespace) -> int:
     if arguments.precision:
         os.environ["INCTRL_PRECISION"] = arguments.precision
     from inctrl_core.checkpoints.proxies import hidden_proxies
-    from inctrl_core.devices import keep_freed_memory
     from inctrl_core.errors import InctrlError
     from inctrl_core.images.workers import DecodingPool
     from inctrl_core.ui.common.log import start_log
@@ -88,7 +87,6 @@ def serve(arguments: argparse.Namespace) -> int:
     from inctrl_core.ui.serving.uploads import own_uploads
 
     start_log()
-    keep_freed_memory()
     try:
         with Ending() as ending:
             check_settings()

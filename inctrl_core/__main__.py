@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from .devices import keep_freed_memory
 from .errors import InctrlError
 
 COMMANDS = {
@@ -73,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         arguments = build_parser(argv[0] if argv else None).parse_args(argv)
-        keep_freed_memory()
         arguments.run(arguments)
     except InctrlError as error:
         sys.stderr.write(f"error: {error}\n")

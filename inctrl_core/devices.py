@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +20,6 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-# Parameters of glibc's mallopt (malloc.h), and the largest block that it will keep at all.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_KEPT_BLOCK = 32 * 2**20
-MOST_KEPT_MEMORY = 128 * 2**20
 
 NO_MEMORY = "The device has too little memory for this; use fewer normal images, or the device cpu."
 
@@ -95,26 +88,6 @@ def keep_float32_exact(device: torch.device) -> None:
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-
-
-def keep_freed_memory() -> bool:
-    """Lets the process keep the memory that it frees, for its next pass on the CPU.
-
-    glibc gives large blocks back to the system at once and fetches them anew for the next layer,
-    which clears them page by page: some 4,000 pages a query, and a sixth of its time. It changes
-    the whole process, so it is for programs to call, not for modules; without glibc it does
-    nothing.
-
-    Returns:
-        Whether it took effect.
-    """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # musl.
-        return False
-    kept = mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
-    return bool(kept and mallopt(M_TRIM_THRESHOLD, MOST_KEPT_MEMORY))
 
 
 def start_one_core_threads(count: int, name: str) -> ThreadPoolExecutor:

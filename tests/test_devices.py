@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -187,42 +184,3 @@ def test_weights_left_out_are_all_filled(golden_detector: Detector, golden_model
     again = load_detector(golden_model, "cpu").backbone.clip.state_dict()
     for name, value in golden_detector.backbone.clip.state_dict().items():
         assert torch.equal(value, again[name]), name
-
-
-FAULTS = """
-import resource, torch
-from inctrl_core import load_detector  # With it comes what fills the heap of a program.
-from inctrl_core.devices import keep_freed_memory
-
-def hold():
-    return [torch.ones(2**21) for _ in range(4)]
-
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-if {kept}:
-    assert keep_freed_memory()
-hold(), hold()
-before = faults()
-for _ in range(10):
-    hold()
-print(faults() - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's malloc")
-def test_freed_memory_is_kept_for_the_next_pass() -> None:
-    def count(kept: bool) -> int:
-        code = FAULTS.format(kept=kept)
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        return int(run.stdout)
-
-    assert count(kept=True) < 100 < count(kept=False)
-
-
-def test_other_allocators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert not devices.keep_freed_memory()
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: object())
-    assert not devices.keep_freed_memory()

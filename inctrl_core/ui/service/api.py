@@ -62,7 +62,7 @@ class ScoreApi:
             object_name = gr.Textbox(label="Object name", value="object")
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
             result = gr.JSON(label="Score")
-            picture = gr.Image(label="Heatmap over the query", format="png")
+            picture = gr.Image(label="Heatmap over the query", format="jpeg")
             button = gr.Button()
         button.click(
             self.score,

@@ -37,7 +37,7 @@ class McpTools:
             object_name = gr.Textbox(label="Object name", value="object")
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
             score = gr.JSON(label="Score")
-            heatmap = gr.Image(label="Heatmap over the query", format="png")
+            heatmap = gr.Image(label="Heatmap over the query", format="jpeg")
         inputs = [query, *normals, object_name, model]
         self._register(self.score_image, inputs, score)
         self._register(self.show_heatmap, inputs, heatmap)
