@@ -26,10 +26,10 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 MAX_IMAGE_SIZES = 4
-MAX_SHOTS = 16  # Normals of a bank; calibrated heads hold constants for every number of them.
+MAX_SHOTS = 16  # Normals of a bank; gated heads hold constants for every number of them.
 SHORTEST, SQUASH = "shortest", "squash"
 RESIZE_MODES = (SHORTEST, SQUASH)
-HEAD_FORMS = ("training-free", "reference", "calibrated")
+HEAD_FORMS = ("training-free", "reference", "gated")
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,22 @@ class HeadsConfig:
 
     Attributes:
         form: "training-free" (a fixed formula, without weights of its own), "reference" (the
-            paper's heads) or "calibrated".
+            paper's heads) or "gated" (weights that the normals decide).
         options: Numbers of the form; each form documents its own.
         training_free: Weights of the training-free fusion, also for a model that has trained
             heads and is asked to do without; empty for the default ones.
         patch_adapter: Widths of the patches at each depth, where a trained adapter stands between
             them and their comparison; empty for none.
+        good_scores: Figures of good images of the auxiliary classes, by the kind of anomaly that is
+            looked for and by the number of normals, see :mod:`inctrl_core.analysis.decision`; empty
+            where there are none.
     """
 
     form: str = "training-free"
     options: Mapping[str, Any] = field(default_factory=dict)
     training_free: Mapping[str, float] = field(default_factory=dict)
     patch_adapter: tuple[int, ...] = ()
+    good_scores: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -271,7 +275,7 @@ def _check_types(data: Mapping[str, Any]) -> None:
     backbone, preprocess, heads = parts.values()
     architecture = backbone["architecture"]
     _require(isinstance(architecture, dict), "architecture must be an object")
-    for name in ("options", "training_free"):
+    for name in ("options", "training_free", "good_scores"):
         _require(isinstance(heads.get(name, {}), dict), f"heads.{name} must be an object")
     texts = {"name": data["name"], "heads.form": heads.get("form", "")}
     texts["preprocess.resize_mode"] = preprocess.get("resize_mode", SHORTEST)

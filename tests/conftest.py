@@ -18,8 +18,9 @@ from inctrl_core.checkpoints.conversion import convert_checkpoint
 from inctrl_core.checkpoints.weights import add_prefix, save_model
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, PreprocessConfig
 from inctrl_core.model.backbone import build_clip
-from inctrl_core.model.calibrated import BankStatistics, CalibratedHeads, query_statistics
+from inctrl_core.model.gated import GatedHeads
 from inctrl_core.model.residuals import layer_residuals
+from inctrl_core.model.signals import BankSignals, read_signals
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -71,23 +72,27 @@ def golden_detector(golden_model: Path) -> Detector:
 
 
 @pytest.fixture(scope="session")
-def calibrated_detector(golden_detector: Detector) -> Detector:
-    """The golden backbone under heads of the calibrated form, fitted to the golden images.
+def gated_detector(golden_detector: Detector) -> Detector:
+    """The golden backbone under heads of the gated form, fitted to the golden images.
 
-    The networks keep their random weights, so that no two numbers agree by chance.
+    The gates keep random weights, so that no two numbers agree by chance.
     """
     torch.manual_seed(0)
-    heads = CalibratedHeads(len(golden_detector.config.backbone.depths)).eval()
+    heads = GatedHeads(len(golden_detector.config.backbone.depths)).eval()
     full = golden_detector.build_bank([GOLDEN / f"prompt_{i}.png" for i in range(4)], "brick")
     images = golden_detector.encode([GOLDEN / f"query_{i}.png" for i in range(3)]).features
     fitted = []
     for kept in ([0], [1], [2], [0, 1, 2], [1, 2, 3], [0, 2, 3]):
         bank = full.subset(kept)
         maps, _ = layer_residuals(images.patches, bank.features.patches)
-        queries, among = query_statistics(golden_detector.evidence(maps, images.embeddings, bank))
-        fitted.append(BankStatistics(queries, None if among is None else among[0]))
+        queries, among = read_signals(golden_detector.evidence(maps, images.embeddings, bank))
+        fitted.append(BankSignals(queries, None if among is None else among[0]))
     heads.population.fit(fitted)
-    config = dataclasses.replace(golden_detector.config, heads=HeadsConfig("calibrated"))
+    for gate in heads.gates.values():
+        torch.nn.init.normal_(gate.turn)
+        torch.nn.init.normal_(gate.ends)
+    heads.scale.fill_(4.0)
+    config = dataclasses.replace(golden_detector.config, heads=HeadsConfig("gated"))
     return Detector(config, golden_detector.backbone, heads.requires_grad_(False))
 
 

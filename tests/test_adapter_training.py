@@ -219,7 +219,7 @@ def test_heads_trained_on_an_adapter_keep_it_and_a_new_adapter_drops_them(
     before, after = (read_tensors(d / "model.safetensors") for d in (adapted, out))
     assert all(torch.equal(after[key], before[key]) for key in ADAPTER_KEYS)
     config = read_config(out)
-    assert config.heads.form == "calibrated" and len(config.heads.patch_adapter) == 3
+    assert config.heads.form == "gated" and len(config.heads.patch_adapter) == 3
     assert "curves" in config.training["patch_adapter"]
     assert main(["train", "--form", "patch_adapter", "--backbone", str(out), *common]) == 0
     assert read_config(out).heads.form == "training-free"

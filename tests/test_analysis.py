@@ -60,7 +60,7 @@ def test_stress_test_has_all_parts(golden_detector: Detector):
     assert told["fewer_normals"][-1]["fused"] == (told["score"],) == (run.session.score.fused,)
 
 
-@pytest.mark.parametrize("form", ["golden_detector", "calibrated_detector"])
+@pytest.mark.parametrize("form", ["golden_detector", "gated_detector"])
 def test_a_table_of_distances_scores_every_choice_of_normals(form, request):
     detector: Detector = request.getfixturevalue(form)
     bank = detector.build_bank([*NORMALS, NORMALS[0]], "candle")

@@ -66,9 +66,14 @@ def test_levels_and_own_phrases_are_kept(tmp_path, golden_detector):
     assert kept.bank.text.prompts == bank.text.prompts and same_tensors(kept.bank, bank)
 
 
-def test_another_model_refuses_it(saved, calibrated_detector):
+def test_what_was_looked_for_is_kept(tmp_path, golden_detector, bank):
+    save_bank(tmp_path / "kept.safetensors", bank.with_looks_for("kind"), golden_detector)
+    assert load_bank(tmp_path / "kept.safetensors", golden_detector).bank.looks_for == "kind"
+
+
+def test_another_model_refuses_it(saved, gated_detector):
     with pytest.raises(ModelError, match="with other weights"):
-        load_bank(saved, calibrated_detector)
+        load_bank(saved, gated_detector)
 
 
 def test_there_is_a_name_for_each_normal(tmp_path, golden_detector, bank):

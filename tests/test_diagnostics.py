@@ -133,7 +133,7 @@ def test_the_ledger_of_the_text(detector):
     assert image.neutral == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["golden_detector", "calibrated_detector"])
+@pytest.mark.parametrize("name", ["golden_detector", "gated_detector"])
 @pytest.mark.parametrize("shots", [1, 2, 4])
 def test_the_ledger_of_every_form_knows_the_closest_normal(name, shots, request):
     detector = request.getfixturevalue(name)

@@ -58,22 +58,18 @@ def work_out(expression: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def lesson_of(
-    golden_detector: Detector, calibrated_detector: Detector
-) -> Callable[[str, int], Lesson]:
+def lesson_of(golden_detector: Detector, gated_detector: Detector) -> Callable[[str, int], Lesson]:
     """The lesson of a form of fusion with so many normals; made once."""
     detectors = {
         "reference": golden_detector,
         "training-free": golden_detector.training_free(),
-        "calibrated": calibrated_detector,
+        "gated": gated_detector,
     }
     return functools.cache(lambda form, shots=3: make_lesson(detectors[form], shots))
 
 
 @pytest.fixture(
-    params=[
-        (form, shots) for form in ("reference", "training-free", "calibrated") for shots in (1, 3)
-    ],
+    params=[(form, shots) for form in ("reference", "training-free", "gated") for shots in (1, 3)],
     ids=lambda pair: f"{pair[0]}-{pair[1]}",
 )
 def lesson(request: pytest.FixtureRequest, lesson_of: Callable[[str, int], Lesson]) -> Lesson:
@@ -106,7 +102,8 @@ def test_the_numbers_are_those_of_the_score(lesson: Lesson) -> None:
         number(float(score.patch_map[7, 3])),
         number(float(score.patch_map[7, 3]) + score.image_residual + score.text_anomaly),
     )
-    assert found["Text signal"][1] == number(score.text_anomaly)
+    relative = "Relative text" if "Relative text" in found else "Text signal"
+    assert found[relative][1] == number(score.text_anomaly)
     holistic = r"<span>Holistic</span><b>.*?<strong>([\d.]+)</strong>"
     assert re.search(holistic, page(lesson)).group(1) == number(score.holistic)
     assert found["Score"][1] == number(score.fused)
@@ -132,7 +129,7 @@ def test_what_counts_is_said_for_every_form(lesson_of: Callable[[str], Lesson]) 
     assert badges("reference") == [True, True]
     # The default weights: text alone.
     assert badges("training-free") == [False, True]
-    assert badges("calibrated") == [True, False]
+    assert badges("gated") == [True, True]
 
 
 def test_step_seven_is_that_of_the_form(lesson_of: Callable[[str], Lesson]) -> None:
@@ -141,8 +138,8 @@ def test_step_seven_is_that_of_the_form(lesson_of: Callable[[str], Lesson]) -> N
     bare = page(lesson_of("training-free"))
     assert "no trained heads" in bare and "M⁺: " not in bare
     assert "holistic = 1 · text signal" in bare
-    calibrated = page(lesson_of("calibrated"))
-    assert "surprise" in calibrated and "8 of the 34 deviations" in calibrated
+    gated = page(lesson_of("gated"))
+    assert gated.count('<th scope="row">') == len(lesson_of("gated").account.breakdown.shares) == 7
 
 
 def test_pictures_have_texts_and_tags_close(lesson: Lesson) -> None:

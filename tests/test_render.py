@@ -179,7 +179,7 @@ def test_what_a_visitor_types_is_escaped(detector):
             "the largest patch difference, the image and the text",
         ),
         (HeadsConfig(), "the largest patch difference and the text"),
-        (HeadsConfig("calibrated"), "trained on other objects"),
+        (HeadsConfig("gated"), "trained on other objects"),
     ],
 )
 def test_it_names_the_signals_that_count_and_no_others(scored, heads, says):

@@ -178,7 +178,7 @@ def test_a_checkpoint_of_a_training_run_that_runs_code_is_refused(
 
 
 def test_only_known_heads_are_built() -> None:
-    assert HEAD_FORMS == ("training-free", "reference", "calibrated")
+    assert HEAD_FORMS == ("training-free", "reference", "gated")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from inctrl_core.__main__ import main
+from inctrl_core.analysis.decision import decide
+from inctrl_core.analysis.normal_range import build_measured_bank
 from inctrl_core.checkpoints.loading import load_detector
 from inctrl_core.checkpoints.tensor_files import read_tensors
 from inctrl_core.config import BackboneConfig, HeadsConfig
@@ -18,6 +20,7 @@ from inctrl_core.evaluation.datasets import DataError
 from inctrl_core.evaluation.features import image_tower_digest
 from inctrl_core.model.heads import build_heads
 from inctrl_core.model.residuals import layer_residuals
+from inctrl_core.training.gated import DrawnBank, GatedOptions, draw_banks, train_gated
 from inctrl_core.training.heads import (
     TrainingOptions,
     describe_run,
@@ -67,18 +70,18 @@ def test_focal_loss_by_hand():
     assert np.allclose(loss, [-(0.1**2) * np.log(0.9), -(0.9**2) * np.log(0.1)], rtol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["reference", "calibrated"])
-def test_loss_of_a_batch_is_the_mean_of_its_items(pools, form):
+def test_loss_of_a_batch_is_the_mean_of_its_items(pools):
     torch.manual_seed(0)
-    heads = build_heads(HeadsConfig(form), BACKBONE).eval()
+    heads = build_heads(HeadsConfig("reference"), BACKBONE).eval()
     rng = np.random.default_rng(0)
     batch, labels = draw_batch(pools, 8, 2, rng)
     whole = fusion_loss(heads(batch), labels)
     singles = []
+    tensors = [f.name for f in dataclasses.fields(batch) if torch.is_tensor(getattr(batch, f.name))]
     for i in range(8):
         one = dataclasses.replace(
             batch,
-            **{f.name: getattr(batch, f.name)[i : i + 1] for f in dataclasses.fields(batch)},
+            **{name: getattr(batch, name)[i : i + 1] for name in tensors},
         )
         singles.append(fusion_loss(heads(one), labels[i : i + 1]))
     assert torch.allclose(whole, torch.cat(singles), atol=1e-5)
@@ -128,7 +131,7 @@ def test_no_image_is_its_own_prompt(pools):
 
 
 def test_stacked_episodes_keep_their_own_normals(pools):
-    heads = build_heads(HeadsConfig("calibrated"), BACKBONE).eval()
+    heads = build_heads(HeadsConfig("gated"), BACKBONE).eval().requires_grad_(False)
     parts = [pool.evidence([7, 9], [0, 1, 2]) for pool in pools[:3]]
     each = torch.cat([heads(part).fused for part in parts])
     assert torch.allclose(heads(stack_evidence(parts)).fused, each, atol=1e-6)
@@ -154,11 +157,10 @@ def test_small_sources_are_split_as_far_as_they_can_be(pools):
         split_classes(pools[:1], 0)
 
 
-@pytest.mark.parametrize("form", ["reference", "calibrated"])
-def test_training_learns_what_held_out_classes_share(pools, form):
-    options = dataclasses.replace(QUICK, form=form, epochs=8, steps=30)
+def test_training_learns_what_held_out_classes_share(pools):
+    options = dataclasses.replace(QUICK, epochs=8, steps=30)
     result = train_heads(pools, BACKBONE, options)
-    untrained = build_heads(HeadsConfig(form), BACKBONE).eval()
+    untrained = build_heads(HeadsConfig("reference"), BACKBONE).eval()
     _, held = split_classes(pools, options.seed)
     before = validate(untrained, held, options.shots, options.seed)
     after = validate(result.heads, held, options.shots, options.seed)
@@ -168,9 +170,8 @@ def test_training_learns_what_held_out_classes_share(pools, form):
     json.dumps(result.record)
 
 
-@pytest.mark.parametrize("form", ["reference", "calibrated"])
-def test_a_run_cut_off_and_resumed_ends_where_one_in_a_piece_does(pools, form, tmp_path):
-    options = dataclasses.replace(QUICK, form=form)
+def test_a_run_cut_off_and_resumed_ends_where_one_in_a_piece_does(pools, tmp_path):
+    options = QUICK
     whole = train_heads(pools, BACKBONE, options)
 
     class CutError(Exception):
@@ -214,7 +215,7 @@ def test_more_shots_than_normals_is_an_error(pools):
 
 
 def test_one_in_twenty_good_queries_lies_above_the_threshold(pools):
-    heads = build_heads(HeadsConfig("calibrated"), BACKBONE).eval()
+    heads = build_heads(HeadsConfig("reference"), BACKBONE).eval()
     figures = validate(heads, pools, (2,), 0)
     good = []
     with torch.no_grad():
@@ -225,11 +226,10 @@ def test_one_in_twenty_good_queries_lies_above_the_threshold(pools):
     assert 0.03 <= above <= 0.06
 
 
-@pytest.mark.parametrize("form", ["reference", "calibrated"])
-def test_command_trains_on_folders_and_its_model_scores(tiny_model, folders, form, tmp_path):
+def test_command_trains_on_folders_and_its_model_scores(tiny_model, folders, tmp_path):
     out = tmp_path / "out"
     arguments = ["train", "--data", str(folders), "--backbone", str(tiny_model)]
-    arguments += ["--out", str(out), "--form", form, "--shots", "1", "2", "--epochs", "2"]
+    arguments += ["--out", str(out), "--form", "reference", "--shots", "1", "2", "--epochs", "2"]
     arguments += ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
     assert main(arguments) == 0
     assert sorted(path.name for path in out.iterdir()) == [
@@ -250,6 +250,80 @@ def test_command_trains_on_folders_and_its_model_scores(tiny_model, folders, for
         bank = detector.build_bank(images[:shots], "nut")
         score = detector.score([folders / "nut" / "test" / "hole" / "0.png"], bank)[0]
         assert 0 <= score.fused <= 1
+
+
+def test_a_gate_learns_which_signals_tell_anomalies_of_its_kind():
+    """Flaws raise the largest patch alone, other kinds of thing the distances alone."""
+    rng = torch.Generator().manual_seed(0)
+    banks = []
+    for number in range(40):
+        kind = ("flaw", "kind")[number % 2]
+        good, bad, among = (torch.randn(n, 7, generator=rng) for n in (12, 12, 4))
+        bad[:, 4:6] += 3.0 * (kind == "kind")
+        bad[:, 0] += 3.0 * (kind == "flaw")
+        among[:, 2] += 2.0 * (kind == "kind")  # What the normals show of it.
+        good[:, 2] += 2.0 * (kind == "kind")
+        bad[:, 2] += 2.0 * (kind == "kind")
+        banks.append(DrawnBank(kind, str(number), kind, good, bad, among))
+    options = GatedOptions(steps=200, members=2, strengths=(1.0, 1.0, 1.0))
+    heads, record = train_gated(banks, 3, options)
+    json.dumps(record)
+    share = {}
+    for looks_for, gate in heads.gates.items():
+        for index, kind in enumerate(("flaw", "kind")):
+            weights = gate(heads.describe_normals(banks[index].among[None]))[0]
+            share[looks_for, kind] = float(weights[4:6].sum() / weights.sum())
+    assert share["flaw", "flaw"] < 0.2 and share["kind", "kind"] > 0.5
+    assert share["decide", "flaw"] < share["decide", "kind"] - 0.1
+
+
+def test_gated_training_ends_the_same_every_time(pools):
+    options = GatedOptions(shots=(1, 2), steps=10, members=2)
+    banks = draw_banks(pools, ["flaw"] * len(pools), options)
+    first, again = (train_gated(banks, 2, options)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    other = train_gated(banks, 2, dataclasses.replace(options, seed=1))[0].state_dict()
+    assert not torch.equal(first["gates.decide.turn"], other["gates.decide.turn"])
+
+
+def test_one_good_image_in_twenty_of_the_classes_scores_above_a_half(pools):
+    options = GatedOptions(shots=(1, 2, 4), steps=20, members=2)
+    heads, _ = train_gated(draw_banks(pools, ["flaw"] * len(pools), options), 2, options)
+    good = []
+    for number, pool in enumerate(pools):
+        for shots in options.shots:
+            for draw in range(options.draws):
+                rng = np.random.default_rng((0, number, shots, draw))
+                evidence, labels = bank_episode(pool, shots, rng)
+                good += heads(evidence).fused[labels < 0.5].tolist()
+    assert 0.03 < np.mean(np.array(good) > 0.5) < 0.07
+
+
+def test_command_trains_the_gated_form_on_folders_and_classes(tiny_model, folders, tmp_path):
+    classes = tmp_path / "classes"
+    for name in ("nut", "cap", "lid"):
+        shutil.copytree(folders / name / "train" / "good", classes / name)
+    out = tmp_path / "out"
+    arguments = ["train", "--data", str(folders), "--classes", str(classes), "--device", "cpu"]
+    arguments += ["--backbone", str(tiny_model), "--out", str(out), "--shots", "1", "2"]
+    assert main([*arguments, "--cache", str(tmp_path / "cache")]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+    detector = load_detector(out, device="cpu")
+    record = detector.config.training
+    assert {source: data["classes"] for source, data in record["data"].items()} == {
+        folders.name: 3,
+        "classes one-vs-all": 3,
+    }
+    assert [gate["classes"] for gate in record["gates"].values()] == [6, 3, 3]
+    images = sorted((folders / "nut" / "train" / "good").iterdir())
+    query = folders / "nut" / "test" / "hole" / "0.png"
+    scores = []
+    for looks_for in ("decide", "flaw", "kind"):
+        for shots in (1, 2, 3):
+            measured = build_measured_bank(detector, images[:shots], "nut", looks_for)
+            assert 0 < decide(measured.good, 0.05).threshold < 1
+            scores.append(detector.score([query], measured.bank)[0].fused)
+    assert len(set(scores)) == 9 and all(0 <= score <= 1 for score in scores)
 
 
 def test_training_into_the_models_own_directory_replaces_only_the_heads(

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from inctrl_core import Detector
+from inctrl_core.analysis.explanations import text_evidence
 from inctrl_core.analysis.walkthrough import (
-    CalibratedAccount,
+    GatedAccount,
     ReferenceAccount,
     TrainingFreeAccount,
     compare_patch,
@@ -134,43 +135,47 @@ def test_the_training_free_form_adds_up_to_its_score(
 
 
 @pytest.mark.parametrize("shots", [1, 3])
-def test_the_calibrated_form_adds_up_to_its_score(
-    calibrated_detector: Detector, bank: PromptBank, encoded: EncodedImages, shots: int
+@pytest.mark.parametrize("looks_for", ["decide", "flaw", "kind"])
+def test_the_gated_form_adds_up_to_its_score(
+    gated_detector: Detector,
+    bank: PromptBank,
+    encoded: EncodedImages,
+    shots: int,
+    looks_for: str,
 ) -> None:
-    some = bank.subset(range(shots))
-    score = calibrated_detector.score_encoded(encoded, some)[0]
-    account = fusion_account(calibrated_detector, some, encoded, score)
-    assert isinstance(account, CalibratedAccount)
-    first = account.deviations[0]
-    assert (first.patches, account.deviations[-1].patches) == (1, 225)
-    assert first.value == pytest.approx(score.patch_max, abs=1e-6)
-    assert account.deviations[-1].value == pytest.approx(score.patch_map.mean(), abs=1e-6)
-    holistic = sigmoid(sum(account.members) / len(account.members))
-    assert holistic == pytest.approx(score.holistic, abs=1e-5)
-    surprise = sigmoid(account.surprise_weight * first.deviation + account.surprise_bias)
-    assert surprise == pytest.approx(account.surprise, abs=1e-5)
-    assert (holistic + surprise) / 2 == pytest.approx(score.fused, abs=1e-5)
-    assert sigmoid(account.image_logit) == pytest.approx(score.image_residual, abs=1e-5)
-    # Four maps of eight statistics, and the two distances.
-    assert account.statistics == len(calibrated_detector.heads.population.level[0]) == 34
+    some = bank.subset(range(shots)).with_looks_for(looks_for)
+    score = gated_detector.score_encoded(encoded, some)[0]
+    account = fusion_account(gated_detector, some, encoded, score)
+    assert isinstance(account, GatedAccount)
+    parts = account.breakdown
+    assert parts.looks_for == looks_for
+    assert parts.shares[0].value == pytest.approx(score.patch_max, abs=1e-6)
+    assert parts.shares[2].value == pytest.approx(score.patch_map.mean(), abs=1e-6)
+    for share in parts.shares:
+        assert share.share == pytest.approx(share.weight * share.deviation, abs=1e-5)
+    total = sum(share.share for share in parts.shares) - parts.offset
+    assert total == pytest.approx(parts.log_odds, abs=1e-4)
+    assert sigmoid(parts.log_odds) == pytest.approx(score.fused, abs=1e-6)
+    assert sum(map(parts.of, ("patches", "image", "text"))) == pytest.approx(total + parts.offset)
+    assert sigmoid(account.image_deviation) == pytest.approx(score.image_residual, abs=1e-5)
+    assert sigmoid(account.text_deviation) == pytest.approx(score.text_anomaly, abs=1e-5)
+    text = parts.shares[-1].value
+    assert text == pytest.approx(text_evidence(some, encoded).share, abs=1e-6)
 
 
 def test_the_deviations_are_those_of_the_population(
-    calibrated_detector: Detector, bank: PromptBank, encoded: EncodedImages
+    gated_detector: Detector, bank: PromptBank, encoded: EncodedImages
 ) -> None:
     """With one normal nothing but the population's level is expected."""
     alone = bank.subset([0])
-    score = calibrated_detector.score_encoded(encoded, alone)[0]
-    account = fusion_account(calibrated_detector, alone, encoded, score)
-    population = calibrated_detector.heads.population
-    expected, spread = (float(table[0, 0]) for table in (population.level, population.spread))
-    by_hand = (math.log(score.patch_max) - expected) / spread
-    assert account.deviations[0].deviation == pytest.approx(min(by_hand, 8.0), abs=1e-4)
-    closest, mean = (float(population.level[0, i]) for i in (-2, -1))
-    distance = math.log(account.distances[0])
-    for level, shown in ((closest, account.closest_deviation), (mean, account.mean_deviation)):
-        spread = float(population.spread[0, -2])
-        assert shown == pytest.approx(np.clip((distance - level) / spread, -8, 8), abs=1e-4)
+    score = gated_detector.score_encoded(encoded, alone)[0]
+    account = fusion_account(gated_detector, alone, encoded, score)
+    population = gated_detector.heads.population
+    by_hand = {0: math.log(score.patch_max), -3: math.log(account.distances[0])}
+    for index, value in by_hand.items():
+        level, spread = (float(t[0, index]) for t in (population.level, population.spread))
+        expected = np.clip((value - level) / spread, -12, 12)
+        assert account.breakdown.shares[index].deviation == pytest.approx(expected, abs=1e-3)
 
 
 def test_an_unknown_form_is_named(

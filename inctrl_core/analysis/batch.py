@@ -24,7 +24,9 @@ from ..images.preprocessing import CropBox, aspect_mismatch
 from ..images.seen import Opener, SeenImage, open_here, see_thumbnail
 from ..model.bank import PromptBank
 from ..model.detector import Detector
+from ..model.evidence import DECIDE
 from ..model.score import Score
+from .decision import RATE, Decision, GoodScores, decide
 from .normal_range import (
     ABOVE,
     BARELY_ABOVE,
@@ -91,6 +93,9 @@ class Batch:
         levels: The levels by which the bank's images are read; None where its normals have 8 bits.
         normal_names: Names of the normals, as their owner calls them.
         copy_of: Which normals are copies of others, see :attr:`PromptBank.copy_of`.
+        looks_for: What the bank looks for, see :meth:`Detector.build_bank`.
+        good: The scores to expect of good images; None where the model cannot tell.
+        rate: Rate of false alarms that the threshold is for.
     """
 
     model: str
@@ -103,6 +108,14 @@ class Batch:
     levels: Levels | None = None
     normal_names: tuple[str, ...] = ()
     copy_of: tuple[int | None, ...] = ()
+    looks_for: str = DECIDE
+    good: GoodScores | None = None
+    rate: float = RATE
+
+    @property
+    def decision(self) -> Decision | None:
+        """The threshold for ``rate``; None where the model cannot tell."""
+        return decide(self.good, self.rate)
 
     @property
     def ranked(self) -> tuple[BatchRow, ...]:
@@ -178,6 +191,8 @@ def start_batch(measured: MeasuredBank, model: str, normal_names: Sequence[str])
         levels=bank.levels,
         normal_names=tuple(normal_names),
         copy_of=bank.copy_of,
+        looks_for=bank.looks_for,
+        good=measured.good,
     )
 
 

@@ -12,10 +12,11 @@ from ..images.files import ImageSource, check_listed
 from ..images.seen import SeenSet
 from ..model.bank import PromptBank, check_shots
 from ..model.detector import Detector
+from ..model.evidence import DECIDE
 from ..model.prompts import DEFAULT_OBJECT_NAME
 from .batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
 from .export import file_names
-from .inspection import Session, has_bank_of, rename_bank
+from .inspection import Session, adjust_bank, has_bank_of
 from .normal_range import MeasuredBank, build_measured_bank, measure_bank
 
 MAX_FILES = 200
@@ -111,7 +112,7 @@ def start_job(
     check_shots(len(normal_files))
     check_files(files)
     if has_bank_of(previous, model, normal_files):
-        measured = rename_bank(detector, previous.measured, object_name)
+        measured = adjust_bank(detector, previous.measured, object_name)
     else:
         measured = build_measured_bank(detector, normals or normal_files, object_name)
     return new_job(measured.to("cpu"), key, model, normal_files, files, previous, normal_names)
@@ -137,7 +138,7 @@ def new_job(
         previous: See there.
         normal_names: See there.
     """
-    own = previous is not None and measured.bank is previous.bank
+    own = previous is not None and measured.bank.text is previous.bank.text
     phrases = sum(map(len, previous.phrases)) if own else 0
     batch = start_batch(measured, model, normal_names or file_names(normal_files))
     return BatchJob(key, model, normal_files, measured.bank, batch, files, phrases=phrases)
@@ -151,6 +152,7 @@ def score_batch(
     *,
     normal_names: Sequence[str] = (),
     on_rows: Callable[[int], None] | None = None,
+    looks_for: str = DECIDE,
 ) -> Batch:
     """All that the tab Batch shows: many queries against the same normals, however many.
 
@@ -162,6 +164,7 @@ def score_batch(
         object_name: What they show; a bank has its own name.
         normal_names: Names of the normals; by default those of their files, or their numbers.
         on_rows: Told how many more queries are done.
+        looks_for: See :meth:`.Detector.build_bank`; a bank has its own.
 
     Raises:
         InctrlError: The normals or the name cannot be used, or there is no query.
@@ -175,7 +178,7 @@ def score_batch(
         measured = measure_bank(detector, normals)
         names = [f"normal {index + 1}" for index in range(normals.shots)]
     else:
-        measured = build_measured_bank(detector, normals, object_name)
+        measured = build_measured_bank(detector, normals, object_name, looks_for)
         names = file_names(normals)
     batch, rows = start_batch(measured, detector.name, normal_names or names), []
     while len(rows) < len(waiting):

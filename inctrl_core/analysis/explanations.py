@@ -18,8 +18,10 @@ from ..errors import PromptError
 from ..model.bank import PromptBank
 from ..model.detector import Detector, EncodedImages
 from ..model.evidence import Evidence
+from ..model.gated import GatedHeads
 from ..model.residuals import TEXT_SCALE, global_distance, text_anomaly
 from ..model.score import Score
+from ..model.signals import TEXT
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,65 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True)
+class Share:
+    """One signal of a gated fusion, and its share in the score.
+
+    Attributes:
+        signal: Name of the signal, see :class:`inctrl_core.model.signals.Signal`.
+        group: "patches", "image" or "text".
+        value: What the query shows, in [0, 1]: a mean patch residual, a distance or the share of
+            the damage phrases.
+        deviation: How far its logarithm (of the text the log-odds) lies above what the normals lead
+            to expect of a good image, in standard deviations of good images.
+        weight: What the normals make of it, none negative.
+        share: ``weight * deviation``.
+    """
+
+    signal: str
+    group: str
+    value: float
+    deviation: float
+    weight: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """The parts of a gated score; they add up to it exactly.
+
+    Attributes:
+        shares: One for each signal, the largest patch first.
+        offset: What is taken away from their sum: then 0 is what one good image in 20 of the
+            auxiliary classes exceeds.
+        log_odds: The sum less the offset; the score is its sigmoid.
+        looks_for: What the bank looks for.
+    """
+
+    shares: tuple[Share, ...]
+    offset: float
+    log_odds: float
+    looks_for: str
+
+    def of(self, group: str) -> float:
+        """The shares of a group together."""
+        return sum(share.share for share in self.shares if share.group == group)
+
+
+@dataclass(frozen=True)
 class Ledger:
-    """Counterfactual account of one score. The changes need not add up: fusion is not a sum.
+    """Counterfactual account of one score. The changes need not add up.
 
     Attributes:
         fused: The score as it is.
         closest: Index of the normal whose global embedding is closest to the query's.
         entries: The entries "patches", "image" and "text".
+        breakdown: The parts that do add up, of a gated fusion; None of others.
     """
 
     fused: float
     closest: int
     entries: tuple[LedgerEntry, ...]
+    breakdown: Breakdown | None = None
 
 
 def fusion_ledger(
@@ -64,7 +113,7 @@ def fusion_ledger(
     Neutral means, for the patches, the closest normal's own maps against the other normals; for the
     image, its global embedding against theirs; both are zero where it is the only one. For the
     text, it means what the prompts say of it. The normals that the image is held against are one
-    fewer then, which calibrated heads take into account.
+    fewer then, which gated heads take into account.
 
     Args:
         detector: The model that made the bank.
@@ -78,7 +127,8 @@ def fusion_ledger(
     def fuse(evidence: Evidence) -> Score:
         return detector.fuse(evidence, nowhere, encoded.crop_boxes)[0]
 
-    reference = fuse(neutral)
+    others = bank.others(closest)
+    reference = detector.score_normal(closest, bank) if others else fuse(neutral)
     swap = dataclasses.replace
     swapped = {
         "patches": ("patch_max", swap(query, layer_maps=neutral.layer_maps)),
@@ -101,7 +151,35 @@ def fusion_ledger(
                 change=score.fused - without,
             )
         )
-    return Ledger(score.fused, closest, tuple(entries))
+    parts = break_down(detector.heads, query) if isinstance(detector.heads, GatedHeads) else None
+    return Ledger(score.fused, closest, tuple(entries), parts)
+
+
+@torch.inference_mode()
+def break_down(heads: GatedHeads, evidence: Evidence) -> Breakdown:
+    """The parts of the score of the first query of ``evidence``."""
+    account = heads.account(evidence)
+    columns = zip(
+        heads.signals,
+        account.values[0].tolist(),
+        account.deviations[0].tolist(),
+        account.weights[0].tolist(),
+        account.shares[0].tolist(),
+        strict=True,
+    )
+    shares = tuple(
+        Share(
+            signal.name,
+            signal.group,
+            1 / (1 + math.exp(-value)) if signal.group == TEXT else math.exp(value),
+            deviation,
+            weight,
+            share,
+        )
+        for signal, value, deviation, weight, share in columns
+    )
+    offset = float(account.offset)
+    return Breakdown(shares, offset, float(account.log_odds[0]), evidence.looks_for)
 
 
 @torch.inference_mode()

@@ -91,7 +91,9 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
         by row; its ``crop_box`` is the (left, top, right, bottom) that it covers, in pixels of the
         upright original, whose width and height are ``size``. ``other_proportions`` tells where
         those are none of the normals': such an image is squeezed by another amount. ``data`` and
-        ``normals_data`` tell the kind of data, such as "12-bit data".
+        ``normals_data`` tell the kind of data, such as "12-bit data". ``decision``: see
+        :meth:`.decision.Decision.to_dict`, None where the model cannot tell, and with it
+        ``expected_share_above``, the share of good images that is expected to score higher.
     """
     results = [_result(batch, row) for row in batch.ranked]
     for result, entry in zip(results, entries or [{}] * len(results), strict=True):
@@ -100,8 +102,10 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
         "model": batch.model,
         "object_name": batch.object_name,
         "shots": batch.shots,
+        "looks_for": batch.looks_for,
         "normals_data": describe_levels(batch.levels),
         **normals_to_dict(batch.normal_names, batch.copy_of, batch.ranges),
+        "decision": None if batch.decision is None else batch.decision.to_dict(),
         "heatmap_scale": {"low": batch.scale.low, "high": batch.scale.high},
         "results": results,
     }
@@ -242,7 +246,9 @@ def _result(batch: Batch, row: BatchRow) -> dict[str, Any]:
     if row.score is None:
         return result
     shape = {"size": list(row.size), "other_proportions": batch.aspect_mismatch(row)}
-    return result | shape | row.score.to_dict(batch.normal_names)
+    share = None if batch.good is None else batch.good.share_above(row.score.fused)
+    expected = {"expected_share_above": share}
+    return result | shape | row.score.to_dict(batch.normal_names) | expected
 
 
 def _truth(anomalous: bool | None) -> str:

@@ -21,6 +21,7 @@ from ..images.preprocessing import CropBox
 from ..images.seen import Opener, SeenImage, SeenSet, open_here, see_image, see_set
 from ..model.bank import PromptBank, check_shots, same_images
 from ..model.detector import Detector, EncodedImages
+from ..model.evidence import DECIDE
 from ..model.prompts import (
     DEFAULT_OBJECT_NAME,
     build_prompts,
@@ -214,6 +215,7 @@ def inspect(
     normals: Sequence[ImageSource],
     query: ImageSource,
     object_name: str = DEFAULT_OBJECT_NAME,
+    looks_for: str = DECIDE,
 ) -> Session:
     """All that the tab Inspect shows: the score of a query, the normals' range, and the reasons.
 
@@ -222,12 +224,14 @@ def inspect(
         normals: 1 to 16 images, as :func:`inctrl_core.images.files.open_image` takes them.
         query: The image to check.
         object_name: What they show.
+        looks_for: See :meth:`.Detector.build_bank`.
 
     Raises:
         InctrlError: Anything in the input cannot be used; the message says what.
     """
     check_listed(normals)
-    return start_session(detector, detector.name, (tuple(normals), query), object_name)
+    files = tuple(normals), query
+    return start_session(detector, detector.name, files, object_name, looks_for=looks_for)
 
 
 def start_session(
@@ -237,6 +241,7 @@ def start_session(
     object_name: str,
     previous: Session | None = None,
     opened: OpenedFiles | None = None,
+    looks_for: str | None = None,
 ) -> Session:
     """Scores a query against normals.
 
@@ -248,17 +253,21 @@ def start_session(
         previous: The visitor's last session; its bank serves again where nothing that went into
             it has changed.
         opened: What :func:`open_files` has opened of them; None: it is called here.
+        looks_for: See :meth:`.Detector.build_bank`; None: as in the last session, if its bank
+            serves again.
 
     Raises:
         InctrlError: Anything in the input cannot be used; the message says what.
     """
     opened = opened or open_files(detector.config.preprocess, model, files, previous)
     if opened.normals is not None:
-        measured = build_measured_bank(detector, opened.normals, object_name)
+        sought = looks_for or DECIDE
+        measured = build_measured_bank(detector, opened.normals, object_name, sought)
         return inspect_query(detector, measured, model, files, opened)
-    measured = rename_bank(detector, previous.measured, object_name)
+    measured = adjust_bank(detector, previous.measured, object_name, looks_for)
     session = inspect_query(detector, measured, model, files, opened)
-    phrases: Phrases = previous.phrases if measured is previous.measured else ((), ())
+    same = measured.bank.text is previous.bank.text
+    phrases: Phrases = previous.phrases if same else ((), ())
     return dataclasses.replace(session, normals=previous.normals, phrases=phrases)
 
 
@@ -291,13 +300,24 @@ def inspect_query(
     )
 
 
-def rename_bank(detector: Detector, measured: MeasuredBank, object_name: str) -> MeasuredBank:
-    """The same normals under another name; with the same name they stay as they are."""
+def adjust_bank(
+    detector: Detector, measured: MeasuredBank, object_name: str, looks_for: str | None = None
+) -> MeasuredBank:
+    """The same normals under another name, or looking for another kind of anomaly.
+
+    Args:
+        detector: The model.
+        measured: Comes back as it is where nothing changes.
+        object_name: What the images show.
+        looks_for: See :meth:`.Detector.build_bank`; None: as before.
+    """
+    bank = measured.bank
     name = clean_object_name(object_name)
-    if name == measured.bank.object_name:
-        return measured
-    text = detector.encode_prompts(build_prompts(object_name))
-    return measure_bank(detector, measured.bank.with_text(name, text))
+    if name != bank.object_name:
+        bank = bank.with_text(name, detector.encode_prompts(build_prompts(object_name)))
+    if looks_for not in (None, bank.looks_for):
+        bank = bank.with_looks_for(looks_for)
+    return measured if bank is measured.bank else measure_bank(detector, bank)
 
 
 def _picture(image: SeenImage) -> Picture:
@@ -319,6 +339,21 @@ def with_phrases(
     count = len(phrases[0]) + len(phrases[1])
     what = f"With {count} of your own phrases" if count else "Without phrases of your own"
     return dataclasses.replace(changed, phrases=phrases, before=session.score, change=what)
+
+
+def with_looks_for(detector: Detector, session: Session, looks_for: str) -> Session:
+    """The same images, looking for another kind of anomaly; no image is encoded again.
+
+    Args:
+        detector: The session's model.
+        session: A visitor's.
+        looks_for: See :meth:`.Detector.build_bank`.
+
+    Raises:
+        PromptError: There is no such kind.
+    """
+    changed = _rescore(detector, session, session.bank.with_looks_for(looks_for))
+    return dataclasses.replace(changed, before=session.score, change="Looking for something else")
 
 
 def with_query_as_normal(detector: Detector, session: Session) -> Session:

@@ -6,6 +6,7 @@ same fusion that made the score.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from ..images.overlay import OverlayStyle
 from ..images.seen import SeenSet
 from ..model.bank import PromptBank
 from ..model.detector import Detector
+from ..model.evidence import DECIDE
+from .decision import GoodScores, expect_good
 
 # Top of the heatmap's scale where a single normal gives no range of its own: a quarter of the way
 # from "same direction" (0) to "opposite" (1), half of the way to "nothing in common" (0.5).
@@ -251,11 +254,13 @@ class MeasuredBank:
         bank: The normals and the prompts.
         ranges: The normals against each other; None where fewer than two are distinct.
         scales: Heatmap scale of the mean map, then of each layer.
+        good: The scores to expect of good images; None where the model cannot tell.
     """
 
     bank: PromptBank
     ranges: NormalRange | None
     scales: tuple[PatchScale, ...]
+    good: GoodScores | None = None
 
     @property
     def scale(self) -> PatchScale:
@@ -265,18 +270,23 @@ class MeasuredBank:
     def to(self, device: torch.device | str) -> MeasuredBank:
         """The same with the bank's tensors on another device."""
         bank = self.bank.to(device)
-        return self if bank is self.bank else MeasuredBank(bank, self.ranges, self.scales)
+        return self if bank is self.bank else dataclasses.replace(self, bank=bank)
 
 
 def measure_bank(detector: Detector, bank: PromptBank) -> MeasuredBank:
     """Holds the normals of a bank against each other, once for all queries to come."""
     layers = [None, *range(len(bank.features.patches))]
     scales = tuple(patch_scale(bank, layer) for layer in layers)
-    return MeasuredBank(bank, normal_range(detector, bank), scales)
+    ranges = normal_range(detector, bank)
+    own = () if ranges is None else ranges.fused
+    return MeasuredBank(bank, ranges, scales, expect_good(detector.config.heads, bank, own))
 
 
 def build_measured_bank(
-    detector: Detector, normals: Sequence[ImageSource] | SeenSet, object_name: str
+    detector: Detector,
+    normals: Sequence[ImageSource] | SeenSet,
+    object_name: str,
+    looks_for: str = DECIDE,
 ) -> MeasuredBank:
     """Encodes normals and measures them.
 
@@ -284,8 +294,10 @@ def build_measured_bank(
         detector: The model.
         normals: 1 to 16 images, as :meth:`.Detector.build_bank` takes them.
         object_name: What they show.
+        looks_for: See :meth:`.Detector.build_bank`.
 
     Raises:
         InctrlError: The normals or the name cannot be used.
     """
-    return measure_bank(detector, detector.build_bank(normals, object_name))
+    bank = detector.build_bank(normals, object_name, looks_for=looks_for)
+    return measure_bank(detector, bank)

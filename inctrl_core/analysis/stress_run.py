@@ -18,6 +18,7 @@ from ..images.perturbations import PERTURBATIONS
 from ..images.preprocessing import seen_image
 from ..images.seen import Opener, open_here
 from ..model.detector import Detector
+from ..model.evidence import DECIDE
 from ..model.prompts import DEFAULT_OBJECT_NAME
 from .inspection import Session, inspect
 from .normal_range import normals_to_dict
@@ -89,6 +90,7 @@ def stress_test(
     normals: Sequence[ImageSource],
     query: ImageSource,
     object_name: str = DEFAULT_OBJECT_NAME,
+    looks_for: str = DECIDE,
 ) -> StressRun:
     """All that the tab Stress shows: the score with fewer, other and changed images.
 
@@ -97,11 +99,12 @@ def stress_test(
         normals: 1 to 16 images, as :func:`inctrl_core.images.files.open_image` takes them.
         query: The image to check.
         object_name: What they show.
+        looks_for: See :meth:`.Detector.build_bank`.
 
     Raises:
         InctrlError: Anything in the input cannot be used; the message says what.
     """
-    run = start_run(inspect(detector, normals, query, object_name), query)
+    run = start_run(inspect(detector, normals, query, object_name, looks_for), query)
     while (part := run.next_part) is not None:
         run = with_result(run, compute_part(detector, run.session, part, run.query, run.normal))
     return run

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, PromptError
 from ..model.bank import PromptBank
-from ..model.calibrated import CalibratedHeads, order_statistics, top_counts
 from ..model.detector import Detector, EncodedImages
 from ..model.evidence import Evidence
+from ..model.gated import GatedHeads
 from ..model.heads import ReferenceHeads, ScoreHead, TrainingFreeFusion
 from ..model.residuals import global_distance
 from ..model.score import Score
+from ..model.signals import IMAGE, TEXT
+from .explanations import Breakdown, break_down
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,51 +129,25 @@ class ReferenceAccount:
 
 
 @dataclass(frozen=True)
-class Deviation:
-    """One statistic of the query, relative to what is expected of a good image of its kind.
-
-    Attributes:
-        patches: Largest patches of the mean map that were averaged.
-        value: Their mean patch residual, in [0, 1].
-        deviation: Distance of its logarithm from the expectation, in standard deviations
-            of good images; clipped as the heads clip it.
-    """
-
-    patches: int
-    value: float
-    deviation: float
-
-
-@dataclass(frozen=True)
-class CalibratedAccount:
-    """How the calibrated heads came to their score.
+class GatedAccount:
+    """How the gated heads came to their score.
 
     Attributes:
         distances: K, half the cosine distance of the whole image to each normal, in [0, 1].
-        deviations: Deviations of the mean map, the largest patch first.
-        closest_deviation: Deviation of the distance to the closest normal.
-        mean_deviation: Deviation of the mean distance.
-        statistics: Number of deviations that the ensemble reads, those above among them.
-        image_logit: ``image_residual`` before the sigmoid.
-        surprise_weight: Weight of the first deviation.
-        surprise_bias: Added to it.
-        surprise: Sigmoid of both, in [0, 1]; half of the score.
-        members: One logit for each network; ``holistic`` is the sigmoid of their mean.
+        breakdown: The signals, their weights and their shares.
+        image_deviation: Mean deviation of the two distances; ``image_residual`` is its sigmoid.
+        text_deviation: Deviation of the text; ``text_anomaly`` is its sigmoid.
+        members: Members of the gate whose mean the weights are.
     """
 
     distances: tuple[float, ...]
-    deviations: tuple[Deviation, ...]
-    closest_deviation: float
-    mean_deviation: float
-    statistics: int
-    image_logit: float
-    surprise_weight: float
-    surprise_bias: float
-    surprise: float
-    members: tuple[float, ...]
+    breakdown: Breakdown
+    image_deviation: float
+    text_deviation: float
+    members: int
 
 
-FusionAccount = TrainingFreeAccount | ReferenceAccount | CalibratedAccount
+FusionAccount = TrainingFreeAccount | ReferenceAccount | GatedAccount
 
 
 def fusion_account(
@@ -197,8 +173,8 @@ def fusion_account(
             return _training_free(heads, evidence, score)
         if isinstance(heads, ReferenceHeads):
             return _reference(heads, evidence, score)
-        if isinstance(heads, CalibratedHeads):
-            return _calibrated(heads, evidence)
+        if isinstance(heads, GatedHeads):
+            return _gated(heads, evidence)
     raise ModelError("The fusion of this model cannot be followed step by step.")
 
 
@@ -226,27 +202,18 @@ def _reference(heads: ReferenceHeads, evidence: Evidence, score: Score) -> Refer
     )
 
 
-def _calibrated(heads: CalibratedHeads, evidence: Evidence) -> CalibratedAccount:
-    descriptors = heads.describe(evidence)
-    logits = heads.logits(descriptors)
-    row = descriptors[0].tolist()
-    # Behind the statistics stand 1 / K and whether K is 1.
-    statistics = len(row) - 2
-    counts = top_counts(evidence.layer_maps.shape[-1])
-    values = order_statistics(evidence.layer_maps)[0, : len(counts)].exp().tolist()
-    # The mean map's statistics come first.
-    deviations = map(Deviation, counts, values, row[: len(counts)])
-    return CalibratedAccount(
+def _gated(heads: GatedHeads, evidence: Evidence) -> GatedAccount:
+    parts = break_down(heads, evidence)
+    deviations = {
+        group: [share.deviation for share in parts.shares if share.group == group]
+        for group in (IMAGE, TEXT)
+    }
+    return GatedAccount(
         distances=_distances(evidence),
-        deviations=tuple(deviations),
-        closest_deviation=row[statistics - 2],
-        mean_deviation=row[statistics - 1],
-        statistics=statistics,
-        image_logit=float(logits.image),
-        surprise_weight=float(heads.surprise_head.weight),
-        surprise_bias=float(heads.surprise_head.bias),
-        surprise=float(logits.surprise.sigmoid()),
-        members=tuple(logits.members[:, 0].tolist()),
+        breakdown=parts,
+        image_deviation=sum(deviations[IMAGE]) / len(deviations[IMAGE]),
+        text_deviation=sum(deviations[TEXT]) / len(deviations[TEXT]),
+        members=len(heads.gates[evidence.looks_for].turn),
     )
 
 

@@ -25,6 +25,7 @@ from ..images.levels import Levels
 from ..model.backbone import ImageFeatures
 from ..model.bank import PromptBank, build_prompt_bank, build_text_features
 from ..model.detector import Detector
+from ..model.evidence import DECIDE, check_looks_for
 from ..model.prompts import PromptSet, clean_object_name
 from ..output import write_whole
 from .tensor_files import TensorFile
@@ -91,6 +92,7 @@ def save_bank(
         "crop_boxes": bank.crop_boxes,
         "levels": None if bank.levels is None else dataclasses.asdict(bank.levels),
         "threshold": threshold,
+        "looks_for": bank.looks_for,
     }
     header = {"format": FORMAT, "bank": json.dumps(told)}
     write_whole(Path(path), lambda partial: save_file(tensors, partial, metadata=header))
@@ -124,6 +126,7 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
         levels = None if told["levels"] is None else _levels(told["levels"])
         threshold = None if told["threshold"] is None else float(told["threshold"])
         name = clean_object_name(told["object_name"])
+        looks_for = check_looks_for(told.get("looks_for", DECIDE))
         found = _checked(tensors, detector, len(names), (len(prompts.normal), len(prompts.anomaly)))
         numbers = [edge for box in boxes for edge in box] + [threshold or 0.0]
         if {len(box) for box in boxes} != {4} or len(boxes) != len(names):
@@ -137,7 +140,8 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
     layers = tuple(found[f"{_PATCHES}{i}"] for i in range(len(found) - 3))
     text = build_text_features(prompts, found[_NORMAL_TEXT], found[_ANOMALY_TEXT])
     features = ImageFeatures(found[_EMBEDDINGS], layers)
-    return SavedBank(build_prompt_bank(name, features, text, boxes, levels), names, threshold)
+    bank = build_prompt_bank(name, features, text, boxes, levels).with_looks_for(looks_for)
+    return SavedBank(bank, names, threshold)
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def write_average(
         adapter: The mean.
         how: Strength, and the record of each training.
     """
-    heads = dataclasses.replace(config.heads, form="training-free", options={})
+    heads = dataclasses.replace(config.heads, form="training-free", options={}, good_scores={})
     strength, trainings = how
     training = {ADAPTER: {"strength": strength, "mean_of": trainings}}
     tensors = dict(backbone) | halve_large(add_prefix(adapter.state_dict(), ADAPTER_PREFIX))

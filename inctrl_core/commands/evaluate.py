@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..analysis.decision import check_rate
 from ..errors import InctrlError
 from ..evaluation.datasets import (
     DATASETS,
@@ -37,7 +38,7 @@ from ..evaluation.report import (
 )
 from ..evaluation.results import ShotResult, measure
 from ..model.detector import Detector
-from .options import add_model_options, load_model_option, write_text
+from .options import add_looks_for_option, add_model_options, load_model_option, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, default=5, help="number of draws of normals (default: 5)"
     )
+    add_looks_for_option(parser)
     add_model_options(parser)
     parser.add_argument(
         "--training-free", action="store_true", help="do without all that is trained"
@@ -87,6 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where features are kept (default: the user's cache)",
     )
     parser.add_argument("--no-cache", action="store_true", help="keep no features")
+    parser.add_argument(
+        "--false-alarms",
+        type=float,
+        metavar="RATE",
+        help="also measure the share of good images above the threshold for this rate",
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON document on standard output")
     output.add_argument("--csv", type=Path, metavar="FILE", help="every figure, a line each")
@@ -102,6 +110,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluates and writes what was asked for; the Markdown table is the default output."""
     if arguments.seeds < 1:
         raise InctrlError("--seeds must be at least 1.")
+    if arguments.false_alarms is not None:
+        check_rate(arguments.false_alarms)
     notes = Notes()
     check = partial(check_subset, shots=max(arguments.shots))
     subsets = usable(find_subsets(arguments, notes.tell), check, notes.tell)
@@ -123,7 +133,10 @@ def run(arguments: argparse.Namespace) -> None:
     size = detector.config.preprocess.image_size
     # By pixel it takes minutes for many draws of many images.
     measured = tqdm(scored, desc="measuring", unit="subset")
-    results = [result for scores in measured for result in measure(scores, size)]
+    rate = arguments.false_alarms
+    results = [result for scores in measured for result in measure(scores, size, rate)]
+    if rate is not None and not any(result.false_alarms for result in results):
+        notes.tell("This model gives no thresholds: it carries no figures of good images.")
     _write_outputs(arguments, detector, scored, results, notes.told)
 
 
@@ -231,6 +244,7 @@ def _score_all(
                     arguments.shots,
                     range(arguments.seeds),
                     on_progress=progress.update,
+                    looks_for=arguments.looks_for,
                 )
             )
     return scored
@@ -243,11 +257,12 @@ def _write_outputs(
     results: Sequence[ShotResult],
     notes: Sequence[str],
 ) -> None:
-    measured = MeasuredModel.of(detector)
-    table = to_markdown(measured, results)
+    measured = MeasuredModel.of(detector, arguments.looks_for)
+    table = to_markdown(measured, results, arguments.false_alarms)
     # First of all, so that a file that cannot be written takes nothing along.
     if arguments.json:
-        document = to_document(measured, arguments.seeds, results, notes)
+        rate = arguments.false_alarms
+        document = to_document(measured, arguments.seeds, results, notes, rate)
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         sys.stdout.write(table)

@@ -11,6 +11,7 @@ from ..checkpoints.loading import DEFAULT_MODEL, HEADS_VARIABLE, load_detector
 from ..devices import PRECISION_VARIABLE, PRECISIONS
 from ..errors import InctrlError
 from ..model.detector import Detector
+from ..model.evidence import DECIDE, LOOKS_FOR
 from ..output import write_whole
 
 
@@ -30,6 +31,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help=f"use the heads of another model; {HEADS_VARIABLE} does so for a model from the Hub",
     )
     add_device_options(parser)
+
+
+def add_looks_for_option(parser: argparse.ArgumentParser, default: str | None = DECIDE) -> None:
+    """Declares what an anomaly is taken to be; without a default, as saved normals say."""
+    parser.add_argument(
+        "--looks-for",
+        choices=LOOKS_FOR,
+        default=default,
+        help="an anomaly: a flaw in the thing, another kind of thing, or as the normals suggest "
+        f"(default: {DECIDE})",
+    )
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from ..analysis.batch import Batch, BatchRow, QueryFile
 from ..analysis.batch_job import score_batch
+from ..analysis.decision import RATE, RATES, check_rate
 from ..analysis.export import batch_csv, batch_dict
 from ..analysis.heatmap_files import (
     describe_heatmaps,
@@ -32,8 +34,15 @@ from ..errors import ImageError, InctrlError, name_some
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
 from ..images.levels import describe_levels, describe_set
 from ..model.detector import Detector
+from ..model.evidence import DECIDE
 from ..model.prompts import DEFAULT_OBJECT_NAME
-from .options import add_model_options, load_model_option, print_result, write_text
+from .options import (
+    add_looks_for_option,
+    add_model_options,
+    load_model_option,
+    print_result,
+    write_text,
+)
 
 _HEATMAPS = "heatmaps of an earlier run"
 
@@ -54,6 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--object",
         metavar="NAME",
         help="what they show, such as 'metal nut'",
+    )
+    add_looks_for_option(parser, default=None)
+    parser.add_argument(
+        "--false-alarms",
+        type=float,
+        default=RATE,
+        metavar="RATE",
+        help=f"share of good images above the threshold, {RATES[0]:g} to {RATES[1]:g} (default: "
+        f"{RATE:g})",
     )
     add_model_options(parser)
     output = parser.add_argument_group("output")
@@ -76,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Scores every query, and writes what was asked for."""
+    check_rate(arguments.false_alarms)
     if arguments.normals_file and arguments.object is not None:
         raise InctrlError("The normals of the file have a name already; leave out --object.")
     found = None
@@ -95,6 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
     with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
         about = detector, normals.bank, waiting
         batch = score_batch(*about, normal_names=normals.names, on_rows=bar.update)
+    batch = dataclasses.replace(batch, rate=arguments.false_alarms)
     unreadable = _unreadable(batch.rows)
     if not batch.scored:
         _tell_left_out(unreadable[1:])
@@ -126,8 +146,11 @@ def _normals(
 ) -> SavedBank:
     """The normals of the images that were named, or of a file."""
     if found is None:
-        return load_bank(arguments.normals_file, detector)
-    bank = detector.build_bank(found.files, arguments.object or DEFAULT_OBJECT_NAME)
+        saved = load_bank(arguments.normals_file, detector)
+        sought = arguments.looks_for or saved.bank.looks_for
+        return dataclasses.replace(saved, bank=saved.bank.with_looks_for(sought))
+    name, sought = arguments.object or DEFAULT_OBJECT_NAME, arguments.looks_for or DECIDE
+    bank = detector.build_bank(found.files, name, looks_for=sought)
     return SavedBank(bank, tuple(map(str, found.files)))
 
 
@@ -230,6 +253,13 @@ def _table(detector: Detector, batch: Batch) -> str:
             f"{ranges.highest:.4f} against each other"
         )
     lines = [f"{config.title}, {config.heads.described}, {normals}"]
+    if batch.decision is not None:
+        decision = batch.decision
+        lines.append(
+            f"threshold {decision.threshold:.4f}: about {100 * decision.expected:.3g} of 100 good "
+            f"images would lie above it (for 8 of 10 kinds of thing {100 * decision.low:.2g} to "
+            f"{100 * decision.high:.2g})"
+        )
     width = max(12, *(len(batch.standing(row)) for row in batch.rows))
     for row in batch.ranked:
         if (score := row.score) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,19 +29,36 @@ from ..config import ModelConfig
 from ..errors import InctrlError
 from ..evaluation.datasets import DataError, Subset, check_names, load_textile, usable
 from ..evaluation.features import FeatureStore, default_cache, image_tower_digest
-from ..evaluation.layouts import load_folders
+from ..evaluation.layouts import ONE_VS_ALL, load_classes, load_folders
 from ..model.detector import Detector
+from ..model.evidence import FLAW, KIND
 from ..training.adapter import AdapterOptions, train_adapter
 from ..training.curves import save_curves
+from ..training.gated import (
+    GatedOptions,
+    count_prototypes,
+    draw_banks,
+    good_scores,
+    train_gated,
+)
 from ..training.heads import AnyPool, TrainingOptions, check_pools, train_heads
 from ..training.loop import CHECKPOINT_FILE
 from ..training.patch_pools import source_patches, subset_patches
-from ..training.pools import SOURCES, check_trainable, source_pool, subset_pools
+from ..training.pools import (
+    SOURCES,
+    Pool,
+    check_trainable,
+    source_pool,
+    subset_pools,
+    whole_pool,
+)
 from .evaluate import Notes, readable, split_paths
 
 CURVES_FILE = "training.png"
+GATED = "gated"
+MOST_CLASSES = 5  # Of a folder of classes, for the gated form.
 
-Options = TypeVar("Options", TrainingOptions, AdapterOptions)
+Options = TypeVar("Options", TrainingOptions, AdapterOptions, GatedOptions)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--form",
-        choices=("calibrated", "reference", ADAPTER),
-        default=defaults.form,
-        help="heads of this form, or the patch adapter that comes before them",
+        choices=FORMS,
+        default=GATED,
+        help=f"heads of this form, or the patch adapter that comes before them (default: {GATED})",
     )
     parser.add_argument(
         "--shots",
@@ -75,8 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs",
         type=int,
-        help=f"of {defaults.steps} batches for heads (default: {defaults.epochs}), of "
-        f"{adapter.steps} for the adapter (default: {adapter.epochs})",
+        help=f"of {defaults.steps} batches for the reference form (default: {defaults.epochs}), of "
+        f"{adapter.steps} for the adapter (default: {adapter.epochs}); the gated form has none",
     )
     parser.add_argument(
         "--seed", type=int, default=defaults.seed, help="of the training (default: 0)"
@@ -98,6 +115,14 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="DIR[,DIR]",
         help="data sets in a layout that evaluate reads; the test images are trained on too",
+    )
+    data.add_argument(
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="DIR[,DIR]",
+        help="folders with a folder of images per class, each normal in turn and the others "
+        f"anomalous; for the form {GATED}, which learns there what another kind of thing is",
     )
     data.add_argument(
         "--procedural", type=int, default=0, metavar="CLASSES", help="classes drawn from formulas"
@@ -130,13 +155,18 @@ def run(arguments: argparse.Namespace) -> None:
         store = FeatureStore(detector, None)
         subsets = [readable(subset, store, notes.tell) for subset in subsets]
         subsets = usable(subsets, check_trainable, notes.tell)
-    train = _train_adapter if arguments.form == ADAPTER else _train_heads
-    config, tensors, prefixes = train(detector, subsets, arguments)
+    config, tensors, prefixes = FORMS[arguments.form](detector, subsets, arguments)
     # By what it lies in, so that reports tell it from the model that it was made of.
     config = dataclasses.replace(config, name=arguments.out.resolve().name)
     write_model(arguments, config, tensors, prefixes)
-    (arguments.out / CHECKPOINT_FILE).unlink()
-    record = config.training[ADAPTER] if arguments.form == ADAPTER else config.training
+    (arguments.out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    what = "a patch adapter" if arguments.form == ADAPTER else f"{arguments.form} heads"
+    sys.stdout.write(f"wrote {config.name}, {detector.name} with {what}, to {arguments.out}\n")
+    if arguments.form != GATED:
+        _tell_held_out(config.training[ADAPTER] if arguments.form == ADAPTER else config.training)
+
+
+def _tell_held_out(record: Mapping[str, Any]) -> None:
     held_out = ", ".join(
         f"{source} {data['held_out_classes']} of {data['classes']}"
         for source, data in record["data"].items()
@@ -147,22 +177,20 @@ def run(arguments: argparse.Namespace) -> None:
             "note: there were too few classes to hold one out; the epoch was chosen on other "
             "images of the classes trained on, so its figures are not of unseen classes\n"
         )
-    what = "a patch adapter" if arguments.form == ADAPTER else f"{arguments.form} heads"
-    sys.stdout.write(f"wrote {config.name}, {detector.name} with {what}, to {arguments.out}\n")
 
 
 def _train_heads(
     detector: Detector, subsets: list[Subset], arguments: argparse.Namespace
 ) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
     """Configuration and tensors of the result, and the prefixes of the tensors that it replaces."""
-    options = _options(TrainingOptions(form=arguments.form), arguments)
+    options = _options(TrainingOptions(), arguments)
     of_subset = partial(subset_pools, detector)
     pools = build_pools(detector, subsets, arguments, (of_subset, source_pool), "pools")
     check_pools(pools, options.shots)
     _drop_checkpoint(arguments)
     result = train_heads(pools, detector.config.backbone, options, arguments.out, _print_epoch)
     heads = dataclasses.replace(
-        detector.config.heads, form=result.config.form, options=dict(result.config.options)
+        detector.config.heads, form=result.config.form, options={}, good_scores={}
     )
     # What the adapter below was trained with stays on record.
     record = result.record
@@ -171,6 +199,69 @@ def _train_heads(
     config = dataclasses.replace(detector.config, heads=heads, training=record)
     tensors = add_prefix(result.heads.state_dict(), HEADS_PREFIX)
     return config, tensors, (HEADS_PREFIX,)
+
+
+def _train_gated(
+    detector: Detector, subsets: list[Subset], arguments: argparse.Namespace
+) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
+    """As :func:`_train_heads`, from all classes: none is held out, and there are no epochs."""
+    options = _options(GatedOptions(), arguments)
+    of_kinds = _find_classes(arguments)
+    kinds = {(subset.dataset, subset.name) for subset in of_kinds}
+    makers = partial(whole_pool, detector), source_pool
+    pools = build_pools(detector, [*subsets, *of_kinds], arguments, makers, "pools")
+    check_pools(pools, (min(options.shots),))
+    drawn = [KIND if (pool.source, pool.name) in kinds else FLAW for pool in pools]
+    layers = len(detector.config.backbone.depths)
+    banks = draw_banks(pools, drawn, options)
+    heads, record = train_gated(banks, layers, options, _print_gate)
+    described = dataclasses.replace(
+        detector.config.heads,
+        form=GATED,
+        options={"members": options.members, "prototypes": count_prototypes(banks)},
+        good_scores=good_scores(heads, pools, options),
+    )
+    record |= {"data": _count_classes(pools), "curves": []}
+    if described.patch_adapter:
+        record |= {ADAPTER: detector.config.training.get(ADAPTER, {})}
+    made = {"weights": f"made by train --form {GATED}", "data": sorted(record["data"])}
+    provenance = dict(detector.config.provenance) | {"heads": made}
+    config = dataclasses.replace(
+        detector.config, heads=described, training=record, provenance=provenance
+    )
+    return config, add_prefix(heads.state_dict(), HEADS_PREFIX), (HEADS_PREFIX,)
+
+
+def _find_classes(arguments: argparse.Namespace) -> list[Subset]:
+    """One-vs-all subsets, of each folder at most ``MOST_CLASSES`` among themselves."""
+    subsets: list[Subset] = []
+    for folder in split_paths(arguments.classes):
+        found = load_classes(folder, ONE_VS_ALL)
+        count = min(len(found), MOST_CLASSES)
+        kept = [found[index * len(found) // count] for index in range(count)]
+        names = {subset.name for subset in kept}
+        for subset in kept:
+            queries = tuple(query for query in subset.queries if query.kind in names)
+            subsets.append(dataclasses.replace(subset, queries=queries))
+    check_names(subsets)
+    return subsets
+
+
+def _count_classes(pools: Sequence[Pool]) -> dict[str, dict[str, int]]:
+    """The record of the data: classes and images of each source."""
+    return {
+        source: {
+            "classes": len({pool.name for pool in pools if pool.source == source}),
+            "pools": sum(pool.source == source for pool in pools),
+        }
+        for source in sorted({pool.source for pool in pools})
+    }
+
+
+def _print_gate(figures: dict[str, Any]) -> None:
+    sys.stderr.write(
+        f"gate '{figures['looks_for']}': {figures['classes']} classes, loss {figures['loss']:.4f}\n"
+    )
 
 
 def _train_adapter(
@@ -187,7 +278,7 @@ def _train_adapter(
     check_pools(pools, options.shots)
     _drop_checkpoint(arguments)
     result = train_adapter(pools, options, arguments.out, _print_epoch)
-    heads = dataclasses.replace(plain.config.heads, patch_adapter=result.widths)
+    heads = dataclasses.replace(plain.config.heads, patch_adapter=result.widths, good_scores={})
     made = {"weights": f"made by train --form {ADAPTER}", "data": sorted(result.record["data"])}
     config = dataclasses.replace(
         plain.config,
@@ -207,7 +298,7 @@ def _options(defaults: Options, arguments: argparse.Namespace) -> Options:
     given = {"seed": arguments.seed}
     if arguments.shots:
         given["shots"] = tuple(sorted(set(arguments.shots)))
-    if arguments.epochs is not None:
+    if arguments.epochs is not None and hasattr(defaults, "epochs"):
         given["epochs"] = arguments.epochs
     return dataclasses.replace(defaults, **given)
 
@@ -278,7 +369,8 @@ def write_model(
     kept = {key: value for key, value in stored.items() if not key.startswith(prefixes)}
     save_model(arguments.out, config, kept | tensors)
     record = config.training[ADAPTER] if arguments.form == ADAPTER else config.training
-    save_curves(arguments.out / CURVES_FILE, record["curves"])
+    if record["curves"]:
+        save_curves(arguments.out / CURVES_FILE, record["curves"])
 
 
 def _find_subsets(arguments: argparse.Namespace, tell: Callable[[str], None]) -> list[Subset]:
@@ -295,12 +387,15 @@ def _find_subsets(arguments: argparse.Namespace, tell: Callable[[str], None]) ->
     made = [getattr(arguments, source) for source in SOURCES]
     if min(made) < 0 or (arguments.epochs is not None and arguments.epochs < 1):
         raise InctrlError("Numbers of classes must not be negative, and --epochs at least 1.")
-    if not subsets and not any(made):
+    if not subsets and not any(made) and not arguments.classes:
         raise DataError(
             "Name what to train on with --data DIR, --procedural CLASSES, --photographs CLASSES or "
             "--textile."
         )
     return subsets
+
+
+FORMS = {GATED: _train_gated, "reference": _train_heads, ADAPTER: _train_adapter}
 
 
 def _print_epoch(figures: dict[str, Any]) -> None:

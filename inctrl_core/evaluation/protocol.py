@@ -6,6 +6,7 @@ and every number of shots then follows by a minimum, which gives exactly the det
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..analysis.decision import GoodScores, expect_good
+from ..analysis.normal_range import NormalRange, normal_range
 from ..config import PreprocessConfig
 from ..errors import ImageError, InctrlError
 from ..images.preprocessing import CropBox
 from ..model.backbone import ImageFeatures
 from ..model.bank import PromptBank, build_prompt_bank, check_shots
 from ..model.detector import Detector, EncodedImages
+from ..model.evidence import DECIDE, LOOKS_FOR
 from ..model.prompts import build_prompts, clean_object_name
 from ..model.residuals import nearest_per_normal
 from .datasets import Query, Subset, check_subset
@@ -43,10 +47,15 @@ class SubsetScores:
         seeds: Seeds of the draws.
         draws: Per seed the indices into ``subset.train_normals``; K shots use the first K.
         anomalous: bool [N].
-        signals: Name -> float64 [len(shots), len(seeds), N].
+        signals: Name -> float64 [len(shots), len(seeds), N]: ``SIGNALS`` and, of a gated model, its
+            other readings, see :func:`other_readings`.
         patch_maps: float32 [len(shots), len(seeds), M, G, G] of the ``M`` queries whose defects'
             places are known; None where the subset has no masks.
         truth: M entries.
+        normals: For each K and seed the scores of the normals against each other; None where fewer
+            than two are distinct.
+        good: For each K and seed the scores to expect of good images; None where the model cannot
+            tell.
     """
 
     subset: Subset
@@ -57,6 +66,8 @@ class SubsetScores:
     signals: dict[str, np.ndarray]
     patch_maps: np.ndarray | None
     truth: tuple[DefectPixels, ...]
+    normals: tuple[tuple[NormalRange | None, ...], ...] = ()
+    good: tuple[tuple[GoodScores | None, ...], ...] = ()
 
 
 def draw_normals(count: int, shots: int, seed: int) -> tuple[int, ...]:
@@ -91,6 +102,7 @@ def score_subset(
     shots: Sequence[int],
     seeds: Sequence[int],
     on_progress: Callable[[int], None] = lambda done: None,
+    looks_for: str = DECIDE,
 ) -> SubsetScores:
     """Scores every query of a subset against every draw.
 
@@ -101,6 +113,7 @@ def score_subset(
         shots: Numbers of normals, each 1 to 16.
         seeds: One draw for each.
         on_progress: Called with the number of queries done since the last call.
+        looks_for: See :meth:`Detector.build_bank`.
 
     Raises:
         DataError: See :func:`inctrl_core.evaluation.datasets.check_subset`.
@@ -109,9 +122,10 @@ def score_subset(
     """
     shots = _checked_shots(subset, shots, seeds)
     draws = tuple(draw_normals(len(subset.train_normals), shots[-1], seed) for seed in seeds)
-    normals = _DrawnNormals(detector, store, subset, draws, shots)
+    normals = _DrawnNormals(detector, store, subset, draws, shots, looks_for)
     shape = (len(shots), len(seeds), len(subset.queries))
-    signals = {name: np.empty(shape) for name in SIGNALS}
+    names = (*SIGNALS, *other_readings(detector, looks_for))
+    signals = {name: np.empty(shape) for name in names}
     grid = detector.config.backbone.grid
     maps = np.empty((*shape, grid, grid), np.float32) if subset.has_masks else None
     boxes: list[CropBox] = []
@@ -125,7 +139,17 @@ def score_subset(
         on_progress(len(encoded))
     truth, maps = _known_places(subset, maps, boxes, detector.config.preprocess)
     anomalous = np.array([query.anomalous for query in subset.queries])
-    return SubsetScores(subset, shots, tuple(seeds), draws, anomalous, signals, maps, truth)
+    ranges, good = normals.judged()
+    return SubsetScores(
+        subset, shots, tuple(seeds), draws, anomalous, signals, maps, truth, ranges, good
+    )
+
+
+def other_readings(detector: Detector, looks_for: str) -> dict[str, str]:
+    """The other fusions of a gated model by the names of their scores: "fused_flaw" and so on."""
+    if detector.config.heads.form != "gated":
+        return {}
+    return {f"fused_{other}": other for other in LOOKS_FOR if other != looks_for}
 
 
 class _DrawnNormals:
@@ -138,6 +162,7 @@ class _DrawnNormals:
         subset: Subset,
         draws: Sequence[Sequence[int]],
         shots: Sequence[int],
+        looks_for: str,
     ) -> None:
         self._detector = detector
         used = sorted({index for draw in draws for index in draw})
@@ -152,8 +177,26 @@ class _DrawnNormals:
             boxes = [encoded.crop_boxes[i] for i in draw]
             largest = build_prompt_bank(name, self._features[draw], text, boxes)
             # Its patches are read from the common table; a copy for each bank would add up.
-            largest = largest.without_patches()
+            largest = largest.without_patches().with_looks_for(looks_for)
             self._banks.append([largest.subset(range(count)) for count in shots])
+
+    def judged(
+        self,
+    ) -> tuple[
+        tuple[tuple[NormalRange | None, ...], ...], tuple[tuple[GoodScores | None, ...], ...]
+    ]:
+        """The range of each bank's normals, and what to expect of good images, by K and seed."""
+        by_shots = list(zip(*self._banks, strict=True))
+        ranges = tuple(tuple(normal_range(self._detector, b) for b in row) for row in by_shots)
+        pairs, heads = zip(by_shots, ranges, strict=True), self._detector.config.heads
+        good = tuple(
+            tuple(
+                expect_good(heads, bank, () if own is None else own.fused)
+                for bank, own in zip(row, owns, strict=True)
+            )
+            for row, owns in pairs
+        )
+        return ranges, good
 
     @torch.inference_mode()
     def scores(
@@ -182,11 +225,16 @@ class _DrawnNormals:
             fusion.fused,
             patch_map.amax(dim=1),
             fusion.image_residual,
-            evidence.text_anomaly,
+            evidence.text_anomaly if fusion.text_anomaly is None else fusion.text_anomaly,
             fusion.holistic,
         )
-        named = zip(SIGNALS, (column.cpu().numpy() for column in columns), strict=True)
-        return dict(named), patch_map.cpu().numpy()
+        named = dict(zip(SIGNALS, columns, strict=True))
+        for name, looks_for in other_readings(self._detector, evidence.looks_for).items():
+            other = dataclasses.replace(evidence, looks_for=looks_for)
+            named[name] = self._detector.heads(other).fused
+        return {name: column.cpu().numpy() for name, column in named.items()}, (
+            patch_map.cpu().numpy()
+        )
 
 
 def _checked_shots(subset: Subset, shots: Sequence[int], seeds: Sequence[int]) -> tuple[int, ...]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..model.detector import Detector
+from ..model.evidence import DECIDE
 from ..output import table_text
 from .protocol import SIGNALS, SubsetScores
-from .results import MAP_SIGNAL, Metrics, ShotResult, overall
+from .results import MAP_SIGNAL, Metrics, ShotResult, overall, within_factor_two
 
 METRIC_TITLES = {
     "auroc": "AUROC",
@@ -52,6 +53,7 @@ class MeasuredModel:
             the Hub that they are from; those of heads from elsewhere behind a plus sign.
         device: As torch calls it.
         precision: A name of :data:`inctrl_core.devices.PRECISIONS`.
+        looks_for: One of :data:`inctrl_core.model.evidence.LOOKS_FOR`.
     """
 
     model: str
@@ -59,9 +61,10 @@ class MeasuredModel:
     weights: str
     device: str
     precision: str
+    looks_for: str = DECIDE
 
     @classmethod
-    def of(cls, detector: Detector) -> MeasuredModel:
+    def of(cls, detector: Detector, looks_for: str = DECIDE) -> MeasuredModel:
         """The name and origin of ``detector``."""
         backbone, config = detector.backbone, detector.config
         return cls(
@@ -70,6 +73,7 @@ class MeasuredModel:
             config.weights,
             str(backbone.device),
             str(backbone.dtype).removeprefix("torch."),
+            looks_for,
         )
 
 
@@ -84,7 +88,11 @@ def mean_and_sd(values: Sequence[float]) -> dict[str, float]:
 
 
 def to_document(
-    measured: MeasuredModel, seeds: int, results: Sequence[ShotResult], notes: Sequence[str] = ()
+    measured: MeasuredModel,
+    seeds: int,
+    results: Sequence[ShotResult],
+    notes: Sequence[str] = (),
+    rate: float | None = None,
 ) -> dict[str, Any]:
     """The JSON document of ``evaluate --json``.
 
@@ -93,6 +101,7 @@ def to_document(
         seeds: Number of draws.
         results: Results of all subsets and shots.
         notes: Sentences about the data: what was left out, or looks wrong.
+        rate: The rate of false alarms that thresholds were chosen for; None where none were.
     """
     return {
         **asdict(measured),
@@ -105,6 +114,7 @@ def to_document(
                 "normal": result.normal,
                 "anomalous": result.anomalous,
                 "metrics": _summary(result.metrics),
+                **({} if rate is None else {"false_alarms": _alarms(result, rate)}),
             }
             for result in results
         ],
@@ -140,7 +150,9 @@ def to_score_csv(scored: Iterable[SubsetScores]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*SCORE_COLUMNS, *SIGNALS))
+    scored = list(scored)
+    names = list(scored[0].signals) if scored else SIGNALS
+    writer.writerow((*SCORE_COLUMNS, *names))
     for scores in scored:
         subset = scores.subset
         for k, shots in enumerate(scores.shots):
@@ -148,7 +160,7 @@ def to_score_csv(scored: Iterable[SubsetScores]) -> str:
                 for i, query in enumerate(subset.queries):
                     image = query.path.relative_to(subset.root).as_posix()
                     head = subset.dataset, subset.name, shots, seed, image, query.kind
-                    values = (f"{scores.signals[name][k, s, i]:.6f}" for name in SIGNALS)
+                    values = (f"{scores.signals[name][k, s, i]:.6f}" for name in names)
                     writer.writerow((*_texts(head), int(query.anomalous), *values))
     return text.getvalue()
 
@@ -158,23 +170,58 @@ def _texts(cells: Iterable[Any]) -> list[Any]:
     return [table_text(cell) if isinstance(cell, str) else cell for cell in cells]
 
 
-def to_markdown(measured: MeasuredModel, results: Sequence[ShotResult]) -> str:
-    """One table per metric: subsets and shots down, signals across, mean ± sd in per cent."""
+def to_markdown(
+    measured: MeasuredModel, results: Sequence[ShotResult], rate: float | None = None
+) -> str:
+    """One table per metric: subsets and shots down, signals across, mean ± sd in per cent.
+
+    Args:
+        measured: The model.
+        results: Results of all subsets and shots.
+        rate: As in :func:`to_document`; adds a table.
+    """
     seeds = len(results[0].metrics["fused"]["auroc"])
     figures = "mean ± standard deviation over draws, per cent" if seeds > 1 else "per cent"
     draws = f"{seeds} draws" if seeds > 1 else "1 draw"
     parts = [
         f"Model `{measured.model}`, {measured.fusion}, {draws} of normals: {figures}.",
-        f"Weights: {measured.weights}; {measured.precision} on {measured.device}.",
+        f"Weights: {measured.weights}; {measured.precision} on {measured.device}."
+        + ("" if measured.looks_for == DECIDE else f" Looks for: {measured.looks_for}."),
     ]
+    names = [name for name in results[0].metrics if name != MAP_SIGNAL]
     for metric in IMAGE_METRICS:
-        if all(metric in result.metrics[s] for result in results for s in SIGNALS):
-            parts.append(_table(METRIC_TITLES[metric], results, [(s, metric) for s in SIGNALS]))
+        if all(metric in result.metrics[s] for result in results for s in names):
+            parts.append(_table(METRIC_TITLES[metric], results, [(s, metric) for s in names]))
     with_map = [result for result in results if MAP_SIGNAL in result.metrics]
     if with_map:
         columns = [(MAP_SIGNAL, metric) for metric in ("pixel_auroc", "aupro")]
         parts.append(_table("Residual map against the masks", with_map, columns))
+    alarmed = [result for result in results if result.false_alarms]
+    if rate is not None and alarmed:
+        parts.append(_alarm_table(alarmed, rate))
     return "\n\n".join(parts) + "\n"
+
+
+def _alarm_table(results: Sequence[ShotResult], rate: float) -> str:
+    lines = [
+        f"**Good images above the threshold for {100 * rate:g}%**",
+        "",
+        f"| dataset | subset | shots | share | draws from {50 * rate:g} to {200 * rate:g}% |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for result in results:
+        head = [result.dataset.replace("|", "\\|"), result.subset.replace("|", "\\|")]
+        held = within_factor_two(result.false_alarms, rate)
+        cells = [*head, str(result.shots), _cell(result.false_alarms), f"{100 * held:.0f}%"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _alarms(result: ShotResult, rate: float) -> dict[str, float] | None:
+    if not result.false_alarms:
+        return None
+    held = within_factor_two(result.false_alarms, rate)
+    return mean_and_sd(result.false_alarms) | {"rate": rate, "draws_within_factor_two": held}
 
 
 def to_draws(scored: Iterable[SubsetScores]) -> dict[str, Any]:

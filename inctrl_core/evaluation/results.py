@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..analysis.decision import decide
 from .metrics import image_metrics, pixel_metrics
 from .protocol import SubsetScores
 
@@ -27,6 +28,8 @@ class ShotResult:
         anomalous: Number of anomalous queries.
         metrics: Signal -> metric -> one value per seed. Images have "auroc", "ap" and "f1_max"
             under each of ``SIGNALS``, pixels "pixel_auroc" and "aupro" under ``MAP_SIGNAL``.
+        false_alarms: The share of normal queries above the threshold for a rate, per seed; empty
+            where the model gives no threshold.
     """
 
     dataset: str
@@ -35,14 +38,16 @@ class ShotResult:
     normal: int
     anomalous: int
     metrics: Metrics
+    false_alarms: tuple[float, ...] = ()
 
 
-def measure(scores: SubsetScores, image_size: int) -> list[ShotResult]:
+def measure(scores: SubsetScores, image_size: int, rate: float | None = None) -> list[ShotResult]:
     """Metrics of every number of shots, one value per seed.
 
     Args:
         scores: The result of :func:`score_subset`.
         image_size: Side of the crop that the model saw, pixels.
+        rate: The rate of false alarms that thresholds are chosen for; None measures none.
     """
     results = []
     for k, shots in enumerate(scores.shots):
@@ -57,8 +62,30 @@ def measure(scores: SubsetScores, image_size: int) -> list[ShotResult]:
         count = int(scores.anomalous.sum())
         subset = scores.subset
         normal = len(scores.anomalous) - count
-        results.append(ShotResult(subset.dataset, subset.name, shots, normal, count, metrics))
+        alarms = _false_alarms(scores, k, rate)
+        results.append(
+            ShotResult(subset.dataset, subset.name, shots, normal, count, metrics, alarms)
+        )
     return results
+
+
+def within_factor_two(false_alarms: Sequence[float], rate: float) -> float:
+    """Share of the draws whose rate of false alarms is half to twice the one asked for.
+
+    >>> within_factor_two((0.01, 0.03, 0.08, 0.2), 0.05)
+    0.5
+    """
+    return sum(rate / 2 <= one <= 2 * rate for one in false_alarms) / len(false_alarms)
+
+
+def _false_alarms(scores: SubsetScores, k: int, rate: float | None) -> tuple[float, ...]:
+    decisions = [] if rate is None or not scores.good else [decide(g, rate) for g in scores.good[k]]
+    fused = scores.signals["fused"][k][:, ~scores.anomalous]
+    return tuple(
+        float((row > decision.threshold).mean())
+        for row, decision in zip(fused, decisions, strict=False)
+        if decision is not None
+    )
 
 
 def overall(results: Sequence[ShotResult]) -> dict[int, Metrics]:

@@ -19,6 +19,7 @@ from ..errors import PromptError
 from ..images.levels import Levels, describe_levels
 from ..images.preprocessing import CropBox
 from .backbone import ImageFeatures
+from .evidence import DECIDE, check_looks_for
 from .prompts import PromptSet
 from .residuals import (
     distances_in_place,
@@ -85,6 +86,7 @@ class PromptBank:
         crop_boxes: K boxes, in pixels of each normal's original.
         levels: The levels by which the normals were read, and queries are to be; None where all
             normals have 8 bits.
+        looks_for: One of :data:`inctrl_core.model.evidence.LOOKS_FOR`.
     """
 
     object_name: str
@@ -94,6 +96,7 @@ class PromptBank:
     same: Tensor
     crop_boxes: tuple[CropBox, ...]
     levels: Levels | None = None
+    looks_for: str = DECIDE
 
     @property
     def shots(self) -> int:
@@ -226,11 +229,23 @@ class PromptBank:
             ),
         )
         boxes = (*self.crop_boxes, *crop_boxes)
-        return build_prompt_bank(self.object_name, joined, self.text, boxes, self.levels)
+        bank = build_prompt_bank(self.object_name, joined, self.text, boxes, self.levels)
+        return bank.with_looks_for(self.looks_for)
 
     def with_text(self, object_name: str, text: TextFeatures) -> PromptBank:
         """A bank of the same normals with other prompts."""
         return dataclasses.replace(self, object_name=object_name, text=text)
+
+    def with_looks_for(self, looks_for: str) -> PromptBank:
+        """A bank of the same normals that looks for another kind of anomaly.
+
+        Args:
+            looks_for: One of :data:`inctrl_core.model.evidence.LOOKS_FOR`.
+
+        Raises:
+            PromptError: It is none of them.
+        """
+        return dataclasses.replace(self, looks_for=check_looks_for(looks_for))
 
 
 def build_prompt_bank(

@@ -28,7 +28,8 @@ from .bank import (
     check_shots,
     same_images,
 )
-from .evidence import Evidence
+from .evidence import DECIDE, Evidence, Fusion
+from .gated import GatedHeads
 from .heads import build_heads
 from .prompts import PromptSet, build_prompts, clean_object_name
 from .residuals import layer_residuals, text_anomaly
@@ -116,7 +117,7 @@ class Detector:
     def training_free(self) -> Detector:
         """This model without all that is trained: the bare backbone under the fixed fusion."""
         heads = dataclasses.replace(
-            self.config.heads, form="training-free", options={}, patch_adapter=()
+            self.config.heads, form="training-free", options={}, patch_adapter=(), good_scores={}
         )
         config = dataclasses.replace(self.config, heads=heads)
         fusion = build_heads(heads, config.backbone)
@@ -138,6 +139,7 @@ class Detector:
         normal_images: Sequence[ImageSource] | SeenSet,
         object_name: str = "object",
         prompts: PromptSet | None = None,
+        looks_for: str = DECIDE,
     ) -> PromptBank:
         """Encodes the normals and the prompts, once for all queries to come.
 
@@ -147,10 +149,12 @@ class Detector:
                 first for the levels of the set.
             object_name: What they show, for the text prompts.
             prompts: Replaces the prompts made from ``object_name``.
+            looks_for: An anomaly, to a model with a gated fusion: "flaw" (in the thing), "kind"
+                (another kind of thing) or "decide" (as the normals suggest).
 
         Raises:
-            PromptError: No normal or too many, an unusable object name, or an empty group of
-                prompts.
+            PromptError: No normal or too many, an unusable object name, an empty group of
+                prompts, or another value of ``looks_for``.
             ImageError: An image cannot be used, or is given alone.
             InctrlError: The device has too little memory.
         """
@@ -161,7 +165,8 @@ class Detector:
         levels = normal_images.levels if opened else set_levels(normal_images)
         encoded = self.encode(normal_images, levels)
         name = clean_object_name(object_name)
-        return build_prompt_bank(name, encoded.features, text, encoded.crop_boxes, levels)
+        bank = build_prompt_bank(name, encoded.features, text, encoded.crop_boxes, levels)
+        return bank.with_looks_for(looks_for)
 
     @explain_memory
     def score(self, queries: Sequence[ImageSource | SeenImage], bank: PromptBank) -> list[Score]:
@@ -275,13 +280,26 @@ class Detector:
         """
         evidence = self._evidence_of_normal(index, bank)
         nowhere = torch.full_like(evidence.layer_maps, -1, dtype=torch.long)
-        return self.fuse(evidence, nowhere, bank.crop_boxes[index : index + 1])[0]
+        fusion = self._fusion_of_normal(index, bank, evidence)
+        return self.fuse(evidence, nowhere, bank.crop_boxes[index : index + 1], fusion)[0]
 
     @torch.inference_mode()
     def judge_normal(self, index: int, bank: PromptBank) -> tuple[float, float]:
         """``fused`` and ``patch_max`` of :meth:`score_normal`, and nothing else is worked out."""
         evidence = self._evidence_of_normal(index, bank)
-        return float(self.heads(evidence).fused), float(evidence.patch_map.max())
+        fusion = self._fusion_of_normal(index, bank, evidence)
+        return float(fusion.fused), float(evidence.patch_map.max())
+
+    def _fusion_of_normal(self, index: int, bank: PromptBank, evidence: Evidence) -> Fusion:
+        """Of one normal against the others; a form may have a way of its own to judge normals."""
+        if not isinstance(self.heads, GatedHeads):
+            return self.heads(evidence)
+        whole = self.evidence(
+            evidence.layer_maps, evidence.embeddings, bank.to(self.backbone.device)
+        )
+        original = bank.copy_of[index]
+        place = bank.distinct.index(index if original is None else original)
+        return self.heads.judge(whole).at(place)
 
     def _evidence_of_normal(self, index: int, bank: PromptBank) -> Evidence:
         bank = bank.to(self.backbone.device)
@@ -300,18 +318,26 @@ class Detector:
             bank: Shared by all B.
         """
         normal_maps = bank.normal_layer_maps
-        text = bank.text
+        prototypes = bank.text.normal_prototype, bank.text.anomaly_prototype
+        normals = bank.features.embeddings
         return Evidence(
             layer_maps=layer_maps,
             embeddings=embeddings,
-            text_anomaly=text_anomaly(embeddings, text.normal_prototype, text.anomaly_prototype),
-            normal_embeddings=bank.features.embeddings[None],
+            text_anomaly=text_anomaly(embeddings, *prototypes),
+            normal_embeddings=normals[None],
             normal_layer_maps=None if normal_maps is None else normal_maps[None],
+            normal_text=text_anomaly(normals, *prototypes)[None],
+            distinct=bank.distinct,
+            looks_for=bank.looks_for,
         )
 
     @torch.inference_mode()
     def fuse(
-        self, evidence: Evidence, nearest: Tensor, crop_boxes: Sequence[CropBox]
+        self,
+        evidence: Evidence,
+        nearest: Tensor,
+        crop_boxes: Sequence[CropBox],
+        fusion: Fusion | None = None,
     ) -> list[Score]:
         """Runs the heads and detaches the result from the device.
 
@@ -319,17 +345,19 @@ class Detector:
             evidence: The evidence about B queries.
             nearest: int64 [B, D, P], index among K * P, or -1.
             crop_boxes: B boxes.
+            fusion: Of these queries, where it is known already.
         """
-        fusion = self.heads(evidence)
+        fusion = self.heads(evidence) if fusion is None else fusion
         grid = self.config.backbone.grid
         maps = evidence.layer_maps.unflatten(-1, (grid, grid)).cpu().numpy()
         means = evidence.patch_map.unflatten(-1, (grid, grid)).cpu().numpy()
         places = _places(nearest, grid).cpu().numpy()
+        text = evidence.text_anomaly if fusion.text_anomaly is None else fusion.text_anomaly
         columns = zip(
             fusion.fused.tolist(),
             fusion.holistic.tolist(),
             fusion.image_residual.tolist(),
-            evidence.text_anomaly.tolist(),
+            text.tolist(),
             strict=True,
         )
         return [

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..config import BackboneConfig, HeadsConfig
 from ..errors import ModelError
-from .calibrated import build_calibrated
 from .evidence import Evidence, Fusion
+from .gated import build_gated
 from .residuals import global_distance
 
 
@@ -142,6 +142,6 @@ def build_heads(config: HeadsConfig, backbone: BackboneConfig) -> nn.Module:
         return TrainingFreeFusion(training_free_weights(config))
     if config.form == "reference":
         return ReferenceHeads(backbone.embed_dim, backbone.grid**2)
-    if config.form == "calibrated":
-        return build_calibrated(config.options, len(backbone.depths))
+    if config.form == "gated":
+        return build_gated(config.options, len(backbone.depths))
     raise ModelError(f"This program does not know the heads '{config.form}'; update it.")

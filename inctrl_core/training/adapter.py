@@ -16,9 +16,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ..model.calibrated import FLOOR
 from ..model.patch_adapter import PatchAdapter
 from ..model.residuals import layer_residuals
+from ..model.signals import FLOOR
 from .heads import describe_run, hold_out
 from .loop import Figures, TrainingRun
 from .objectives import ranking_loss

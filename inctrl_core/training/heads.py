@@ -1,4 +1,4 @@
-"""Training of the heads: frozen features, balanced episodes, focal loss, the best epoch kept."""
+"""Training of the paper's heads: frozen features, balanced episodes, focal loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from torch import nn
 
 from ..config import BackboneConfig, HeadsConfig
 from ..evaluation.datasets import DataError
-from ..model.calibrated import BankStatistics, CalibratedHeads, query_statistics
 from ..model.heads import build_heads
 from .loop import Figures, TrainingRun
 from .objectives import build_objective, fusion_loss
@@ -36,7 +35,6 @@ class TrainingOptions:
     """The settings of a run, besides the data.
 
     Attributes:
-        form: "reference" or "calibrated".
         shots: Every K that episodes are drawn with.
         epochs: Passes of ``steps`` batches each.
         steps: Batches in an epoch.
@@ -45,7 +43,6 @@ class TrainingOptions:
         seed: Decides the split, the initial weights and every draw.
     """
 
-    form: str = "calibrated"
     shots: tuple[int, ...] = (1, 2, 4, 8)
     epochs: int = 20
     steps: int = 150
@@ -194,11 +191,9 @@ def train_heads(
     """
     training, validation = hold_out(pools, options.shots, options.seed)
     torch.manual_seed(options.seed)
-    config = HeadsConfig(options.form, _form_options(options.form))
+    config = HeadsConfig("reference")
     heads = build_heads(config, backbone)
-    if isinstance(heads, CalibratedHeads):
-        heads.population.fit(population_banks(training, options))
-    objective = build_objective(heads, training, options.shots, options.batch, options.seed)
+    objective = build_objective(heads, training, options.shots, options.batch)
     run = TrainingRun(
         heads,
         objective,
@@ -212,23 +207,6 @@ def train_heads(
     record = describe_run(pools, validation, facts, run.history, best)
     record |= {"threshold": best["threshold"], "threshold_false_alarms": FALSE_ALARMS}
     return TrainingResult(heads, config, record)
-
-
-def population_banks(pools: Sequence[Pool], options: TrainingOptions) -> list[BankStatistics]:
-    """Good queries against banks of every K, to estimate the calibrated form's population from."""
-    banks = []
-    for number, pool in enumerate(pools):
-        for k in range(1, min(max(options.shots), pool.references - 1) + 1):
-            rng = np.random.default_rng((options.seed, 1, number, k))
-            evidence, labels = bank_episode(pool, k, rng)
-            queries, among = query_statistics(evidence)
-            good = queries[labels < 0.5]
-            banks.append(BankStatistics(good, None if among is None else among[0]))
-    return banks
-
-
-def _form_options(form: str) -> dict[str, Any]:
-    return {"members": 8, "hidden": 24} if form == "calibrated" else {}
 
 
 def _fingerprint(pools: Sequence[Pool], backbone: BackboneConfig, options: TrainingOptions) -> str:

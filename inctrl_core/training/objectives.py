@@ -8,12 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model.calibrated import CalibratedHeads, fuse_logits
 from ..model.evidence import Fusion
-from .pools import Pool, bank_episode, draw_batch
-
-RANKING_WEIGHT = 4.0  # Beside the paper's loss, for the calibrated form.
-BANK_DRAWS = 2  # Banks of each size that are drawn from a pool for the calibrated form.
+from .pools import Pool, draw_batch
 
 Objective = Callable[[np.random.Generator], Tensor]
 
@@ -56,22 +52,19 @@ def ranking_loss(good: Tensor, bad: Tensor) -> Tensor:
 
 
 def build_objective(
-    heads: nn.Module, pools: Sequence[Pool], shots: Sequence[int], batch: int, seed: int
+    heads: nn.Module, pools: Sequence[Pool], shots: Sequence[int], batch: int
 ) -> Objective:
-    """The loss of the form that ``heads`` are of.
+    """The paper's loss.
 
     Args:
         heads: To be trained.
         pools: To draw batches from.
         shots: Every K that episodes are drawn with.
         batch: Queries in a batch, even.
-        seed: Decides which banks the calibrated form is trained on.
 
     Returns:
         A function that draws a balanced batch and gives its loss, a scalar.
     """
-    if isinstance(heads, CalibratedHeads):
-        return CalibratedObjective(heads, pools, shots, batch, seed)
 
     def loss(rng: np.random.Generator) -> Tensor:
         drawn = int(rng.choice(shots))
@@ -80,55 +73,3 @@ def build_objective(
         return fusion_loss(heads(evidence), labels).mean()
 
     return loss
-
-
-class CalibratedObjective:
-    """Loss of the calibrated form, whose descriptors do not change while it is trained.
-
-    Every class has the same share, and every bank within a class. A batch is made of pairs, a
-    good and an anomalous query of one bank each; beside the paper's loss of all of them, the
-    holistic logit is to rank the two of a pair. That teaches what tells queries of one bank apart,
-    and not which classes are difficult.
-
-    Args:
-        heads: To be trained; their population is fitted already.
-        pools: To draw from.
-        shots: Every K.
-        batch: Queries in a batch, even.
-        seed: Seed of the banks' draws.
-    """
-
-    def __init__(
-        self,
-        heads: CalibratedHeads,
-        pools: Sequence[Pool],
-        shots: Sequence[int],
-        batch: int,
-        seed: int,
-    ) -> None:
-        self._heads, self._pairs = heads, batch // 2
-        groups: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
-        with torch.no_grad():
-            for number, pool in enumerate(pools):
-                banks = groups.setdefault((pool.source, pool.name), [])
-                for k in shots:
-                    for draw in range(BANK_DRAWS if k < pool.references else 0):
-                        rng = np.random.default_rng((seed, 2, number, k, draw))
-                        evidence, labels = bank_episode(pool, k, rng)
-                        rows = heads.describe(evidence)
-                        banks.append((rows[labels < 0.5], rows[labels > 0.5]))
-        self._banks = [banks for _, banks in sorted(groups.items()) if banks]
-
-    def __call__(self, rng: np.random.Generator) -> Tensor:
-        """The loss of one batch, a scalar."""
-        good, bad = [], []
-        for chosen in rng.integers(len(self._banks), size=self._pairs):
-            banks = self._banks[chosen]
-            normals, anomalies = banks[int(rng.integers(len(banks)))]
-            good.append(normals[int(rng.integers(len(normals)))])
-            bad.append(anomalies[int(rng.integers(len(anomalies)))])
-        logits = self._heads.logits(torch.stack(good + bad))
-        labels = torch.arange(2 * self._pairs) >= self._pairs
-        loss = fusion_loss(fuse_logits(logits), labels.float()).mean()
-        holistic = logits.members.mean(dim=0)
-        return loss + RANKING_WEIGHT * ranking_loss(holistic[~labels], holistic[labels]).mean()

@@ -36,6 +36,7 @@ REFERENCES = 9  # Normals of a pool that prompts are drawn from.
 NORMAL_QUERIES = 3  # Further normals of a pool; its references are queries as well.
 ANOMALIES = 8  # Anomalous queries of a pool.
 MAX_POOLS = 48  # Pools made of one subset of a dataset.
+WHOLE = 12, 18, 26  # References, further normals and anomalies of the one pool of a subset.
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,7 @@ class Pool:
             text_anomaly=self.text_anomaly[query],
             normal_embeddings=self.embeddings[prompt][None],
             normal_layer_maps=leave_one_out(among)[None] if len(prompt) > 1 else None,
+            normal_text=self.text_anomaly[prompt][None],
         )
 
 
@@ -98,6 +100,7 @@ def stack_evidence(parts: Sequence[Evidence]) -> Evidence:
         return tensor.expand(len(part.embeddings), *tensor.shape[1:])
 
     maps = [part.normal_layer_maps for part in parts]
+    text = [part.normal_text for part in parts]
     return Evidence(
         layer_maps=torch.cat([part.layer_maps for part in parts]),
         embeddings=torch.cat([part.embeddings for part in parts]),
@@ -108,6 +111,7 @@ def stack_evidence(parts: Sequence[Evidence]) -> Evidence:
             if maps[0] is None
             else torch.cat([own(p, m) for p, m in zip(parts, maps, strict=True)])
         ),
+        normal_text=torch.cat([own(p, t) for p, t in zip(parts, text, strict=True)]),
     )
 
 
@@ -247,6 +251,33 @@ def subset_pools(
         name = (subset.dataset, subset.name)
         pools.append(build_pool(name, features, labels, references, text))
     return pools
+
+
+def whole_pool(
+    detector: Detector, subset: Subset, store: FeatureStore, rng: object = None
+) -> list[Pool]:
+    """One large pool of a subset, for the gated form: at most as many images as ``WHOLE`` says.
+
+    They are always the same ones, so that a run with another seed finds them in the cache; ``rng``
+    is not used.
+
+    Raises:
+        DataError: There are fewer than two normals or no anomalous image.
+    """
+    check_trainable(subset)
+    references, good, bad = WHOLE
+    drawn = np.random.default_rng(7).permutation(len(subset.train_normals))
+    normals, draw = drawn[:references], np.random.default_rng(0)
+    paths = [subset.train_normals[index] for index in normals]
+    labels = [False] * len(paths)
+    for anomalous, most in ((False, good), (True, bad)):
+        found = [query.path for query in subset.queries if query.anomalous == anomalous]
+        paths += [found[index] for index in draw.permutation(len(found))[:most]]
+        labels += [anomalous] * (len(paths) - len(labels))
+    features = store.load(paths).features
+    text = _text_signal(detector, features.embeddings, subset.object_name)
+    name = (subset.dataset, subset.name)
+    return [build_pool(name, features, labels, len(normals), text)]
 
 
 def check_trainable(subset: Subset) -> None:

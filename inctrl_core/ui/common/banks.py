@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as Late
 from ...analysis.inspection import SESSION_SECONDS
 from ...analysis.normal_range import MeasuredBank
 from ...model.detector import Detector
+from ...model.evidence import DECIDE
 
 # Of all banks together; one of the embedded model takes 1.2 MB and 0.9 MB for each normal.
 MAX_BYTES = 256 * 2**20
@@ -99,19 +100,22 @@ class BankCache:
         return sum(bank.bank.nbytes for bank, _ in self._kept.values())
 
 
-def bank_key(detector: Detector, files: Sequence[str], object_name: str) -> str | None:
-    """Names all that a bank is made from: the model, the object's name, the bytes of each normal.
+def bank_key(
+    detector: Detector, files: Sequence[str], object_name: str, looks_for: str = DECIDE
+) -> str | None:
+    """Names all that a bank is made from: the model, the words, the bytes of each normal.
 
     Args:
         detector: The model.
         files: Paths of the normals.
         object_name: What they show, which the prompts follow from.
+        looks_for: See :meth:`.Detector.build_bank`.
 
     Returns:
         None where a file cannot be read: opening it says why.
     """
     place = detector.backbone.device.type, str(detector.backbone.dtype)
-    digest = hashlib.sha256(repr((detector.digest, *place, object_name)).encode())
+    digest = hashlib.sha256(repr((detector.digest, *place, object_name, looks_for)).encode())
     try:
         for file in files:
             with open(file, "rb") as stream:

@@ -10,7 +10,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from ...analysis.explanations import Ledger, PhraseMatch, TextEvidence
+from ...analysis.explanations import Breakdown, Ledger, PhraseMatch, Share, TextEvidence
 from ...analysis.normal_range import NormalRange, PatchScale
 from ...images.overlay import colour_table
 
@@ -126,7 +126,9 @@ LEDGER_ROWS = {
 
 
 def ledger_table(ledger: Ledger) -> str:
-    """Each signal of the fusion, and the score had that signal been unremarkable."""
+    """Each signal of the fusion: its share, or the score had that signal been unremarkable."""
+    if ledger.breakdown is not None:
+        return breakdown_table(ledger.breakdown, ledger.fused)
     widest = max([abs(entry.change) for entry in ledger.entries] + [1e-9])
     rows = []
     for entry in ledger.entries:
@@ -157,6 +159,66 @@ def ledger_table(ledger: Ledger) -> str:
         f"{ledger.closest + 1}) in this image's place for that one signal and works the score "
         f"({ledger.fused:.3f}) out again. The parts need not add up.</p></div>"
     )
+
+
+LOOKS_FOR_WORDS = {
+    "decide": "whatever your normals suggest",
+    "flaw": "a flaw in the thing",
+    "kind": "another kind of thing",
+}
+_LAYERS = ("shallow layer", "middle layer", "deep layer")
+
+
+def signal_words(share: Share) -> str:
+    """A signal of a gated fusion in plain words."""
+    if share.group != "patches":
+        words = {"closest": "distance to the closest normal", "text": "share of the damage phrases"}
+        return words.get(share.signal, "mean distance to the normals")
+    layer, _, count = share.signal.rpartition("top ")
+    where = ""
+    if layer:
+        number = int(layer.split()[1])
+        where = f", {_LAYERS[number - 1] if number <= 3 else f'layer {number}'}"
+    names = {"1": "largest difference of any patch", "225": "mean difference of all patches"}
+    return names.get(count, f"mean of the {count} largest differences") + where
+
+
+def breakdown_table(parts: Breakdown, fused: float) -> str:
+    """The shares of a gated score, group by group, and the sum that they make."""
+    widest = max([abs(share.share) for share in parts.shares] + [1e-9])
+    rows = []
+    for group, (name, _) in LEDGER_ROWS.items():
+        for share in (share for share in parts.shares if share.group == group):
+            rows.append(
+                f'<tr><th scope="row">{name}<span>{signal_words(share)}</span></th>'
+                f"<td>{share.value:.3f}</td><td>{share.deviation:+.2f}</td>"
+                f'<td>{share.weight:.2f}</td><td class="ic-change"><div>'
+                f"<span>{share.share + 0.0:+.2f}</span>{_diverging(share.share / widest)}"
+                "</div></td></tr>"
+            )
+    together = " ".join(
+        f"{name} {parts.of(group) + 0.0:+.2f}," for group, (name, _) in LEDGER_ROWS.items()
+    )
+    return (
+        '<div class="ic-ledger"><table><thead><tr><th scope="col">Signal</th>'
+        '<th scope="col">This image</th><th scope="col">Deviation</th>'
+        '<th scope="col">Weight</th><th scope="col">Share</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+        f'<p class="ic-small"><strong>Together: {together} less {parts.offset:.2f} for what good '
+        f"images reach, is {parts.log_odds:+.2f}; squeezed between 0 and 1 that is the score, "
+        f"{fused:.3f}.</strong> Deviation: how many spreads of good images this image lies above "
+        "what your normals lead to expect. The weights follow from your normals alone; what is "
+        f"looked for: {LOOKS_FOR_WORDS[parts.looks_for]}.</p></div>"
+    )
+
+
+def _diverging(part: float) -> str:
+    """A bar from the middle, to the right where ``part`` (-1 to 1) is positive."""
+    width = 50 * abs(part)
+    left = 50.0 if part >= 0 else 50 - width
+    fill = "ic-fill" if part >= 0 else "ic-fill-quiet"
+    style = f"left:{left:.1f}%;width:{width:.1f}%"
+    return f'<b class="ic-diverge"><i class="{fill}" style="{style}"></i></b>'
 
 
 def axis_top(value: float) -> float:

@@ -11,10 +11,10 @@ import torch
 from ...analysis.inspection import (
     NORMAL_PIXELS,
     Session,
+    adjust_bank,
     has_bank_of,
     inspect_query,
     open_files,
-    rename_bank,
     start_session,
 )
 from ...analysis.normal_range import MeasuredBank, build_measured_bank
@@ -26,6 +26,7 @@ from ...images.levels import Levels
 from ...images.seen import SeenSet, see_set
 from ...model.bank import check_shots
 from ...model.detector import Detector
+from ...model.evidence import DECIDE
 from ...model.prompts import clean_object_name
 from .banks import bank_key
 from .models import ModelRegistry
@@ -75,6 +76,7 @@ class ModelRunner:
         object_name: str,
         previous: Session | None = None,
         on_progress: Progress | None = None,
+        looks_for: str | None = None,
     ) -> Session:
         """:func:`.session.start_session`, with images that are opened before the model's turn.
 
@@ -84,6 +86,7 @@ class ModelRunner:
             object_name: What the images show.
             previous: The visitor's last session.
             on_progress: Told of a download.
+            looks_for: See :func:`.inspection.start_session`.
 
         Raises:
             InctrlError: Anything in the input cannot be used.
@@ -91,10 +94,12 @@ class ModelRunner:
         config = self.sees(model, on_progress)
         opened = open_files(config, model, files, previous, self.images)
         if opened.normals is None:  # The visitor's last bank serves again.
-            return self(start_session, model, model, files, object_name, previous, opened)
+            given = model, files, object_name, previous, opened, looks_for
+            return self(start_session, model, *given)
         about = model, files, opened
+        sought = looks_for or DECIDE
         return self.against(
-            model, files[0], object_name, inspect_query, lambda _: about, opened.normals
+            model, files[0], object_name, inspect_query, lambda _: about, opened.normals, sought
         )[1]
 
     def measure(
@@ -104,6 +109,7 @@ class ModelRunner:
         object_name: str,
         previous: Session | None = None,
         on_progress: Progress | None = None,
+        looks_for: str | None = None,
     ) -> MeasuredBank:
         """The bank of normals with their range: the visitor's last one, a known one, or a new one.
 
@@ -113,6 +119,7 @@ class ModelRunner:
             object_name: What they show.
             previous: The visitor's last session.
             on_progress: Told of a download.
+            looks_for: See :func:`.inspection.start_session`.
 
         Raises:
             InctrlError: The normals or the name cannot be used.
@@ -120,14 +127,17 @@ class ModelRunner:
         detector = self._registry.get(model, on_progress)
         check_shots(len(files))
         if has_bank_of(previous, model, files):
-            if clean_object_name(object_name) == previous.bank.object_name:
+            same = clean_object_name(object_name) == previous.bank.object_name
+            if same and looks_for in (None, previous.bank.looks_for):
                 return previous.measured
-            return self(rename_bank, model, previous.measured, object_name)
+            return self(adjust_bank, model, previous.measured, object_name, looks_for)
+        sought = looks_for or DECIDE
 
         def build() -> MeasuredBank:
-            return self(build_measured_bank, model, self._open(model, files), object_name)
+            seen = self._open(model, files)
+            return self(build_measured_bank, model, seen, object_name, sought)
 
-        return self._registry.banks.find(bank_key(detector, files, object_name), build)
+        return self._registry.banks.find(bank_key(detector, files, object_name, sought), build)
 
     def against(
         self,
@@ -137,6 +147,7 @@ class ModelRunner:
         step: Callable[..., Any],
         arguments: Callable[[Levels | None], tuple[Any, ...]],
         normals: SeenSet | None = None,
+        looks_for: str = DECIDE,
     ) -> tuple[MeasuredBank, Any]:
         """The bank of normals, and the result of ``step(detector, bank, *arguments(levels))``.
 
@@ -149,6 +160,7 @@ class ModelRunner:
             step: A function of a module.
             arguments: Opens the query by the levels of the normals.
             normals: The opened normals; None: they are opened here, if need be.
+            looks_for: See :meth:`.Detector.build_bank`.
 
         Raises:
             InctrlError: Anything in the input cannot be used.
@@ -159,11 +171,12 @@ class ModelRunner:
         def build() -> MeasuredBank:
             seen = normals or self._open(model, files)
             given = arguments(seen.levels)
-            bank, outcome = self(_build_and_run, model, seen, object_name, step, given)
+            about = object_name, looks_for
+            bank, outcome = self(_build_and_run, model, seen, about, step, given)
             outcomes.append(outcome)
             return bank
 
-        key = bank_key(self._registry.get(model), files, object_name)
+        key = bank_key(self._registry.get(model), files, object_name, looks_for)
         bank = self._registry.banks.find(key, build)
         if not outcomes:
             outcomes.append(self(step, model, bank, *arguments(bank.bank.levels)))
@@ -194,11 +207,11 @@ def run_step(detector: Detector, step: Callable[..., Any], arguments: tuple[Any,
 def _build_and_run(
     detector: Detector,
     normals: SeenSet,
-    object_name: str,
+    about: tuple[str, str],
     step: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> tuple[MeasuredBank, Any]:
-    bank = build_measured_bank(detector, normals, object_name)
+    bank = build_measured_bank(detector, normals, *about)
     return _move(bank, "cpu"), _move(step(detector, bank, *arguments), "cpu")
 
 

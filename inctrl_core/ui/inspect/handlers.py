@@ -13,6 +13,7 @@ from ...analysis.export import safe_names
 from ...analysis.inspection import (
     Session,
     same_files,
+    with_looks_for,
     with_phrases,
     with_query_as_normal,
     without_query_as_normal,
@@ -33,6 +34,12 @@ from .verdict import verdict_html
 
 ADD = "False alarm? Add this image to the normals"
 TAKE_OUT = "Take this image out of the normals again"
+# Keys of inctrl_core.model.evidence.LOOKS_FOR, in the order of the page.
+LOOKS_FOR = {
+    "decide": "decide from my normals",
+    "flaw": "a flaw in the thing",
+    "kind": "another kind of thing",
+}
 # Sessions end after an hour; the page goes on showing what it has.
 EXPIRED = "This result has expired; score the image again."
 STAYS = "Below is still the last result."
@@ -73,9 +80,10 @@ class InspectHandlers:
         try:
             progress(0.1, desc="Comparing with the normals")
             files = gallery_paths(normals), file_path(query)
-            session = self.run.start_session(
-                model, files, object_name or "", previous, download_progress(progress)
-            )
+            # What the visitor looks for stays chosen, whatever the form holds.
+            looks_for = None if previous is None else previous.bank.looks_for
+            about = object_name or "", previous, download_progress(progress), looks_for
+            session = self.run.start_session(model, files, *about)
         except InctrlError as error:
             says = str(error) if previous is None else f"{error} {STAYS}"
             return (gr.skip(), error_html(says), *[gr.skip()] * 4)
@@ -132,10 +140,11 @@ class InspectHandlers:
     def show_words(self, session: Session | None, layer: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", gr.skip(), gr.skip(), "", ""
+            return gr.Column(visible=False), "", gr.skip(), gr.skip(), gr.skip(), "", ""
         return (
             gr.Column(visible=True),
             verdict_html(session),
+            gr.Radio(value=session.bank.looks_for, visible=session.config.heads.form == "gated"),
             gr.Radio(layers(session), value=offered_layer(session, layer)),
             ADD if session.score.copy_of is None else TAKE_OUT,
             text_html(session),
@@ -164,6 +173,15 @@ class InspectHandlers:
                 raise InctrlError("Score an image first.")
             lines = (normal or "").splitlines(), (anomaly or "").splitlines()
             return self.run(with_phrases, session.model, session, *lines), "", gr.skip()
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), gr.skip()
+
+    def look_for(self, session: Session | None, looks_for: str) -> tuple[Any, Any, Any]:
+        """Scores again for another kind of anomaly."""
+        try:
+            if session is None:
+                raise InctrlError(EXPIRED)
+            return self.run(with_looks_for, session.model, session, looks_for), "", gr.skip()
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
 

@@ -9,11 +9,12 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ...analysis.inspection import Session
+from ...model.evidence import DECIDE
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, gallery_html
 from ..common.form import MODEL_QUEUE, Shared, check_form
 from ..common.scripts import CHANGED, FORM_CHANGED, NAME_CHANGED, PRESS_SCORE, QUERY_CHANGED, SHOWN
-from .handlers import ADD, InspectHandlers
+from .handlers import ADD, LOOKS_FOR, InspectHandlers
 from .map_view import MapView
 
 Shown = dict[gr.components.Component, Any]  # Values by the component that shows them.
@@ -47,6 +48,12 @@ class InspectTab:
         self.notice = gr.HTML(WELCOME, elem_id="notice")
         with gr.Column(visible=False, elem_id="result") as self.result:
             self.verdict = gr.HTML(elem_id="verdict")
+            self.looks_for = gr.Radio(
+                [(words, key) for key, words in LOOKS_FOR.items()],
+                value=DECIDE,
+                label="An anomaly is",
+                elem_id="looks-for",
+            )
             self.map.build()
             with gr.Row(elem_id="result-buttons"):
                 self.toggle_normal = gr.Button(ADD, size="sm", elem_id="add-normal")
@@ -91,6 +98,12 @@ class InspectTab:
                 api_visibility="private",
             )
             self._score_after(filled.success)
+        self._change_after(
+            self.looks_for.input,
+            self.handlers.look_for,
+            [self.looks_for],
+            self.notice,
+        )
         for own in (form.query.upload, form.query.clear):
             said = [form.queries, self.notice]
             own(None, self.notice, said, js=QUERY_CHANGED, api_visibility="private")
@@ -129,7 +142,7 @@ class InspectTab:
     @property
     def _words(self) -> list[gr.components.Component]:
         """The outputs of :meth:`.InspectHandlers.show_words`."""
-        words = [self.result, self.verdict, self.map.layer, self.toggle_normal]
+        words = [self.result, self.verdict, self.looks_for, self.map.layer, self.toggle_normal]
         return [*words, self.text, self.ledger]
 
     @property

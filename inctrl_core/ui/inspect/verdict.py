@@ -171,8 +171,9 @@ def _change(session: Session) -> str:
     before, after = session.before, session.score
     words = ""
     if before.text_anomaly != after.text_anomaly:
+        gated = session.config.heads.form == "gated"
         words = (
-            f"damage wording {100 * before.text_anomaly:.0f}% → "
+            f"{'relative text' if gated else 'damage wording'} {100 * before.text_anomaly:.0f}% → "
             f"<strong>{100 * after.text_anomaly:.0f}%</strong>, "
         )
     return (

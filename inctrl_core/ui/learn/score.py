@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...analysis.walkthrough import CalibratedAccount, ReferenceAccount, TrainingFreeAccount
+from ...analysis.walkthrough import GatedAccount, ReferenceAccount, TrainingFreeAccount
 from ...errors import join_words
-from ..common.charts import range_strip
+from ..common.charts import breakdown_table, range_strip
 from .parts import (
     DEVIATION,
     Lesson,
@@ -48,11 +48,11 @@ def score_step(lesson: Lesson, mark: Mark) -> str:
         code = "model.heads.ReferenceHeads"
         lead = "A small network, trained on other objects, reads the map and both other signals."
     else:
-        body = _calibrated(lesson, account)
-        code = "model.calibrated.CalibratedHeads"
+        body = _gated(lesson, account)
+        code = "model.gated.GatedHeads"
         lead = (
-            "Small networks, trained on other objects, judge how far the numbers lie from what the "
-            "normals let expect."
+            "Small networks, trained on other objects, read the normals and decide how much each "
+            "signal counts; the score is the sum of the signals' shares."
         )
     ranges = session.ranges
     if ranges is None:
@@ -151,48 +151,55 @@ def _reference(lesson: Lesson, account: ReferenceAccount, mark: Mark) -> str:
     return columns(f'<div class="ic-two">{maps}</div>', words)
 
 
-def _calibrated(lesson: Lesson, account: CalibratedAccount) -> str:
-    score = lesson.session.score
-    rows = "".join(
-        f"<tr><td>{entry.patches}</td><td>{number(entry.value)}</td>"
-        f"<td>{number(entry.deviation, 2)}</td></tr>"
-        for entry in account.deviations
-    )
-    table = (
-        '<div class="ic-ledger"><table><thead><tr><th scope="col">Largest patches of M</th>'
-        '<th scope="col">their mean</th><th scope="col">deviation</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-        f'<p class="ic-small">{len(account.deviations)} of the {account.statistics} deviations '
-        "that the networks read; the others are the same of each layer, and the two distances of "
-        "step 5.</p>"
-    )
-    first = account.deviations[0]
-    mean = sum(account.members) / len(account.members)
-    logit = (
-        f"−({operand(account.surprise_weight)} · {operand(first.deviation)} + "
-        f"{operand(account.surprise_bias)})"
+def _gated(lesson: Lesson, account: GatedAccount) -> str:
+    score, parts = lesson.session.score, account.breakdown
+    groups = {group: parts.of(group) for group in ("patches", "image", "text")}
+    sums = "".join(
+        sum_line(
+            title,
+            " + ".join(
+                f"{operand(share.weight)} · {operand(share.deviation)}"
+                for share in parts.shares
+                if share.group == group
+            ),
+            number(groups[group]),
+        )
+        for group, title in (("image", "Share of the image"), ("text", "Share of the text"))
     )
     words = (
         formula("deviation = (ln value − expected) ÷ spread", DEVIATION)
         + formula(
-            "holistic = 1 ÷ (1 + e<sup>−mean opinion</sup>)",
-            f"{len(account.members)} small networks read all deviations and the number of "
-            "normals; each has an opinion.",
+            "share = weight · deviation",
+            f"{account.members} small networks read what the normals say of each other, and not "
+            "this image, and give each signal a weight, never below 0. So a larger difference "
+            "never lowers the score.",
         )
-        + sum_line("Holistic", f"1 ÷ (1 + e<sup>−{operand(mean)}</sup>)", number(score.holistic))
+        + sums
         + formula(
-            "surprise = 1 ÷ (1 + e<sup>−(w · deviation + b)</sup>)",
-            "Of the largest patch alone; w and b are trained.",
+            "score = 1 ÷ (1 + e<sup>−(sum of the shares − offset)</sup>)",
+            "The offset is what one good image in 20 of other kinds of object exceeds: there the "
+            "score is 0.5.",
         )
-        + sum_line("Surprise", f"1 ÷ (1 + e<sup>{logit}</sup>)", number(account.surprise))
-        + formula("score = (holistic + surprise) ÷ 2", "")
         + sum_line(
-            "Score",
-            f"({operand(score.holistic)} + {operand(account.surprise)}) ÷ 2",
-            number(score.fused),
+            "Sum",
+            " + ".join(operand(part) for part in groups.values()) + f" − {operand(parts.offset)}",
+            number(parts.log_odds),
+        )
+        + sum_line(
+            "Score", f"1 ÷ (1 + e<sup>−{operand(parts.log_odds)}</sup>)", number(score.fused)
+        )
+        + formula(
+            "holistic = 1 ÷ (1 + e<sup>−(sum without the largest patch)</sup>)",
+            "The same without the one number that the heatmap shows as its brightest patch.",
+        )
+        + sum_line(
+            "Holistic",
+            f"1 ÷ (1 + e<sup>−({operand(parts.log_odds)} − "
+            f"{operand(parts.shares[0].share)})</sup>)",
+            number(score.holistic),
         )
     )
-    return columns(table, words)
+    return columns(breakdown_table(parts, score.fused), words)
 
 
 def _fused(lesson: Lesson) -> str:

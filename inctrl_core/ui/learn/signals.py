@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from ...analysis.walkthrough import CalibratedAccount, ReferenceAccount, TrainingFreeAccount
+from ...analysis.walkthrough import GatedAccount, ReferenceAccount, TrainingFreeAccount
 from ...config import SQUASH
 from ...model.prompts import NATURAL_OBJECTS
 from ...model.residuals import TEXT_SCALE
@@ -40,7 +40,7 @@ def image_step(lesson: Lesson) -> str:
         body, counts, code = _adapted_image(lesson, account), True, "model.heads.ReferenceHeads"
     else:
         body = _image_distances(lesson, account)
-        counts = isinstance(account, CalibratedAccount) or _weighs(account, "image")
+        counts = _weighs(account, "image")
         code = "model.residuals.global_distance"
     step = Step(
         5,
@@ -73,9 +73,14 @@ def text_step(lesson: Lesson) -> str:
         )
         + sum_line("Text signal", f"1 ÷ (1 + e<sup>{logit}</sup>)", number(text.share))
     )
-    counts = isinstance(account, ReferenceAccount) or (
-        isinstance(account, TrainingFreeAccount) and _weighs(account, "text")
-    )
+    if isinstance(account, GatedAccount):
+        words += formula("relative text = 1 ÷ (1 + e<sup>−d</sup>)", f"d: deviation. {DEVIATION}")
+        words += sum_line(
+            "Relative text",
+            f"1 ÷ (1 + e<sup>−{operand(account.text_deviation)}</sup>)",
+            number(session.score.text_anomaly),
+        )
+    counts = isinstance(account, ReferenceAccount) or _weighs(account, "text")
     step = Step(
         6,
         "What the words say",
@@ -130,11 +135,13 @@ def _groups(lesson: Lesson) -> str:
     return f"{sound} for a sound <q>{name}</q> and {damaged} for a damaged one"
 
 
-def _weighs(account: TrainingFreeAccount, signal: str) -> bool:
+def _weighs(account: TrainingFreeAccount | GatedAccount, signal: str) -> bool:
+    if isinstance(account, GatedAccount):
+        return any(s.group == signal and s.weight >= 0.005 for s in account.breakdown.shares)
     return any(term.signal == signal for term in account.terms)
 
 
-def _image_distances(lesson: Lesson, account: TrainingFreeAccount | CalibratedAccount) -> str:
+def _image_distances(lesson: Lesson, account: TrainingFreeAccount | GatedAccount) -> str:
     session = lesson.session
     distances = account.distances
     closest = min(range(len(distances)), key=distances.__getitem__)
@@ -160,18 +167,19 @@ def _image_distances(lesson: Lesson, account: TrainingFreeAccount | CalibratedAc
         f"½ · (1 − {operand(1 - 2 * distances[closest])})",
         number(distances[closest]),
     )
-    if isinstance(account, CalibratedAccount):
+    if isinstance(account, GatedAccount):
+        closest_share, mean_share = (s for s in account.breakdown.shares if s.group == "image")
         words += (
             formula(
-                "image residual = 1 ÷ (1 + e<sup>−z</sup>)",
-                "z: a trained sum of two deviations and the number of normals. The score reads the "
-                f"deviations themselves. Deviation: {DEVIATION[0].lower()}{DEVIATION[1:]}",
+                "image residual = 1 ÷ (1 + e<sup>−d</sup>)",
+                "d: mean of the deviations of the smallest distance and of the mean distance. "
+                f"Deviation: {DEVIATION[0].lower()}{DEVIATION[1:]}",
             )
-            + fact_line("Deviation of the smallest", "", number(account.closest_deviation, 2))
-            + fact_line("Deviation of the mean", "", number(account.mean_deviation, 2))
+            + fact_line("Deviation of the smallest", "", number(closest_share.deviation, 2))
+            + fact_line("Deviation of the mean", "", number(mean_share.deviation, 2))
             + sum_line(
                 "Image residual",
-                f"1 ÷ (1 + e<sup>−{operand(account.image_logit)}</sup>)",
+                f"1 ÷ (1 + e<sup>−{operand(account.image_deviation)}</sup>)",
                 number(session.score.image_residual),
             )
         )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 from PIL import Image
 
+from ...analysis.decision import RATE, check_rate, decide
 from ...analysis.normal_range import MeasuredBank, normals_to_dict
 from ...errors import InctrlError
 from ...images.levels import Levels
@@ -19,6 +20,7 @@ from ...images.preprocessing import aspect_mismatch
 from ...images.seen import MOST_DRAWN, SeenImage, see_image
 from ...model.bank import check_shots
 from ...model.detector import Detector
+from ...model.evidence import DECIDE, LOOKS_FOR, check_looks_for
 from ...model.score import Score
 from ..common.form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path, given_name
 from ..common.models import ModelRegistry
@@ -61,12 +63,14 @@ class ScoreApi:
             query = gr.File(label="Query image")
             object_name = gr.Textbox(label="Object name", value="object")
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
+            looks_for = gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for")
+            false_alarms = gr.Number(RATE, label="Rate of false alarms")
             result = gr.JSON(label="Score")
             picture = gr.Image(label="Heatmap over the query", format="jpeg")
             button = gr.Button()
         button.click(
             self.score,
-            [normals, query, object_name, model],
+            [normals, query, object_name, model, looks_for, false_alarms],
             [result, picture],
             preprocess=False,
             **MODEL_QUEUE,
@@ -80,6 +84,8 @@ class ScoreApi:
         query: UploadedFile,
         object_name: str = "object",
         model: str = "",
+        looks_for: str = DECIDE,
+        false_alarms: float = RATE,
     ) -> tuple[dict[str, Any], Image.Image]:
         """Scores a query image against 1 to 16 normal images of the same kind of object.
 
@@ -88,6 +94,9 @@ class ScoreApi:
             query: The image to check.
             object_name: What they show, for example "metal nut"; it goes into the text prompts.
             model: One of the offered models.
+            looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
+                normals suggest).
+            false_alarms: The share of good images that may lie above the threshold, 0.01 to 0.2.
 
         Returns:
             The score and its parts: fused (the anomaly score), holistic, patch_max,
@@ -96,12 +105,17 @@ class ScoreApi:
             another amount than every normal; data and normals_data, the kind of data, such as
             "12-bit data"; copy_of, the normal that the query is or is a copy of (then its score
             says nothing), or null; normals, their names, and which are copies of others;
-            normal_range, the scores of the normals against each other, or null. Then the heatmap
-            over the query, which is drawn smaller where it has more than 8 megapixels.
+            normal_range, the scores of the normals against each other, or null; decision, the
+            threshold, the share of good images expected above it and the interval around that, or
+            null; expected_share_above, the share of good images that is expected to score higher
+            than the query, or null. Then the heatmap over the query, which is drawn smaller where
+            it has more than 8 megapixels.
         """
         with told_to_client():
             files = [file_path(file) for file in normals or ()]
             check_shots(len(files))
+            check_looks_for(looks_for)
+            check_rate(false_alarms)
             if not file_path(query):
                 raise InctrlError("Add the image to check.")
             path = file_path(query)
@@ -114,7 +128,9 @@ class ScoreApi:
                 shown.append(seen)
                 return (dataclasses.replace(seen, shown=seen.crop),)  # The model needs no picture.
 
-            measured, score = self.run.against(model, files, object_name, score_seen, see)
+            measured, score = self.run.against(
+                model, files, object_name, score_seen, see, looks_for=looks_for
+            )
             bank, scale, seen = measured.bank, measured.scale, shown[-1]
             # One at a time: drawing on one of the largest images takes close to 200 MB.
             with self._drawing:
@@ -123,9 +139,20 @@ class ScoreApi:
                 picture = overlay(seen.shown, score.patch_map, box, style)
         apart = aspect_mismatch(score.crop_box, bank.crop_boxes) is not None
         about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
+        about["looks_for"] = bank.looks_for
         about["normals_data"] = bank.data
         about |= normals_to_dict(names, bank.copy_of, measured.ranges)
+        about |= decision_to_dict(measured, false_alarms, score)
         return about | score.to_dict(names) | {"other_proportions": apart}, picture
+
+
+def decision_to_dict(measured: MeasuredBank, rate: float, score: Score) -> dict[str, Any]:
+    """The threshold for a rate of false alarms, and the place of a score, for programs."""
+    decision, good = decide(measured.good, rate), measured.good
+    return {
+        "decision": None if decision is None else decision.to_dict(),
+        "expected_share_above": None if good is None else good.share_above(score.fused),
+    }
 
 
 def score_seen(detector: Detector, measured: MeasuredBank, query: SeenImage) -> Score:

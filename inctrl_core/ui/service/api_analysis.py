@@ -11,6 +11,7 @@ import gradio as gr
 
 from ...analysis.batch import open_chunk, score_chunk
 from ...analysis.batch_job import check_files, new_job
+from ...analysis.decision import RATE
 from ...analysis.explanations import patch_matches
 from ...analysis.export import batch_dict
 from ...analysis.inspection import Session, with_phrases
@@ -19,6 +20,7 @@ from ...analysis.stress_run import compute_part, run_to_dict, start_run, with_re
 from ...errors import InctrlError
 from ...images.preprocessing import aspect_mismatch
 from ...model.bank import check_shots
+from ...model.evidence import DECIDE, LOOKS_FOR, check_looks_for
 from ..common.form import (
     ANALYSIS_QUEUE,
     UploadedFile,
@@ -30,7 +32,7 @@ from ..common.form import (
 from ..common.heatmap import strongest_patch
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner
-from .api import Visibility, told_to_client
+from .api import Visibility, decision_to_dict, told_to_client
 
 MAX_QUERIES = 64
 
@@ -62,12 +64,13 @@ class AnalysisApi:
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
             normal_phrases = gr.Textbox(label="Own normal phrases", value="")
             anomaly_phrases = gr.Textbox(label="Own anomaly phrases", value="")
+            looks_for = gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for")
             result = gr.JSON(label="Result")
         common = [name, model]
         endpoints: dict[Callable, list] = {
-            self.explain: [normals, query, *common, normal_phrases, anomaly_phrases],
-            self.score_batch: [normals, queries, *common],
-            self.stress_test: [normals, query, *common],
+            self.explain: [normals, query, *common, normal_phrases, anomaly_phrases, looks_for],
+            self.score_batch: [normals, queries, *common, looks_for],
+            self.stress_test: [normals, query, *common, looks_for],
         }
         for endpoint, inputs in endpoints.items():
             gr.Button(visible=False).click(
@@ -88,6 +91,7 @@ class AnalysisApi:
         model: str = "",
         normal_phrases: str = "",
         anomaly_phrases: str = "",
+        looks_for: str = DECIDE,
     ) -> dict[str, Any]:
         """Says why a query gets its score, by the normals' range, the signals, words and patches.
 
@@ -98,17 +102,20 @@ class AnalysisApi:
             model: One of the offered models.
             normal_phrases: Phrases of your own for a sound object, one a line.
             anomaly_phrases: Phrases of your own for a damaged one, one a line.
+            looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
+                normals suggest).
 
         Returns:
             score (its copy_of names the normal that the query is or is a copy of, if any), normals
             (their names, and which are copies of others), other_proportions (whether the query was
             squeezed by another amount than every normal), normal_range (each normal against the
-            others, without copies; null where fewer than two are distinct), ledger (the score
+            others, without copies; null where fewer than two are distinct), decision (the
+            threshold that 5% of good images are expected to exceed, or null), ledger (the score
             without each signal), text (closest phrases), strongest_patch (row and column from 1,
             and its match at each layer).
         """
         with told_to_client():
-            session = self._session(normals, query, object_name, model)
+            session = self._session(normals, query, object_name, model, looks_for)
             lines = (normal_phrases or "").splitlines(), (anomaly_phrases or "").splitlines()
             if any(lines):
                 session = self.run(with_phrases, model, session, *lines)
@@ -120,6 +127,7 @@ class AnalysisApi:
         queries: UploadedFiles,
         object_name: str = "object",
         model: str = "",
+        looks_for: str = DECIDE,
     ) -> dict[str, Any]:
         """Scores up to 64 queries against the same normal images.
 
@@ -128,6 +136,8 @@ class AnalysisApi:
             queries: The images to check; one that cannot be read does not end the rest.
             object_name: What they show.
             model: One of the offered models.
+            looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
+                normals suggest).
 
         Returns:
             The normals' names, which of them are copies of others, and their own range. Then
@@ -143,7 +153,8 @@ class AnalysisApi:
             names = tuple(given_name(file) for file in normals or ())
             check_shots(len(paths))
             check_files(files)
-            measured = self.run.measure(model, paths, object_name)
+            sought = check_looks_for(looks_for)
+            measured = self.run.measure(model, paths, object_name, looks_for=sought)
             job = new_job(measured, "", model, paths, files, None, names)
             config = self.run.sees(model)
             while job.waiting:
@@ -159,6 +170,7 @@ class AnalysisApi:
         query: UploadedFile,
         object_name: str = "object",
         model: str = "",
+        looks_for: str = DECIDE,
     ) -> dict[str, Any]:
         """Says how far a score can be trusted.
 
@@ -167,6 +179,8 @@ class AnalysisApi:
             query: The image to check.
             object_name: What they show.
             model: One of the offered models.
+            looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
+                normals suggest).
 
         Returns:
             The scores with fewer normals, with each left out, with the query or its mirror image
@@ -174,7 +188,7 @@ class AnalysisApi:
             compressed, beside one of the normals changed likewise.
         """
         with told_to_client():
-            session = self._session(normals, query, object_name, model)
+            session = self._session(normals, query, object_name, model, looks_for)
             run = start_run(session, file_path(query), self.run.images)
             while (part := run.next_part) is not None:
                 result = self.run(compute_part, model, session, part, run.query, run.normal)
@@ -182,10 +196,16 @@ class AnalysisApi:
         return run_to_dict(run)
 
     def _session(
-        self, normals: UploadedFiles, query: UploadedFile, object_name: str, model: str
+        self,
+        normals: UploadedFiles,
+        query: UploadedFile,
+        object_name: str,
+        model: str,
+        looks_for: str,
     ) -> Session:
         files = tuple(file_path(file) for file in normals or ()), file_path(query)
-        session = self.run.start_session(model, files, object_name)
+        sought = check_looks_for(looks_for)
+        session = self.run.start_session(model, files, object_name, looks_for=sought)
         return dataclasses.replace(session, given_names=tuple(map(given_name, normals)))
 
 
@@ -204,6 +224,8 @@ def session_to_dict(session: Session) -> dict[str, Any]:
         "score": session.score.to_dict(names),
         "other_proportions": apart is not None,
         "normal_range": None if session.ranges is None else dataclasses.asdict(session.ranges),
+        "looks_for": session.bank.looks_for,
+        **decision_to_dict(session.measured, RATE, session.score),
         "standing": ITSELF
         if session.score.copy_of is not None
         else session.ranges and session.ranges.standing(session.score.fused),
