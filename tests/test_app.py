@@ -129,7 +129,8 @@ class TestApi:
         named = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
         assert set(named) == {"/score", "/explain", "/score_batch", "/stress_test"}
         names = [entry["parameter_name"] for entry in named["/score"]["parameters"]]
-        assert names == ["normals", "query", "object_name", "model"]
+        named_parameters = ["normals", "query", "object_name", "model", "looks_for", "false_alarms"]
+        assert names == named_parameters
         assert named["/score"]["description"].startswith("Scores a query image against 1 to 16")
         assert [entry["label"] for entry in named["/score"]["returns"]] == [
             "Score",
