@@ -171,6 +171,7 @@ def _guarded(preprocess: Preprocess) -> Preprocess:
         block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
         try:
+            inputs = _with_defaults(block_fn, inputs)
             check_files(inputs)
             if not block_fn.preprocess:
                 _check_kinds(block_fn.inputs, inputs)
@@ -205,6 +206,17 @@ def _upkeep(admission: Admission) -> Callable[[Any], Any]:
             task.cancel()
 
     return lifespan
+
+
+def _with_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
+    """The values of a call, with defaults for the last ones where a program leaves those out.
+
+    So a program that was written before a choice was added goes on working.
+    """
+    defaults = [component.value for component in block_fn.inputs[len(inputs) :]]
+    if block_fn.api_visibility == "private" or None in defaults:
+        return inputs
+    return [*inputs, *defaults]
 
 
 def _check_kinds(components: Sequence[Any], values: Sequence[Any]) -> None:
