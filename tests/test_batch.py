@@ -30,7 +30,7 @@ from inctrl_core.analysis.export import batch_csv, batch_dict, batch_json, safe_
 from inctrl_core.analysis.inspection import start_session, with_phrases
 from inctrl_core.analysis.normal_range import NormalRange, PatchScale
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
-from inctrl_core.images.overlay import OverlayStyle, overlay
+from inctrl_core.images.overlay import overlay
 from inctrl_core.model.score import Score
 from inctrl_core.ui.batch import table as batch_table
 from inctrl_core.ui.batch.handlers import BatchHandlers, check_batch
@@ -312,7 +312,7 @@ class TestExport:
                     original,
                     results.rows[0].score.patch_map,
                     (10.0, 0.0, 70.0, 60.0),
-                    OverlayStyle(0.0, 0.4),
+                    results.scale.style(),
                 )
                 np.testing.assert_array_equal(np.asarray(drawn), np.asarray(expected))
             np.testing.assert_array_equal(

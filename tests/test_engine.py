@@ -281,3 +281,16 @@ class TestGraphs:
         backbone = dataclasses.replace(config.backbone, depths=(1, 3, 4))
         save_model(tmp_path / "depths", dataclasses.replace(config, backbone=backbone), tensors)
         assert not passes(load_detector(tmp_path / "depths", "cpu"))
+
+
+def test_nothing_is_reported_to_its_makers(tmp_path):
+    # Where it reports, it keeps the name of its session in the temporary folder.
+    code = "from inctrl_core.model.engine import engine_is_installed; print(engine_is_installed())"
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout.strip() == "True" and not list(tmp_path.glob(".ses*"))

@@ -8,8 +8,10 @@ places. So a graph would take any block of that length; it carries the digest of
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -39,10 +41,18 @@ def graph_file(size: int) -> str:
 def engine_is_installed() -> bool:
     """Whether this computer has ONNX Runtime."""
     try:
-        import onnxruntime  # noqa: F401, a broken installation is none.
-    except ImportError:
+        _onnxruntime()
+    except ImportError:  # A broken installation is none.
         return False
     return True
+
+
+def _onnxruntime() -> ModuleType:
+    """ONNX Runtime, told first not to report its use to its makers."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def weight_places(tower: nn.Module) -> dict[str, tuple[int, int]]:
@@ -133,8 +143,7 @@ def _start_session(
     Raises:
         ModelError: See :class:`TowerEngine`.
     """
-    import onnxruntime
-
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = FATAL  # What it refuses is said in this program's words.
