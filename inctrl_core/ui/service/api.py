@@ -114,7 +114,9 @@ class ScoreApi:
         with told_to_client():
             files = [file_path(file) for file in normals or ()]
             check_shots(len(files))
-            check_looks_for(looks_for)
+            # Empty in a call by hand: as if it had been left out.
+            looks_for = check_looks_for(looks_for or DECIDE)
+            false_alarms = RATE if false_alarms is None else false_alarms
             check_rate(false_alarms)
             if not file_path(query):
                 raise InctrlError("Add the image to check.")

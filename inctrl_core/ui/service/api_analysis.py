@@ -153,7 +153,7 @@ class AnalysisApi:
             names = tuple(given_name(file) for file in normals or ())
             check_shots(len(paths))
             check_files(files)
-            sought = check_looks_for(looks_for)
+            sought = check_looks_for(looks_for or DECIDE)
             measured = self.run.measure(model, paths, object_name, looks_for=sought)
             job = new_job(measured, "", model, paths, files, None, names)
             config = self.run.sees(model)
@@ -204,7 +204,7 @@ class AnalysisApi:
         looks_for: str,
     ) -> Session:
         files = tuple(file_path(file) for file in normals or ()), file_path(query)
-        sought = check_looks_for(looks_for)
+        sought = check_looks_for(looks_for or DECIDE)
         session = self.run.start_session(model, files, object_name, looks_for=sought)
         return dataclasses.replace(session, given_names=tuple(map(given_name, normals)))
 
