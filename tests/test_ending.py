@@ -107,7 +107,7 @@ def folder(tmp_path: Path) -> Path:
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 0.97, 1.1])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 1.1])
 def test_a_signal_ends_it_at_any_moment_of_its_start(folder, start_seconds, share):
     number = signal.SIGINT if round(100 * share) % 2 else signal.SIGTERM
     with started(folder, "--port", str(free_port())) as running:

@@ -195,7 +195,8 @@ class TestKills:
 
     def test_in_a_training_run(self, tiny_model, folders, tmp_path, capsys):
         out = tmp_path / "out"
-        command = ["train", "--data", str(folders), "--backbone", str(tiny_model)]
+        command = ["train", "--form", "reference", "--data", str(folders)]
+        command += ["--backbone", str(tiny_model)]
         command += ["--out", str(out), "--shots", "1", "2", "--device", "cpu"]
         command += ["--cache", str(tmp_path / "cache"), "--epochs"]
         with started("-m", "inctrl_core", *command, "500") as process:
@@ -285,8 +286,8 @@ class TestFullDisk:
     @pytest.mark.slow
     def test_while_a_model_is_written(self, tiny_model, folders, tmp_path, capfd):
         out, cache = tmp_path / "out", str(tmp_path / "cache")
-        command = ["train", "--data", str(folders), "--backbone", str(tiny_model), "--out"]
-        command += [str(out), "--shots", "2", "--epochs", "1", "--cache", cache, "--device", "cpu"]
+        command = ["train", "--form", "reference", "--data", str(folders)]
+        command += ["--backbone", str(tiny_model), "--out", str(out), "--shots", "2", "--epochs", "1", "--cache", cache, "--device", "cpu"]
         with files_up_to(2_000_000):
             assert main(command) == 1
         said = capfd.readouterr().err.splitlines()[-1]
@@ -298,8 +299,8 @@ class TestFullDisk:
     @pytest.mark.slow
     def test_while_a_checkpoint_is_written(self, tiny_model, folders, tmp_path, capfd):
         out = tmp_path / "out"
-        command = ["train", "--data", str(folders), "--backbone", str(tiny_model), "--out"]
-        command += [str(out), "--shots", "2", "--epochs", "1", "--device", "cpu", "--cache"]
+        command = ["train", "--form", "reference", "--data", str(folders)]
+        command += ["--backbone", str(tiny_model), "--out", str(out), "--shots", "2", "--epochs", "1", "--device", "cpu", "--cache"]
         command += [str(tmp_path / "cache")]
         with files_up_to(50_000):
             assert main(command) == 1
@@ -335,7 +336,7 @@ class TestFullDisk:
 
             path = upload(stream.getvalue()).json()[0]
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-            with files_up_to(40_000):
+            with files_up_to(8_000):
                 answer = upload(bytes(3_000_000))
                 assert answer.status_code == 507 and "cannot keep files" in answer.text
                 assert "cannot keep files" in score()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import InctrlError
 from ..images.files import ImageSource, check_listed
 from ..images.seen import SeenSet
-from ..model.bank import PromptBank, check_shots
+from ..model.bank import PromptBank, check_shots, numbered_names
 from ..model.detector import Detector
 from ..model.evidence import DECIDE
 from ..model.prompts import DEFAULT_OBJECT_NAME
@@ -176,7 +176,7 @@ def score_batch(
     waiting = [q if isinstance(q, QueryFile) else QueryFile(q, name) for q, name in named]
     if isinstance(normals, PromptBank):
         measured = measure_bank(detector, normals)
-        names = [f"normal {index + 1}" for index in range(normals.shots)]
+        names = numbered_names(normals.shots)
     else:
         measured = build_measured_bank(detector, normals, object_name, looks_for)
         names = file_names(normals)

@@ -25,6 +25,7 @@ from ..model.bank import PromptBank
 RATE = 0.05  # Of false alarms, where nobody chooses.
 RATES = 0.01, 0.20  # The least and the most that can be chosen.
 CONFIDENCE = 0.8  # Of the interval: the share of auxiliary banks whose own rate lay in it.
+LEAST_SPREAD = 0.02  # Of leave-one-out scores in log-odds: two may be equal by chance.
 _EDGE = 1e-6  # Scores closer to 0 or 1 are taken for this far.
 
 
@@ -83,7 +84,8 @@ class GoodScores:
         """
         check_rate(rate)
         known = self.population
-        place = np.interp(math.log(rate), _rising(known.shares, log=True), known.places[::-1])
+        # Both from their ends, since numpy asks for rising places.
+        place = np.interp(math.log(rate), np.log(known.shares[::-1]), known.places[::-1])
         return _from_odds(self.level + self.spread * float(place))
 
     def share_above(self, threshold: float) -> float:
@@ -194,9 +196,6 @@ def place_bank(population: Population, own: Sequence[float]) -> GoodScores:
     return GoodScores(level, math.exp(spread), population)
 
 
-LEAST_SPREAD = 0.02  # Of leave-one-out scores in log-odds: two may be equal by chance.
-
-
 def read_population(heads: HeadsConfig, looks_for: str, shots: int) -> Population:
     """The figures for a number of normals, between those that are stored.
 
@@ -234,11 +233,6 @@ def to_odds(score: float) -> float:
 
 def _from_odds(odds: float) -> float:
     return 1.0 / (1.0 + math.exp(-odds))
-
-
-def _rising(values: Sequence[float], log: bool = False) -> np.ndarray:
-    rising = np.array(values[::-1], dtype=float)
-    return np.log(rising) if log else rising
 
 
 _NUMBERS = ("level", "bias", "trust", "spread", "own_spread", "spread_trust")

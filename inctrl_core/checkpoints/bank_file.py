@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, float32
 
 from ..config import MAX_SHOTS
-from ..errors import InctrlError, ModelError, PromptError, cut
+from ..errors import ModelError, PromptError, cut
 from ..images.levels import Levels
 from ..model.backbone import ImageFeatures
-from ..model.bank import PromptBank, build_prompt_bank, build_text_features
+from ..model.bank import PromptBank, build_prompt_bank, build_text_features, numbered_names
 from ..model.detector import Detector
 from ..model.evidence import DECIDE, check_looks_for
 from ..model.prompts import PromptSet, clean_object_name
 from ..output import write_whole
 from .tensor_files import TensorFile
 
-SUFFIX = ".safetensors"
 FORMAT = "inctrl normals 1"
 MAX_NAME = 255
 # Prompts of an object's name and as many phrases of somebody's own in each group.
@@ -75,7 +74,7 @@ def save_bank(
         InctrlError: The file cannot be written.
         PromptError: There is not one name for each normal.
     """
-    names = tuple(names) or tuple(f"normal {index + 1}" for index in range(bank.shots))
+    names = tuple(names) or numbered_names(bank.shots)
     if len(names) != bank.shots:
         raise PromptError(f"There are {len(names)} names for {bank.shots} normal images.")
     tensors = {_EMBEDDINGS: bank.features.embeddings}
@@ -110,7 +109,7 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
     """
     path = Path(path)
     tensors = TensorFile(path)
-    told = _read_header(path)
+    told = _read_header(tensors)
     if told.get("weights") != detector.digest:
         raise ModelError(
             f"{path.name} holds normals of the model '{cut(str(told.get('model')))}', and this is "
@@ -144,22 +143,19 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
     return SavedBank(bank, names, threshold)
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read_header(file: TensorFile) -> dict[str, Any]:
+    header = file.metadata()
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
         told = json.loads(header["bank"]) if header.get("format") == FORMAT else None
     except (KeyError, ValueError, RecursionError):
-        raise _damaged(path) from None
-    except (OSError, SafetensorError):
-        raise InctrlError(f"{path} cannot be read; save the normals again.") from None
+        raise _damaged(file.path) from None
     if not isinstance(told, dict):
-        raise ModelError(f"{path} holds no normals; choose a file that this program saved.")
+        raise ModelError(f"{file.path} holds no normals; choose a file that this program saved.")
     return told
 
 
 def _checked(
-    tensors: Mapping[str, Tensor], detector: Detector, shots: int, phrases: tuple[int, int]
+    tensors: TensorFile, detector: Detector, shots: int, phrases: tuple[int, int]
 ) -> dict[str, Tensor]:
     """All tensors of the file, if they are those that the model makes of so many normals.
 

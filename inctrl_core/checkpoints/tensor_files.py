@@ -59,6 +59,11 @@ class TensorFile(Mapping[str, Tensor]):
         with safe_open(self.path, framework="pt") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in self._keys}
 
+    def metadata(self) -> dict[str, str]:
+        """The texts in the file's header."""
+        with safe_open(self.path, framework="pt") as file:
+            return file.metadata() or {}
+
     def __iter__(self) -> Iterator[str]:
         """The names, in the order of the file."""
         return iter(self._keys)

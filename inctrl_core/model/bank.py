@@ -268,6 +268,11 @@ def build_prompt_bank(
     return PromptBank(object_name, features, text, pairwise, same, tuple(crop_boxes), levels)
 
 
+def numbered_names(shots: int) -> tuple[str, ...]:
+    """Names of normals that have none of their own: "normal 1" and so on."""
+    return tuple(f"normal {index + 1}" for index in range(shots))
+
+
 def check_shots(shots: int) -> None:
     """Raises PromptError unless 1 <= ``shots`` <= ``MAX_SHOTS``."""
     if shots < 1:

@@ -185,8 +185,7 @@ def test_files_that_are_none(visitor: Visitor, file: dict, files: FileWatch, wro
 @pytest.mark.parametrize("count", range(8))
 def test_numbers_of_values(visitor: Visitor, file: dict, count: int) -> None:
     values = ([[file], file, "nut", "tiny"] + [None] * 4)[:count]
-    # The images must be there; the last values have defaults.
-    assert (visitor.score(values) is None) == (count < 2)
+    assert (visitor.score(values) is None) == (count < 4)
 
 
 WORDS = ["x" * 10_000_000, "\u202etun", "<script>alert(1)</script>", "\0\x1b[2J", "\ud800", ""]

@@ -138,17 +138,12 @@ def ledger_table(ledger: Ledger) -> str:
         # A signal that differs and changes nothing has no part in this model's score.
         counts = entry.change != 0 or entry.value == entry.neutral
         told = f"{change + 0.0:+.3f}" if counts else "nothing"
-        width = 50 * abs(entry.change) / widest
-        side = f"left:50%;width:{width:.1f}%"
-        if entry.change < 0:
-            side = f"left:{50 - width:.1f}%;width:{width:.1f}%"
-        fill = "ic-fill" if entry.change >= 0 else "ic-fill-quiet"
         rows.append(
             f'<tr><th scope="row">{name}<span>{what}</span></th>'
             f"<td>{entry.value:.3f}</td><td>{entry.neutral:.3f}</td>"
             f"<td>{entry.fused_without:.3f}</td>"
             f'<td class="ic-change"><div><span>{told}</span>'
-            f'<b class="ic-diverge"><i class="{fill}" style="{side}"></i></b></div></td></tr>'
+            f"{_diverging(entry.change / widest)}</div></td></tr>"
         )
     return (
         '<div class="ic-ledger"><table><thead><tr><th scope="col">Signal</th>'

@@ -138,6 +138,12 @@ def gallery_paths(data: UploadedGallery) -> tuple[str, ...]:
     return tuple(file_path(entry.get("image") or entry.get("video")) for entry in data or ())
 
 
+def later_choice(component: gr.components.Component) -> gr.components.Component:
+    """Marks a value that calls by hand may leave out: an endpoint took none when it was new."""
+    component.may_be_left_out = True
+    return component
+
+
 def file_path(data: UploadedFile) -> str:
     """Where an uploaded file lies; empty where there is none."""
     return (data or {}).get("path") or ""

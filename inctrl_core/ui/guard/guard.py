@@ -209,14 +209,14 @@ def _upkeep(admission: Admission) -> Callable[[Any], Any]:
 
 
 def _with_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
-    """The values of a call, with defaults for the last ones where a program leaves those out.
+    """The values of a call, with defaults for choices that were added later and are left out.
 
-    So a program that was written before a choice was added goes on working.
+    So a program that was written before them goes on working.
     """
-    defaults = [component.value for component in block_fn.inputs[len(inputs) :]]
-    if block_fn.api_visibility == "private" or None in defaults:
+    missing = block_fn.inputs[len(inputs) :]
+    if not all(getattr(component, "may_be_left_out", False) for component in missing):
         return inputs
-    return [*inputs, *defaults]
+    return [*inputs, *(component.value for component in missing)]
 
 
 def _check_kinds(components: Sequence[Any], values: Sequence[Any]) -> None:

@@ -22,7 +22,14 @@ from ...model.bank import check_shots
 from ...model.detector import Detector
 from ...model.evidence import DECIDE, LOOKS_FOR, check_looks_for
 from ...model.score import Score
-from ..common.form import MODEL_QUEUE, UploadedFile, UploadedFiles, file_path, given_name
+from ..common.form import (
+    MODEL_QUEUE,
+    UploadedFile,
+    UploadedFiles,
+    file_path,
+    given_name,
+    later_choice,
+)
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner
 
@@ -63,8 +70,8 @@ class ScoreApi:
             query = gr.File(label="Query image")
             object_name = gr.Textbox(label="Object name", value="object")
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
-            looks_for = gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for")
-            false_alarms = gr.Number(RATE, label="Rate of false alarms")
+            looks_for = later_choice(gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for"))
+            false_alarms = later_choice(gr.Number(RATE, label="Rate of false alarms"))
             result = gr.JSON(label="Score")
             picture = gr.Image(label="Heatmap over the query", format="jpeg")
             button = gr.Button()

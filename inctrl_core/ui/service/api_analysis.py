@@ -27,6 +27,7 @@ from ..common.form import (
     UploadedFiles,
     file_path,
     given_name,
+    later_choice,
     query_files,
 )
 from ..common.heatmap import strongest_patch
@@ -64,7 +65,7 @@ class AnalysisApi:
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
             normal_phrases = gr.Textbox(label="Own normal phrases", value="")
             anomaly_phrases = gr.Textbox(label="Own anomaly phrases", value="")
-            looks_for = gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for")
+            looks_for = later_choice(gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for"))
             result = gr.JSON(label="Result")
         common = [name, model]
         endpoints: dict[Callable, list] = {
