@@ -287,7 +287,8 @@ class TestFullDisk:
     def test_while_a_model_is_written(self, tiny_model, folders, tmp_path, capfd):
         out, cache = tmp_path / "out", str(tmp_path / "cache")
         command = ["train", "--form", "reference", "--data", str(folders)]
-        command += ["--backbone", str(tiny_model), "--out", str(out), "--shots", "2", "--epochs", "1", "--cache", cache, "--device", "cpu"]
+        command += ["--backbone", str(tiny_model), "--out", str(out), "--shots", "2"]
+        command += ["--epochs", "1", "--cache", cache, "--device", "cpu"]
         with files_up_to(2_000_000):
             assert main(command) == 1
         said = capfd.readouterr().err.splitlines()[-1]
@@ -300,8 +301,8 @@ class TestFullDisk:
     def test_while_a_checkpoint_is_written(self, tiny_model, folders, tmp_path, capfd):
         out = tmp_path / "out"
         command = ["train", "--form", "reference", "--data", str(folders)]
-        command += ["--backbone", str(tiny_model), "--out", str(out), "--shots", "2", "--epochs", "1", "--device", "cpu", "--cache"]
-        command += [str(tmp_path / "cache")]
+        command += ["--backbone", str(tiny_model), "--out", str(out), "--shots", "2"]
+        command += ["--epochs", "1", "--device", "cpu", "--cache", str(tmp_path / "cache")]
         with files_up_to(50_000):
             assert main(command) == 1
         assert f"error: {out / CHECKPOINT_FILE} cannot be written" in capfd.readouterr().err
