@@ -21,10 +21,11 @@ NO_GPU = "There is no GPU to lend at the moment; try again in a minute, or reloa
 PLACES = {
     "inspect": "#notice",
     "batch": "#batch-notice",
-    "live": ".ic-live-says",
     "stress": "#stress-notice",
     "failures": "#case-answer",
     "learn": "#learn-notice",
+    # Last: frames on their way when the page closes still ask, and would count for the next tab.
+    "live": ".ic-live-says",
 }
 
 
