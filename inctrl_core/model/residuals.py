@@ -227,29 +227,35 @@ def distances_in_place(query: Sequence[Tensor], normals: Sequence[Tensor]) -> Te
     return (0.5 * (1.0 - torch.stack(cosines).mean(dim=0))).clamp(0.0, 1.0)
 
 
-def share_in_place(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """Share of the patches of two images that find their own place in the other one.
+def compare_places(one: Sequence[Tensor], other: Sequence[Tensor]) -> tuple[float, float]:
+    """Compares the patches of two images with those at all other places.
 
-    A patch does where none of the other image's patches is more like it, by the mean over depths,
-    than the one at the same place.
+    A patch finds its own place where none of the other image's patches is more like it, by the mean
+    over depths, than the one at the same place.
 
     >>> image = [torch.eye(3)]
-    >>> share_in_place(image, image), round(share_in_place(image, [torch.eye(3)[[1, 0, 2]]]), 6)
-    (1.0, 0.0)
+    >>> compare_places(image, image)
+    (1.0, 0.5)
+    >>> round(compare_places(image, [torch.eye(3)[[1, 0, 2]]])[0], 6)
+    0.0
 
     Args:
         one: D tensors [P, C_d], rows of unit length.
         other: The same of the other image.
 
     Returns:
-        At most 1, the smaller of both directions; 0 where it is no more than chance, as it always
-        is with a single patch.
+        The share of patches that find their own place: at most 1, the smaller of both directions; 0
+        where it is no more than chance, as it always is with a single patch. And the mean distance,
+        in [0, 1], of a place to the nearest one elsewhere in the other image, by either direction.
     """
     cosines = sum(own @ others.T for own, others in zip(one, other, strict=True)) / len(one)
     in_place = cosines.diagonal() + 1e-6  # No rounding makes another place the better one.
     share = min(float((in_place >= cosines.amax(dim=axis)).float().mean()) for axis in (0, 1))
     chance = 1.0 / len(cosines)
-    return max(0.0, (share - chance) / (1.0 - chance)) if len(cosines) > 1 else 0.0
+    share = max(0.0, (share - chance) / (1.0 - chance)) if len(cosines) > 1 else 0.0
+    elsewhere = cosines.masked_fill(torch.eye(len(cosines), device=cosines.device) > 0, -1.0)
+    nearest = torch.maximum(elsewhere.amax(dim=0), elsewhere.amax(dim=1)).clamp(-1.0, 1.0)
+    return share, float(0.5 * (1.0 - nearest.mean()))
 
 
 def text_prototype(embeddings: Tensor) -> Tensor:
