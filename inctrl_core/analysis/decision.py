@@ -26,6 +26,10 @@ RATE = 0.05  # Of false alarms, where nobody chooses.
 RATES = 0.01, 0.20  # The least and the most that can be chosen.
 CONFIDENCE = 0.8  # Of the interval: the share of auxiliary banks whose own rate lay in it.
 LEAST_SPREAD = 0.02  # Of leave-one-out scores in log-odds: two may be equal by chance.
+# Grades of a score beside a threshold.
+BELOW, LITTLE, CLEARLY, FAR = "below", "a little above", "clearly above", "far above"
+_LITTLE = 0.01  # So many good images are expected above it at least.
+_FAR = 2.0  # So many times as far from their level as the least share that is known.
 _EDGE = 1e-6  # Scores closer to 0 or 1 are taken for this far.
 
 
@@ -104,6 +108,20 @@ class GoodScores:
         ends = known.low, known.high
         low, high = (float(np.interp(place, known.places, end)) for end in ends)
         return low, high
+
+    def grade(self, fused: float, threshold: float) -> str:
+        """How far above a threshold a score lies: ``BELOW``, ``LITTLE``, ``CLEARLY`` or ``FAR``.
+
+        Args:
+            fused: The score.
+            threshold: See :func:`decide`.
+        """
+        if fused <= threshold:
+            return BELOW
+        if self.share_above(fused) >= _LITTLE:
+            return LITTLE
+        place = (to_odds(fused) - self.level) / self.spread
+        return FAR if place > _FAR * self.population.places[-1] else CLEARLY
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from ..model.prompts import (
     extend_prompts,
 )
 from ..model.score import Score
+from .decision import Decision, decide
 from .explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from .export import file_names
 from .normal_range import (
@@ -86,6 +87,7 @@ class Session:
         anomalous: Whether the query is, where that is known: of the page's own examples.
         given_names: Names that the first normals were given by their owner; those of the files
             stand for the rest.
+        threshold: The threshold that the visitor chose; None: the bank's own.
     """
 
     model: str
@@ -104,6 +106,7 @@ class Session:
     change: str = ""
     anomalous: bool | None = None
     given_names: tuple[str, ...] = ()
+    threshold: float | None = None
 
     @property
     def bank(self) -> PromptBank:
@@ -114,6 +117,11 @@ class Session:
     def ranges(self) -> NormalRange | None:
         """The normals against each other; None where there is one."""
         return self.measured.ranges
+
+    @property
+    def decision(self) -> Decision | None:
+        """The threshold, and what to expect of it; None where the model cannot tell."""
+        return decide(self.measured.good, threshold=self.threshold)
 
     @property
     def scales(self) -> tuple[PatchScale, ...]:
@@ -268,7 +276,8 @@ def start_session(
     session = inspect_query(detector, measured, model, files, opened)
     same = measured.bank.text is previous.bank.text
     phrases: Phrases = previous.phrases if same else ((), ())
-    return dataclasses.replace(session, normals=previous.normals, phrases=phrases)
+    kept = previous.threshold if measured is previous.measured else None
+    return dataclasses.replace(session, normals=previous.normals, phrases=phrases, threshold=kept)
 
 
 def inspect_query(

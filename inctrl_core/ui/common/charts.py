@@ -17,9 +17,15 @@ from ...images.overlay import colour_table
 _STOPS = 16
 
 
-def range_strip(fused: float, ranges: NormalRange) -> str:
-    """The normals' own scores as dots on a band, and the query's as a marker."""
-    top = axis_top(max(fused, ranges.highest))
+def range_strip(fused: float, ranges: NormalRange, threshold: float | None = None) -> str:
+    """The normals' own scores as dots on a band, the query's as a marker, the threshold as a line.
+
+    Args:
+        fused: Score of the query.
+        ranges: The normals.
+        threshold: None: no line is drawn.
+    """
+    top = axis_top(max(fused, ranges.highest, threshold or 0.0))
     low, high = _percent(ranges.lowest, top), _percent(ranges.highest, top)
     dots = "".join(
         f'<i class="ic-dot" style="left:{_percent(value, top):.2f}%"></i>' for value in ranges.fused
@@ -28,14 +34,19 @@ def range_strip(fused: float, ranges: NormalRange) -> str:
         f"Normals from {ranges.lowest:.3f} to {ranges.highest:.3f}, this image {fused:.3f}, "
         f"on a scale from 0 to {top:g}."
     )
+    line = key = ""
+    if threshold is not None:
+        label += f" The threshold is {threshold:.3f}."
+        line = f'<b class="ic-threshold" style="left:{_percent(threshold, top):.2f}%"></b>'
+        key = '<span><b class="ic-threshold"></b> threshold</span>'
     return (
         f'<div class="ic-strip" role="img" aria-label="{label}">'
         f'<div class="ic-track"><b class="ic-band" style="left:{low:.2f}%;'
         f'width:{max(high - low, 0.5):.2f}%"></b>{dots}'
-        f'<b class="ic-marker" style="left:{_percent(fused, top):.2f}%"></b></div>'
+        f'{line}<b class="ic-marker" style="left:{_percent(fused, top):.2f}%"></b></div>'
         '<div class="ic-ends"><span>0</span>'
         '<p class="ic-key"><span><i class="ic-dot"></i> each normal, against the others</span>'
-        '<span><b class="ic-marker"></b> this image</span></p>'
+        f'<span><b class="ic-marker"></b> this image</span>{key}</p>'
         f"<span>{top:g}</span></div></div>"
     )
 

@@ -20,6 +20,7 @@ from ...images.preprocessing import PROPORTIONS_APART, aspect_mismatch
 from ...model.heads import training_free_weights
 from ..common.charts import range_strip
 from ..common.markup import term
+from .threshold import decision_html
 
 UNTRAINED = "A fixed formula joins the signals; nothing was learnt from examples of damage."
 VERDICTS = {
@@ -33,7 +34,9 @@ VERDICTS = {
 def verdict_html(session: Session) -> str:
     """The score in large type, its meaning, and the normals' own range."""
     score, ranges = session.score, session.ranges
-    strip = "" if ranges is None else range_strip(score.fused, ranges)
+    decision = session.decision
+    line = None if decision is None else decision.threshold
+    strip = "" if ranges is None else range_strip(score.fused, ranges, line)
     if score.copy_of is not None:
         words, tone = "One of the normals", "ic-unknown"
         text = html.escape(query_told(score.copy_of, session.normal_names))
@@ -56,6 +59,7 @@ def verdict_html(session: Session) -> str:
         f'<div><p class="ic-label">Anomaly score{_untrained(session.config.heads)}</p>'
         f'<p class="ic-score">{score.fused:.3f}</p></div>'
         f"<div><h2>{words}</h2><p>{text}</p></div></div>{_change(session)}{strip}"
+        f"{decision_html(session)}"
         f"{_copies(session)}"
         f"{_meaning(session)}</div>"
     )
