@@ -9,7 +9,8 @@ import pytest
 from inctrl_core import load_detector
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.decision import BELOW, CLEARLY, FAR, LITTLE
-from inctrl_core.analysis.inspection import Session, start_session
+from inctrl_core.analysis.inspection import Session, start_session, with_threshold
+from inctrl_core.errors import InctrlError
 from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.inspect.threshold import GRADES, decision_html, say_share
 from inctrl_core.ui.inspect.verdict import verdict_html
@@ -98,3 +99,15 @@ def test_the_choice_holds_for_the_next_image_and_not_for_other_normals(detector,
 )
 def test_shares_in_words(session, share, says):
     assert say_share(share, session.measured.good) == says
+
+
+@pytest.mark.parametrize("odd", [None, -0.1, 1.5, float("nan"), "0.2", [0.2]])
+def test_an_odd_threshold_is_refused(session, odd):
+    with pytest.raises(InctrlError, match="between 0 and 1"):
+        with_threshold(session, odd)
+
+
+def test_a_threshold_moves_the_verdict_and_computes_nothing(session):
+    chosen = with_threshold(session, 0.99)
+    assert chosen.score is session.score
+    assert GRADES[BELOW] in verdict_html(chosen) and GRADES[BELOW] not in verdict_html(session)

@@ -365,6 +365,21 @@ def with_looks_for(detector: Detector, session: Session, looks_for: str) -> Sess
     return dataclasses.replace(changed, before=session.score, change="Looking for something else")
 
 
+def with_threshold(session: Session, threshold: float | None) -> Session:
+    """The same result beside another threshold.
+
+    Args:
+        session: A visitor's.
+        threshold: A score in [0, 1].
+
+    Raises:
+        InctrlError: It is not.
+    """
+    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise InctrlError("Choose a threshold between 0 and 1.")
+    return dataclasses.replace(session, threshold=float(threshold))
+
+
 def with_query_as_normal(detector: Detector, session: Session) -> Session:
     """Adds the query to the normals and scores it again.
 

@@ -16,10 +16,12 @@ from ...analysis.inspection import (
     with_looks_for,
     with_phrases,
     with_query_as_normal,
+    with_threshold,
     without_query_as_normal,
 )
 from ...errors import InctrlError
 from ...images.preprocessing import patch_at
+from ..common.charts import axis_top
 from ..common.downloads import new_file
 from ..common.events import sent_place
 from ..common.examples import ExampleSet, match_example
@@ -140,16 +142,29 @@ class InspectHandlers:
     def show_words(self, session: Session | None, layer: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", gr.skip(), gr.skip(), gr.skip(), "", ""
+            return gr.Column(visible=False), "", *[gr.skip()] * 4, "", ""
         return (
             gr.Column(visible=True),
             verdict_html(session),
+            _threshold_slider(session),
             gr.Radio(value=session.bank.looks_for, visible=session.config.heads.form == "gated"),
             gr.Radio(layers(session), value=offered_layer(session, layer)),
             ADD if session.score.copy_of is None else TAKE_OUT,
             text_html(session),
             ledger_html(session),
         )
+
+    def set_threshold(
+        self, session: Session | None, threshold: float | None
+    ) -> tuple[Any, Any, Any]:
+        """Judges the score by another threshold; nothing is computed again."""
+        try:
+            if session is None:
+                raise InctrlError(EXPIRED)
+            chosen = with_threshold(session, threshold)
+        except InctrlError as error:
+            return gr.skip(), gr.skip(), error_html(str(error))
+        return chosen, verdict_html(chosen), ""
 
     def pick_patch(self, session: Session | None, event: gr.EventData) -> tuple[Any, Any]:
         """Turns a click on the heatmap into a row and a column."""
@@ -225,6 +240,16 @@ class InspectHandlers:
         except InctrlError as error:
             return None, error_html(str(error))
         return str(path), ""
+
+
+def _threshold_slider(session: Session) -> gr.Slider:
+    """The slider at the session's threshold, with room above all that is shown beside it."""
+    decision, ranges = session.decision, session.ranges
+    if decision is None:
+        return gr.Slider(visible=False)
+    highest = 0.0 if ranges is None else ranges.highest
+    top = axis_top(max(session.score.fused, highest, decision.threshold))
+    return gr.Slider(value=round(decision.threshold, 3), maximum=top, visible=True)
 
 
 def _phrase_fields(session: Session) -> tuple[str, str]:

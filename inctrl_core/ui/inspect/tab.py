@@ -48,6 +48,16 @@ class InspectTab:
         self.notice = gr.HTML(WELCOME, elem_id="notice")
         with gr.Column(visible=False, elem_id="result") as self.result:
             self.verdict = gr.HTML(elem_id="verdict")
+            self.threshold = gr.Slider(
+                0,
+                1,
+                step=0.001,
+                label="Threshold",
+                info="An image above it counts as anomalous. Higher: fewer good images above, and "
+                "more anomalous ones below.",
+                buttons=[],
+                elem_id="threshold",
+            )
             self.looks_for = gr.Radio(
                 [(words, key) for key, words in LOOKS_FOR.items()],
                 value=DECIDE,
@@ -104,6 +114,15 @@ class InspectTab:
             [self.looks_for],
             self.notice,
         )
+        self.threshold.input(
+            self.handlers.set_threshold,
+            [self.session, self.threshold],
+            [self.session, self.verdict, self.notice],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            concurrency_limit=4,
+            api_visibility="private",
+        )
         for own in (form.query.upload, form.query.clear):
             said = [form.queries, self.notice]
             own(None, self.notice, said, js=QUERY_CHANGED, api_visibility="private")
@@ -142,7 +161,8 @@ class InspectTab:
     @property
     def _words(self) -> list[gr.components.Component]:
         """The outputs of :meth:`.InspectHandlers.show_words`."""
-        words = [self.result, self.verdict, self.looks_for, self.map.layer, self.toggle_normal]
+        words = [self.result, self.verdict, self.threshold, self.looks_for]
+        words += [self.map.layer, self.toggle_normal]
         return [*words, self.text, self.ledger]
 
     @property
