@@ -109,7 +109,7 @@ class Shares:
     @property
     def log_odds(self) -> Tensor:
         """[B]; the scores are their sigmoids."""
-        return self.shares.sum(dim=-1) - self.offset
+        return _added(self.shares) - self.offset
 
 
 class GatedHeads(nn.Module):
@@ -189,15 +189,26 @@ class GatedHeads(nn.Module):
     def _fuse(self, account: Shares) -> Fusion:
         total = account.log_odds
         return Fusion(
-            fused=torch.sigmoid(total),
-            holistic=torch.sigmoid(total - account.shares[:, 0]),
-            image_residual=torch.sigmoid(self._mean(account.deviations, IMAGE)),
-            text_anomaly=torch.sigmoid(self._mean(account.deviations, TEXT)),
+            fused=_squashed(total),
+            holistic=_squashed(total - account.shares[:, 0]),
+            image_residual=_squashed(self._mean(account.deviations, IMAGE)),
+            text_anomaly=_squashed(self._mean(account.deviations, TEXT)),
         )
 
     def _mean(self, deviations: Tensor, group: str) -> Tensor:
         chosen = [i for i, signal in enumerate(self.signals) if signal.group == group]
-        return deviations[:, chosen].mean(dim=-1)
+        return _added(deviations[:, chosen]) / len(chosen)
+
+
+def _added(rows: Tensor) -> Tensor:
+    """[B] from [B, F], term by term: the same bits for every B."""
+    first, *others = rows.unbind(dim=-1)
+    return sum(others, first)
+
+
+def _squashed(log_odds: Tensor) -> Tensor:
+    """[B] -> sigmoids [B], each alone: the same bits for every B."""
+    return torch.cat([torch.sigmoid(one) for one in log_odds.split(1)])
 
 
 # Signals whose spread over the normals a gate reads: the largest patch, and the closest normal.

@@ -107,7 +107,11 @@ def read_signals(evidence: Evidence) -> tuple[Tensor, Tensor | None]:
         normals, text = normals[:, kept], None if text is None else text[:, kept]
         maps = None if maps is None else maps[:, kept]
     distances = global_distance(evidence.embeddings, normals)
-    queries = _joined(evidence.layer_maps, distances, evidence.text_anomaly)
+    # One by one: a logarithm's last bit depends on its place among those that are taken together,
+    # and what a query scores may not depend on its batch.
+    parts = evidence.layer_maps, distances, evidence.text_anomaly
+    rows = zip(*(part.split(1) for part in parts), strict=True)
+    queries = torch.cat([_joined(*row) for row in rows])
     if maps is None or text is None:
         return queries, None
     among = torch.stack([_distances_among(own) for own in normals])
