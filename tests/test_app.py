@@ -22,6 +22,7 @@ from PIL import Image
 
 import app
 from inctrl_core import load_detector
+from inctrl_core.analysis import changes
 from inctrl_core.analysis import inspection as session
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError, ModelError
@@ -298,24 +299,24 @@ class TestSession:
 
     def test_own_phrases_come_and_go(self, registry, scored):
         detector = registry.get(DEFAULT_MODEL)
-        changed = session.with_phrases(detector, scored, ["fine turf"], ["litter", "litter", ""])
+        changed = changes.with_phrases(detector, scored, ["fine turf"], ["litter", "litter", ""])
         assert changed.phrases == (("fine turf",), ("litter",))
         assert "litter" in changed.bank.text.prompts.anomaly
         assert changed.score.text_anomaly != scored.score.text_anomaly
         np.testing.assert_array_equal(changed.score.patch_map, scored.score.patch_map)
-        back = session.with_phrases(detector, changed, [], [])
+        back = changes.with_phrases(detector, changed, [], [])
         assert back.score.fused == scored.score.fused
 
     def test_a_query_among_the_normals_finds_itself(self, registry, scored):
         detector = registry.get(DEFAULT_MODEL)
-        larger = session.with_query_as_normal(detector, scored)
+        larger = changes.with_query_as_normal(detector, scored)
         assert larger.normal_files == (*scored.normal_files, str(QUERY))
         assert larger.bank.shots == 5 and len(larger.normals) == 5
         assert larger.score.patch_max == pytest.approx(0.0, abs=1e-5)
         assert (larger.score.nearest[..., 0] == 4).mean() > 0.95
         assert larger.before is scored.score
         with pytest.raises(InctrlError, match="among the normals already"):
-            session.with_query_as_normal(detector, larger)
+            changes.with_query_as_normal(detector, larger)
         turned = [Image.open(QUERY).rotate(7 * number) for number in range(1, 13)]
         others = [
             {
@@ -326,25 +327,25 @@ class TestSession:
             for number, image in enumerate(turned)
         ]
         for other in others[:11]:
-            larger = session.with_query_as_normal(detector, dataclasses.replace(larger, **other))
+            larger = changes.with_query_as_normal(detector, dataclasses.replace(larger, **other))
         with pytest.raises(InctrlError, match="use at most 16"):
-            session.with_query_as_normal(detector, dataclasses.replace(larger, **others[11]))
+            changes.with_query_as_normal(detector, dataclasses.replace(larger, **others[11]))
 
     def test_a_query_is_taken_out_of_the_normals_again(self, registry, scored):
         detector = registry.get(DEFAULT_MODEL)
-        larger = session.with_query_as_normal(detector, scored)
-        back = session.without_query_as_normal(detector, larger)
+        larger = changes.with_query_as_normal(detector, scored)
+        back = changes.without_query_as_normal(detector, larger)
         assert back.normal_files == scored.normal_files and len(back.normals) == 4
         assert back.score.fused == scored.score.fused
         assert back.before is larger.score
         assert back.ranges == scored.ranges
         with pytest.raises(InctrlError, match="not among the normals"):
-            session.without_query_as_normal(detector, back)
+            changes.without_query_as_normal(detector, back)
         alone = session.start_session(
             detector, DEFAULT_MODEL, ([str(QUERY)], str(QUERY)), "grass lawn"
         )
         with pytest.raises(InctrlError, match="this is the only one"):
-            session.without_query_as_normal(detector, alone)
+            changes.without_query_as_normal(detector, alone)
 
     def test_large_images_are_shown_smaller_and_scored_as_they_are(self, registry, tmp_path):
         large = tmp_path / "large.jpg"

@@ -26,8 +26,9 @@ from inctrl_core.analysis import batch, batch_job
 from inctrl_core.analysis import export as batch_export
 from inctrl_core.analysis.batch import Batch, BatchRow, QueryFile, auroc, score_chunk
 from inctrl_core.analysis.batch_job import BatchJob, start_job
+from inctrl_core.analysis.changes import with_phrases
 from inctrl_core.analysis.export import batch_csv, batch_dict, batch_json, safe_names, write_zip
-from inctrl_core.analysis.inspection import start_session, with_phrases
+from inctrl_core.analysis.inspection import start_session
 from inctrl_core.analysis.normal_range import NormalRange, PatchScale
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.overlay import overlay
@@ -362,7 +363,7 @@ class TestMarkup:
     def test_the_summary_counts(self):
         rows = [("a", 0.3, True), ("b", 0.21, False), ("c", 0.15, False), ("d", None, None)]
         text = batch_table.summary_html(job(made(rows)))
-        assert "2 of 3 images score above every normal, 1 of them barely" in text
+        assert "2 of 3 images score above the threshold, 1 of them only a little" in text
         assert "1 of the 3 images are actually anomalous: 1 of them scores" in text
         assert "and 1 of the 2 others" in text and ">100%</abbr> (AUROC)" in text
         assert "1 file could not be read; it stands at the end" in text
@@ -386,7 +387,7 @@ class TestMarkup:
         text = batch_table.summary_html(job(results))
         assert "AUROC" not in text and "truth" not in text and "add a second" in text
         assert "ic-normal-range" not in batch_table.histogram_html(results)
-        assert "no range" in batch_table.table_html(job(results))
+        assert "no threshold" in batch_table.table_html(job(results))
 
     def test_the_histogram_counts_each_image_once(self):
         rows = [("a", 0.3, True), ("b", 0.31, True), ("c", 0.0, False), ("d", 0.001, True)]

@@ -72,7 +72,7 @@ def test_normal_range_scores_each_normal_against_the_others(detector):
     assert ranges.fused == pytest.approx([distance(10), distance(10), distance(30)], abs=1e-6)
     assert ranges.patch_max == pytest.approx(ranges.fused, abs=1e-6)
     assert ranges.lowest == pytest.approx(distance(10), abs=1e-6)
-    assert ranges.highest == ranges.threshold == pytest.approx(distance(30), abs=1e-6)
+    assert ranges.highest == pytest.approx(distance(30), abs=1e-6)
 
 
 def test_one_normal_has_no_range(detector):

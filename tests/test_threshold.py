@@ -8,12 +8,13 @@ import pytest
 
 from inctrl_core import load_detector
 from inctrl_core.analysis import inspect
-from inctrl_core.analysis.decision import BELOW, CLEARLY, FAR, LITTLE
-from inctrl_core.analysis.inspection import Session, start_session, with_threshold
+from inctrl_core.analysis.changes import with_threshold, without_odd_normal
+from inctrl_core.analysis.decision import BELOW, CLEARLY, FAR, GRADES, LITTLE
+from inctrl_core.analysis.inspection import Session, start_session
 from inctrl_core.errors import InctrlError
 from inctrl_core.ui.common.examples import load_examples
-from inctrl_core.ui.inspect.threshold import GRADES, decision_html, say_share
-from inctrl_core.ui.inspect.verdict import verdict_html
+from inctrl_core.ui.inspect.threshold import say_share, threshold_html
+from inctrl_core.ui.inspect.verdict import VERDICTS, verdict_html
 
 EXAMPLE = load_examples()["washer"]
 NORMALS = [str(path) for path in EXAMPLE.normals[:4]]
@@ -33,8 +34,9 @@ def session(detector) -> Session:
 def test_a_defect_lies_above_the_bank_s_own_threshold(session):
     decision = session.decision
     assert session.score.fused > decision.threshold and decision.expected == 0.05
-    assert f"Threshold {decision.threshold:.3f}:" in decision_html(session)
-    assert "about 1 in 20 good images" in decision_html(session)
+    assert session.above and session.threshold == decision.threshold
+    assert f"Threshold: {decision.threshold:.3f}" in threshold_html(session)
+    assert "about 1 in 20 good images" in threshold_html(session)
     assert "ic-threshold" in verdict_html(session)
 
 
@@ -42,17 +44,16 @@ def test_the_normals_above_a_chosen_threshold_are_counted(session):
     scores = sorted(session.ranges.fused)
     for count in range(len(scores) + 1):
         line = scores[-1 - count] if count < len(scores) else scores[0] / 2
-        told = decision_html(dataclasses.replace(session, threshold=line))
-        assert "(yours)" in told
-        says = {0: "none lies above", 1: "1 of them lies above"}.get(count, f"{count} of them lie")
-        assert says in told
+        told = threshold_html(dataclasses.replace(session, chosen=line))
+        assert f"Your threshold: {line:.3f}" in told
+        assert f"{count or 'none'} of your {len(scores)} normals" in told
 
 
 def test_a_higher_threshold_lets_fewer_good_images_pass_for_bad(session):
     good = session.measured.good
     lines = [good.threshold(rate) for rate in (0.2, 0.1, 0.05, 0.02, 0.01)]
     assert lines == sorted(lines)
-    shares = [dataclasses.replace(session, threshold=t).decision.expected for t in lines]
+    shares = [dataclasses.replace(session, chosen=t).decision.expected for t in lines]
     assert shares == pytest.approx([0.2, 0.1, 0.05, 0.02, 0.01], rel=0.02)
 
 
@@ -62,35 +63,52 @@ def test_the_grade_rises_with_the_score(session):
     scores += [0.5 * (good.threshold(0.01) + 1), 1.0]
     grades = [good.grade(score, line) for score in scores]
     assert grades[:3] == [BELOW, BELOW, LITTLE] and grades[-1] == FAR
-    order = [BELOW, LITTLE, CLEARLY, FAR]
-    assert [order.index(grade) for grade in grades] == sorted(map(order.index, grades))
-    assert set(GRADES) == set(order)
+    assert GRADES == (BELOW, LITTLE, CLEARLY, FAR) == tuple(VERDICTS)
+    assert [GRADES.index(grade) for grade in grades] == sorted(map(GRADES.index, grades))
 
 
 def test_one_normal_has_a_threshold_too(detector):
     alone = inspect(detector, NORMALS[:1], QUERY, "metal washer")
     assert alone.ranges is None and alone.decision is not None
-    told = decision_html(alone)
-    assert "one normal tells" in told and "Of your" not in told
+    told = threshold_html(alone)
+    assert "One normal tells" in told and "of your" not in told
+    assert VERDICTS[alone.grade] in verdict_html(alone)
 
 
-def test_a_model_without_figures_says_nothing(session):
+def test_without_figures_of_good_images_the_highest_normal_is_the_threshold(session):
     measured = dataclasses.replace(session.measured, good=None)
     without = dataclasses.replace(session, measured=measured)
-    assert decision_html(without) == "" and "ic-threshold" not in verdict_html(without)
+    highest = session.ranges.highest
+    assert without.decision is None and without.threshold == highest and without.above
+    assert without.grade == CLEARLY
+    slight = (highest - session.ranges.lowest) / len(session.ranges.fused)
+    for excess, expected in ((-0.001, BELOW), (0.5 * slight, LITTLE), (2 * slight, CLEARLY)):
+        score = dataclasses.replace(session.score, fused=highest + excess)
+        assert dataclasses.replace(without, score=score).grade == expected
+    told = threshold_html(without)
+    assert f"Threshold: {highest:.3f}" in told and "good images" not in told
+    assert "none of your" in told
+
+
+def test_a_single_normal_of_such_a_model_has_no_threshold(detector):
+    alone = inspect(detector, NORMALS[:1], QUERY, "metal washer")
+    measured = dataclasses.replace(alone.measured, good=None)
+    without = dataclasses.replace(alone, measured=measured)
+    assert (without.threshold, without.grade, without.above) == (None, None, None)
+    assert threshold_html(without) == "" and "no range" in verdict_html(without)
 
 
 def test_a_copy_of_a_normal_has_no_grade(detector):
-    assert decision_html(inspect(detector, NORMALS, NORMALS[0], "metal washer")) == ""
+    assert threshold_html(inspect(detector, NORMALS, NORMALS[0], "metal washer")) == ""
 
 
 def test_the_choice_holds_for_the_next_image_and_not_for_other_normals(detector, session):
-    chosen = dataclasses.replace(session, threshold=0.3)
+    chosen = dataclasses.replace(session, chosen=0.3)
     good = str(EXAMPLE.normals[-1])
     following = start_session(detector, session.model, (NORMALS, good), "metal washer", chosen)
-    assert following.threshold == 0.3
+    assert following.threshold == following.chosen == 0.3
     others = start_session(detector, session.model, (NORMALS[:3], good), "metal washer", chosen)
-    assert others.threshold is None
+    assert others.chosen is None
 
 
 @pytest.mark.parametrize(
@@ -110,4 +128,40 @@ def test_an_odd_threshold_is_refused(session, odd):
 def test_a_threshold_moves_the_verdict_and_computes_nothing(session):
     chosen = with_threshold(session, 0.99)
     assert chosen.score is session.score
-    assert GRADES[BELOW] in verdict_html(chosen) and GRADES[BELOW] not in verdict_html(session)
+    assert VERDICTS[BELOW] in verdict_html(chosen)
+    assert VERDICTS[BELOW] not in verdict_html(session)
+
+
+class TestOddNormal:
+    """A damaged image among the normals is named, and can be left out."""
+
+    NORMALS = (*NORMALS, str(EXAMPLE.queries[5].path))
+
+    @pytest.fixture(scope="class")
+    def found(self, detector) -> Session:
+        return inspect(detector, self.NORMALS, QUERY, "metal washer")
+
+    def test_it_is_the_damaged_one(self, found, session):
+        assert EXAMPLE.queries[5].anomalous
+        assert found.odd.index == 4 and session.odd is None
+        assert f"normal {5} (" in verdict_html(found).lower()
+
+    def test_what_is_said_of_it_is_what_comes_of_leaving_it_out(self, detector, found, session):
+        left = without_odd_normal(detector, found)
+        assert left.bank.shots == 4 and left.odd is None
+        assert left.score.fused == pytest.approx(found.odd.fused, abs=1e-6)
+        assert left.score.fused == pytest.approx(session.score.fused, abs=1e-6)
+        assert left.threshold == pytest.approx(found.odd.threshold, abs=1e-9)
+        assert found.score.fused + found.odd.change == pytest.approx(left.score.fused, abs=1e-6)
+        assert left.normal_files == self.NORMALS[:4] and len(left.normals) == 4
+        with pytest.raises(InctrlError):
+            without_odd_normal(detector, left)
+
+    def test_of_two_normals_neither_is_odd(self, detector):
+        assert inspect(detector, [NORMALS[0], self.NORMALS[-1]], QUERY, "washer").odd is None
+
+    def test_good_normals_of_the_examples_are_not_called_odd(self, detector):
+        for example in load_examples().values():
+            normals = [str(path) for path in example.normals]
+            found = inspect(detector, normals, str(example.queries[0].path), example.object_name)
+            assert found.odd is None, example.name

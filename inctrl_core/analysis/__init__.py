@@ -3,7 +3,7 @@
 >>> from inctrl_core import analysis, load_detector  # doctest: +SKIP
 >>> detector = load_detector("inctrl-lite")  # doctest: +SKIP
 >>> result = analysis.inspect(detector, ["good1.png", "good2.png"], "query.png")  # doctest: +SKIP
->>> result.score.fused, result.ranges.threshold  # doctest: +SKIP
+>>> result.score.fused, result.threshold  # doctest: +SKIP
 """
 
 from .batch_job import score_batch

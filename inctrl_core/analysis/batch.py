@@ -26,14 +26,14 @@ from ..model.bank import PromptBank
 from ..model.detector import Detector
 from ..model.evidence import DECIDE
 from ..model.score import Score
-from .decision import RATE, Decision, GoodScores, decide
+from .decision import BELOW, RATE, Decision, GoodScores, decide
 from .normal_range import (
-    ABOVE,
-    BARELY_ABOVE,
     ITSELF,
     MeasuredBank,
     NormalRange,
     PatchScale,
+    grade,
+    threshold_of,
 )
 
 # What one call scores at most, so that nobody waits long for a turn at the model: so many images,
@@ -118,6 +118,12 @@ class Batch:
         return decide(self.good, self.rate)
 
     @property
+    def threshold(self) -> float | None:
+        """The score above which an image counts as anomalous; None where nothing tells."""
+        decision = self.decision
+        return threshold_of(self.ranges, None) if decision is None else decision.threshold
+
+    @property
     def ranked(self) -> tuple[BatchRow, ...]:
         """The rows, highest score first, those without one last."""
         return tuple(sorted(self.rows, key=lambda row: -row.score.fused if row.score else np.inf))
@@ -161,9 +167,16 @@ class Batch:
             return ""
         return self.ranges.standing(row.score.fused)
 
+    def grade(self, row: BatchRow) -> str | None:
+        """How far above the threshold a row lies: one of ``decision.GRADES``, or None."""
+        if row.score is None or row.score.copy_of is not None:
+            return None
+        return grade(row.score.fused, self.threshold, self.ranges, self.good)
+
     def above(self, row: BatchRow) -> bool | None:
-        """Whether a row scores higher than every normal, barely or not; None where nothing says."""
-        return self.standing(row) in (ABOVE, BARELY_ABOVE) if self.standing(row) else None
+        """Whether a row counts as anomalous; None where nothing says."""
+        found = self.grade(row)
+        return None if found is None else found != BELOW
 
     @property
     def truths(self) -> tuple[tuple[bool, float], ...]:

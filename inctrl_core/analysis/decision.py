@@ -26,8 +26,8 @@ RATE = 0.05  # Of false alarms, where nobody chooses.
 RATES = 0.01, 0.20  # The least and the most that can be chosen.
 CONFIDENCE = 0.8  # Of the interval: the share of auxiliary banks whose own rate lay in it.
 LEAST_SPREAD = 0.02  # Of leave-one-out scores in log-odds: two may be equal by chance.
-# Grades of a score beside a threshold.
-BELOW, LITTLE, CLEARLY, FAR = "below", "a little above", "clearly above", "far above"
+# How far above a threshold a score lies.
+GRADES = BELOW, LITTLE, CLEARLY, FAR = "below", "a little above", "clearly above", "far above"
 _LITTLE = 0.01  # So many good images are expected above it at least.
 _FAR = 2.0  # So many times as far from their level as the least share that is known.
 _EDGE = 1e-6  # Scores closer to 0 or 1 are taken for this far.

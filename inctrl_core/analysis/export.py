@@ -38,6 +38,7 @@ COLUMNS = (
     "file",
     "index",
     "score",
+    "grade",
     "against_the_normals",
     "copy_of_normal",
     "strongest_patch",
@@ -48,6 +49,7 @@ COLUMNS = (
     "other_proportions",
     "normals_lowest",
     "normals_highest",
+    "threshold",
     "truth",
     "error",
 )
@@ -91,7 +93,9 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
         by row; its ``crop_box`` is the (left, top, right, bottom) that it covers, in pixels of the
         upright original, whose width and height are ``size``. ``other_proportions`` tells where
         those are none of the normals': such an image is squeezed by another amount. ``data`` and
-        ``normals_data`` tell the kind of data, such as "12-bit data". ``decision``: see
+        ``normals_data`` tell the kind of data, such as "12-bit data". ``threshold`` is the score
+        above which an image counts as anomalous, ``grade`` tells how far above it one lies, one of
+        :data:`.decision.GRADES`. ``decision``: see
         :meth:`.decision.Decision.to_dict`, None where the model cannot tell, and with it
         ``expected_share_above``, the share of good images that is expected to score higher.
     """
@@ -105,6 +109,7 @@ def batch_dict(batch: Batch, entries: Sequence[dict[str, Any]] | None = None) ->
         "looks_for": batch.looks_for,
         "normals_data": describe_levels(batch.levels),
         **normals_to_dict(batch.normal_names, batch.copy_of, batch.ranges),
+        "threshold": batch.threshold,
         "decision": None if batch.decision is None else batch.decision.to_dict(),
         "heatmap_scale": {"low": batch.scale.low, "high": batch.scale.high},
         "results": results,
@@ -216,12 +221,15 @@ def _cells(batch: Batch, row: BatchRow) -> dict[str, str]:
     if batch.ranges is not None:
         cells["normals_lowest"] = f"{batch.ranges.lowest:.6f}"
         cells["normals_highest"] = f"{batch.ranges.highest:.6f}"
+    if batch.threshold is not None:
+        cells["threshold"] = f"{batch.threshold:.6f}"
     if row.score is None:
         return cells
     score = row.score
     strongest = divmod(int(score.patch_map.argmax()), score.patch_map.shape[1])
     return cells | {
         "score": f"{score.fused:.6f}",
+        "grade": batch.grade(row) or "",
         "against_the_normals": batch.standing(row),
         "copy_of_normal": ""
         if score.copy_of is None
@@ -240,6 +248,7 @@ def _result(batch: Batch, row: BatchRow) -> dict[str, Any]:
         "index": batch.index(row),
         "file": plain_name(row.file.name),
         "truth": _truth(row.file.anomalous) or None,
+        "grade": batch.grade(row),
         "against_the_normals": batch.standing(row) or None,
         "error": row.error or None,
     }

@@ -9,25 +9,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
 
 from ..config import ModelConfig, PreprocessConfig
-from ..errors import InctrlError, PromptError
+from ..errors import InctrlError
 from ..images.files import ImageSource, check_listed, same_content
 from ..images.overlay import resize_for_screen, scale_box
 from ..images.preprocessing import CropBox
 from ..images.seen import Opener, SeenImage, SeenSet, open_here, see_image, see_set
-from ..model.bank import PromptBank, check_shots, same_images
+from ..model.bank import PromptBank, check_shots
 from ..model.detector import Detector, EncodedImages
 from ..model.evidence import DECIDE
 from ..model.prompts import (
     DEFAULT_OBJECT_NAME,
     build_prompts,
     clean_object_name,
-    clean_phrases,
-    extend_prompts,
 )
 from ..model.score import Score
 from .decision import Decision, decide
@@ -38,8 +37,10 @@ from .normal_range import (
     NormalRange,
     PatchScale,
     build_measured_bank,
+    grade,
     measure_bank,
 )
+from .stress import DropOne, odd_normal
 
 # What a screen can show; larger images are shown smaller, small ones larger, and all are scored as
 # they are.
@@ -87,7 +88,8 @@ class Session:
         anomalous: Whether the query is, where that is known: of the page's own examples.
         given_names: Names that the first normals were given by their owner; those of the files
             stand for the rest.
-        threshold: The threshold that the visitor chose; None: the bank's own.
+        chosen: The threshold that the visitor chose; None: the bank's own.
+        odd: A normal that differs too much from the others, and the score without it.
     """
 
     model: str
@@ -106,7 +108,8 @@ class Session:
     change: str = ""
     anomalous: bool | None = None
     given_names: tuple[str, ...] = ()
-    threshold: float | None = None
+    chosen: float | None = None
+    odd: DropOne | None = None
 
     @property
     def bank(self) -> PromptBank:
@@ -121,7 +124,23 @@ class Session:
     @property
     def decision(self) -> Decision | None:
         """The threshold, and what to expect of it; None where the model cannot tell."""
-        return decide(self.measured.good, threshold=self.threshold)
+        return decide(self.measured.good, threshold=self.chosen)
+
+    @property
+    def threshold(self) -> float | None:
+        """The score above which an image counts as anomalous; None where nothing tells."""
+        return self.measured.threshold if self.chosen is None else self.chosen
+
+    @property
+    def grade(self) -> str | None:
+        """How far above the threshold the query lies: one of ``decision.GRADES``."""
+        measured = self.measured
+        return grade(self.score.fused, self.threshold, measured.ranges, measured.good)
+
+    @property
+    def above(self) -> bool | None:
+        """Whether the query counts as anomalous; None where there is no threshold."""
+        return None if self.threshold is None else self.score.fused > self.threshold
 
     @property
     def scales(self) -> tuple[PatchScale, ...]:
@@ -276,8 +295,8 @@ def start_session(
     session = inspect_query(detector, measured, model, files, opened)
     same = measured.bank.text is previous.bank.text
     phrases: Phrases = previous.phrases if same else ((), ())
-    kept = previous.threshold if measured is previous.measured else None
-    return dataclasses.replace(session, normals=previous.normals, phrases=phrases, threshold=kept)
+    kept = previous.chosen if measured is previous.measured else None
+    return dataclasses.replace(session, normals=previous.normals, phrases=phrases, chosen=kept)
 
 
 def inspect_query(
@@ -305,7 +324,7 @@ def inspect_query(
         query_file=files[1],
         encoded=encoded,
         query=_picture(opened.query),
-        **_results(detector, measured, encoded),
+        **results(detector, measured, encoded),
     )
 
 
@@ -333,98 +352,6 @@ def _picture(image: SeenImage) -> Picture:
     return Picture(image.shown, scale_box(image.crop_box, image.size, image.shown.size))
 
 
-def with_phrases(
-    detector: Detector, session: Session, normal: Sequence[str], anomaly: Sequence[str]
-) -> Session:
-    """The same images with the visitor's own phrases among the prompts; no image is encoded again.
-
-    Raises:
-        PromptError: A phrase cannot be used.
-    """
-    phrases = clean_phrases(normal), clean_phrases(anomaly)
-    prompts = extend_prompts(build_prompts(session.bank.object_name), *phrases)
-    bank = session.bank.with_text(session.bank.object_name, detector.encode_prompts(prompts))
-    changed = _rescore(detector, session, bank)
-    count = len(phrases[0]) + len(phrases[1])
-    what = f"With {count} of your own phrases" if count else "Without phrases of your own"
-    return dataclasses.replace(changed, phrases=phrases, before=session.score, change=what)
-
-
-def with_looks_for(detector: Detector, session: Session, looks_for: str) -> Session:
-    """The same images, looking for another kind of anomaly; no image is encoded again.
-
-    Args:
-        detector: The session's model.
-        session: A visitor's.
-        looks_for: See :meth:`.Detector.build_bank`.
-
-    Raises:
-        PromptError: There is no such kind.
-    """
-    changed = _rescore(detector, session, session.bank.with_looks_for(looks_for))
-    return dataclasses.replace(changed, before=session.score, change="Looking for something else")
-
-
-def with_threshold(session: Session, threshold: float | None) -> Session:
-    """The same result beside another threshold.
-
-    Args:
-        session: A visitor's.
-        threshold: A score in [0, 1].
-
-    Raises:
-        InctrlError: It is not.
-    """
-    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise InctrlError("Choose a threshold between 0 and 1.")
-    return dataclasses.replace(session, threshold=float(threshold))
-
-
-def with_query_as_normal(detector: Detector, session: Session) -> Session:
-    """Adds the query to the normals and scores it again.
-
-    Raises:
-        PromptError: It is among them, or there is no room for another normal.
-    """
-    if session.score.copy_of is not None:
-        raise PromptError("This image is among the normals already.")
-    query = session.encoded
-    larger = session.bank.with_normals(query.features, query.crop_boxes)
-    shown = picture(session.query.image, session.query.crop_box, NORMAL_PIXELS)
-    return dataclasses.replace(
-        _rescore(detector, session, larger, (*session.normals, shown)),
-        normal_files=(*session.normal_files, session.query_file),
-        before=session.score,
-        change=f"Now normal number {larger.shots}, it finds itself",
-    )
-
-
-def without_query_as_normal(detector: Detector, session: Session) -> Session:
-    """Takes the query out of the normals, copies of it too, and scores it.
-
-    Raises:
-        PromptError: It is not among them, or the only one.
-    """
-    if session.score.copy_of is None:
-        raise PromptError("This image is not among the normals.")
-    same = same_images(session.encoded.features, session.bank.features)[0]
-    kept = torch.nonzero(~same).flatten().tolist()
-    if not kept:
-        raise PromptError("Add another normal image first: this is the only one.")
-    return dataclasses.replace(
-        _rescore(
-            detector,
-            session,
-            session.bank.subset(kept),
-            tuple(session.normals[i] for i in kept),
-        ),
-        normal_files=tuple(session.normal_files[i] for i in kept),
-        given_names=tuple(session.normal_names[i] for i in kept),
-        before=session.score,
-        change="No longer among the normals",
-    )
-
-
 def picture(
     image: Image.Image, crop_box: CropBox, most_pixels: int, least_side: int = 1
 ) -> Picture:
@@ -433,24 +360,13 @@ def picture(
     return Picture(shown, scale_box(crop_box, image.size, shown.size))
 
 
-def _rescore(
-    detector: Detector,
-    session: Session,
-    bank: PromptBank,
-    normals: tuple[Picture, ...] | None = None,
-) -> Session:
-    return dataclasses.replace(
-        session,
-        normals=session.normals if normals is None else normals,
-        **_results(detector, measure_bank(detector, bank), session.encoded),
-    )
-
-
-def _results(detector: Detector, measured: MeasuredBank, encoded: EncodedImages) -> dict:
+def results(detector: Detector, measured: MeasuredBank, encoded: EncodedImages) -> dict[str, Any]:
+    """The fields of a session that follow from its bank and its query."""
     score = detector.score_encoded(encoded, measured.bank)[0]
     return {
         "measured": measured,
         "score": score,
         "ledger": fusion_ledger(detector, measured.bank, encoded, score),
         "text": text_evidence(measured.bank, encoded),
+        "odd": odd_normal(detector, measured, encoded),
     }

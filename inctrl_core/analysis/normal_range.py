@@ -20,7 +20,8 @@ from ..images.seen import SeenSet
 from ..model.bank import PromptBank
 from ..model.detector import Detector
 from ..model.evidence import DECIDE
-from .decision import GoodScores, expect_good
+from . import decision
+from .decision import GoodScores, decide, expect_good
 
 # Top of the heatmap's scale where a single normal gives no range of its own: a quarter of the way
 # from "same direction" (0) to "opposite" (1), half of the way to "nothing in common" (0.5).
@@ -76,14 +77,6 @@ class NormalRange:
     def highest(self) -> float:
         """Largest fused score of a normal."""
         return max(self.fused)
-
-    @property
-    def threshold(self) -> float:
-        """Suggested threshold: what lies above it scores higher than every normal.
-
-        With a handful of normals this is the end of a range, never a probability.
-        """
-        return self.highest
 
     def standing(self, fused: float) -> str:
         """Where a score lies: one of ``STANDINGS``.
@@ -267,6 +260,11 @@ class MeasuredBank:
         """Heatmap scale of the mean map."""
         return self.scales[0]
 
+    @property
+    def threshold(self) -> float | None:
+        """See :func:`threshold_of`."""
+        return threshold_of(self.ranges, self.good)
+
     def to(self, device: torch.device | str) -> MeasuredBank:
         """The same with the bank's tensors on another device."""
         bank = self.bank.to(device)
@@ -277,9 +275,59 @@ def measure_bank(detector: Detector, bank: PromptBank) -> MeasuredBank:
     """Holds the normals of a bank against each other, once for all queries to come."""
     layers = [None, *range(len(bank.features.patches))]
     scales = tuple(patch_scale(bank, layer) for layer in layers)
+    ranges, good = judge_bank(detector, bank)
+    return MeasuredBank(bank, ranges, scales, good)
+
+
+def judge_bank(
+    detector: Detector, bank: PromptBank
+) -> tuple[NormalRange | None, GoodScores | None]:
+    """The range of a bank's normals, and the scores to expect of good images beside them."""
     ranges = normal_range(detector, bank)
     own = () if ranges is None else ranges.fused
-    return MeasuredBank(bank, ranges, scales, expect_good(detector.config.heads, bank, own))
+    return ranges, expect_good(detector.config.heads, bank, own)
+
+
+def threshold_of(ranges: NormalRange | None, good: GoodScores | None) -> float | None:
+    """The fused score above which an image counts as anomalous, where nobody chose another.
+
+    That for a share of ``decision.RATE`` of false alarms where the model can tell, else the highest
+    score of a normal; None where there is neither.
+
+    Args:
+        ranges: See :func:`normal_range`.
+        good: See :func:`.decision.expect_good`.
+    """
+    if good is not None:
+        return decide(good).threshold
+    return None if ranges is None else ranges.highest
+
+
+def grade(
+    fused: float,
+    threshold: float | None,
+    ranges: NormalRange | None,
+    good: GoodScores | None,
+) -> str | None:
+    """How far above a threshold a score lies: one of ``decision.GRADES``.
+
+    Where the model cannot tell what good images score, it is a little where one more normal might
+    widen the range as far, see :meth:`NormalRange.standing`.
+
+    Args:
+        fused: The score.
+        threshold: See :func:`threshold_of`; None gives None.
+        ranges: See :func:`normal_range`.
+        good: See :func:`.decision.expect_good`.
+    """
+    if threshold is None:
+        return None
+    if good is not None:
+        return good.grade(fused, threshold)
+    if fused <= threshold:
+        return decision.BELOW
+    barely = ranges is not None and ranges.standing(fused) != ABOVE
+    return decision.LITTLE if barely else decision.CLEARLY
 
 
 def build_measured_bank(

@@ -19,7 +19,8 @@ from ..model.bank import PromptBank
 from ..model.detector import Detector, EncodedImages
 from ..model.residuals import residuals_per_normal
 from ..model.score import Score
-from .normal_range import NormalRange, normal_range
+from .decision import CLEARLY, FAR
+from .normal_range import MeasuredBank, NormalRange, judge_bank, threshold_of
 
 # A score has settled where no draw of normals takes it further than this share of itself from what
 # all normals give, and a difference that no reader of three decimals would call one is none.
@@ -59,6 +60,30 @@ def drop_one(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> tu
         value, threshold = judge(bank.others(index))
         dropped.append(DropOne(index, value, value - fused, threshold))
     return tuple(dropped)
+
+
+def odd_normal(
+    detector: Detector, measured: MeasuredBank, encoded: EncodedImages
+) -> DropOne | None:
+    """The normal that differs from the others by more than a good image should; the score without.
+
+    Where several do, the one that differs most. None where the model cannot tell what good images
+    score, and of fewer than three distinct normals: of two, neither is the odd one.
+
+    Args:
+        detector: The model that made the bank.
+        measured: The normals.
+        encoded: One query.
+    """
+    ranges, good, bank = measured.ranges, measured.good, measured.bank
+    if ranges is None or good is None or len(bank.distinct) < 3:
+        return None
+    if good.grade(ranges.highest, measured.threshold) not in (CLEARLY, FAR):
+        return None
+    odd = max(ranges.normals, key=ranges.fused_of)
+    judge = _Judge(detector, bank, encoded)
+    fused, threshold = judge(bank.others(odd))
+    return DropOne(odd, fused, fused - judge(range(bank.shots))[0], threshold)
 
 
 @dataclass(frozen=True)
@@ -125,8 +150,7 @@ class _Judge:
             maps = self._maps[list(normals)].amin(dim=0, keepdim=True)
             evidence = self._detector.evidence(maps, images.features.embeddings, bank)
             fused = float(self._detector.heads(evidence).fused)
-        ranges = normal_range(self._detector, bank)
-        return fused, None if ranges is None else ranges.threshold
+        return fused, threshold_of(*judge_bank(self._detector, bank))
 
 
 def settled_from(curve: Sequence[ShotsPoint]) -> int | None:
@@ -197,12 +221,11 @@ def contaminate(
     full = bank.shots == MAX_SHOTS
     kept = bank.without(bank.shots - 1) if full else bank
     mixed = kept.with_normals(contaminant.features, contaminant.crop_boxes)
-    before, after = normal_range(detector, bank), normal_range(detector, mixed)
     return Contamination(
         before=detector.score_encoded(encoded, bank)[0],
         after=detector.score_encoded(encoded, mixed)[0],
-        threshold_before=None if before is None else before.threshold,
-        threshold_after=None if after is None else after.threshold,
+        threshold_before=threshold_of(*judge_bank(detector, bank)),
+        threshold_after=threshold_of(*judge_bank(detector, mixed)),
         replaced=bank.shots - 1 if full else None,
     )
 

@@ -75,9 +75,8 @@ class StressRun:
 
     @property
     def threshold(self) -> float | None:
-        """The score above which an image counts as anomalous; None where there is one normal."""
-        ranges = self.session.ranges
-        return None if ranges is None else ranges.threshold
+        """The score above which an image counts as anomalous; None where nothing tells."""
+        return self.session.threshold
 
     @property
     def above(self) -> bool:

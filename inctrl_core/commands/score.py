@@ -28,7 +28,7 @@ from ..analysis.heatmap_files import (
     prepare_folder,
     write_heatmaps,
 )
-from ..analysis.normal_range import called, copies_told, count_normals
+from ..analysis.normal_range import ITSELF, called, copies_told, count_normals
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
 from ..errors import ImageError, InctrlError, name_some
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
@@ -260,11 +260,15 @@ def _table(detector: Detector, batch: Batch) -> str:
             f"images would lie above it (for 8 of 10 kinds of thing {100 * decision.low:.2g} to "
             f"{100 * decision.high:.2g})"
         )
-    width = max(12, *(len(batch.standing(row)) for row in batch.rows))
+    verdicts = {
+        row: ITSELF if row.score.copy_of is not None else batch.grade(row) or ""
+        for row in batch.scored
+    }
+    width = max(map(len, verdicts.values()), default=0)
     for row in batch.ranked:
         if (score := row.score) is None:
             continue
-        verdict = f"{batch.standing(row):{width}}  " if ranges else ""
+        verdict = f"{verdicts[row]:{width}}  " if width else ""
         lines.append(
             f"{score.fused:.4f}  {verdict}patch {score.patch_max:.4f}  "
             f"image {score.image_residual:.4f}  text {score.text_anomaly:.4f}  {row.file.path}"

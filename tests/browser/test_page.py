@@ -331,14 +331,14 @@ def test_the_heatmap_keeps_its_words_through_the_display_controls(page: Page):
     )
 
 
-def test_the_threshold_moves_what_the_verdict_says(page: Page) -> None:
+def test_the_threshold_moves_the_verdict(page: Page) -> None:
     score = open_example(page, "washer")
-    line = page.locator("#verdict .ic-decision")
-    expect(line).to_contain_text("above the threshold")
+    heading, line = page.locator("#verdict h2"), page.locator("#verdict .ic-decision")
+    expect(heading).to_have_text("Far above the threshold")
     expect(line).to_contain_text("about 1 in 20 good images", timeout=TIMEOUT)
     field = page.locator("#threshold input[type=number]")
     field.fill(f"{score + 0.01:.3f}")
     field.press("Enter")
-    expect(line).to_contain_text(f"Threshold {score + 0.01:.3f} (yours)", timeout=TIMEOUT)
-    expect(line).to_contain_text("Below the threshold")
+    expect(line).to_contain_text(f"Your threshold: {score + 0.01:.3f}", timeout=TIMEOUT)
+    expect(heading).to_have_text("Looks like the normals")
     expect(page.locator(SCORE)).to_have_text(f"{score:.3f}")

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from ...analysis.batch import Batch, BatchRow, auroc
 from ...analysis.batch_job import BatchJob
-from ...analysis.normal_range import BARELY_ABOVE, ITSELF, copies_told, count_normals
+from ...analysis.decision import LITTLE
+from ...analysis.normal_range import ITSELF, copies_told, count_normals
 from ...errors import name_some
 from ...images.files import plain_name
 from ...images.levels import describe_levels, describe_set
@@ -83,16 +84,16 @@ def summary_html(job: BatchJob) -> str:
     above = [row for row in rows if batch.above(row)]
     if not rows:
         heading = "No image could be scored"
-    elif batch.ranges is None:
+    elif batch.threshold is None:
         heading = f"{_count(len(rows), 'image')} scored"
     elif not above:
-        heading = "No image scores above the normals"
+        heading = "No image scores above the threshold"
     else:
         verb = "scores" if len(above) == 1 else "score"
-        heading = f"{len(above)} of {_count(len(rows), 'image')} {verb} above every normal"
-    barely = sum(batch.standing(row) == BARELY_ABOVE for row in rows)
-    if barely:
-        heading += f", {barely if barely < len(above) else 'all'} of them barely"
+        heading = f"{len(above)} of {_count(len(rows), 'image')} {verb} above the threshold"
+    little = sum(batch.grade(row) == LITTLE for row in rows)
+    if little:
+        heading += f", {little if little < len(above) else 'all'} of them only a little"
     sentences = [_range(batch), *_remarks(job), *_truth(batch)]
     text = "".join(f"<p>{sentence}</p>" for sentence in sentences if sentence)
     if job.fails:
@@ -108,7 +109,7 @@ def histogram_html(batch: Batch) -> str:
     known = bool(batch.truths)
     scores = [row.score.fused for row in rows]
     edge = batch.ranges.highest if batch.ranges else 0.0
-    top = axis_top(max([*scores, edge]))
+    top = axis_top(max([*scores, edge, batch.threshold or 0.0]))
     counts = _bins([row for row in rows if not (known and row.file.anomalous)], top)
     hidden = _bins([row for row in rows if known and row.file.anomalous], top)
     tallest = max(a + b for a, b in zip(counts, hidden, strict=True))
@@ -140,6 +141,9 @@ def histogram_html(batch: Batch) -> str:
             f'<line class="ic-edge" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}"/>'
             for x in (left, right)
         )
+    if batch.threshold is not None:
+        x = _WIDTH * batch.threshold / top
+        edges += f'<line class="ic-cut" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}"/>'
     return (
         f'<figure class="ic-histogram"><figcaption class="ic-label">How many images have which '
         f"score; the tallest bar is {_count(tallest, 'image')}</figcaption>"
@@ -154,7 +158,7 @@ def table_html(job: BatchJob) -> str:
     """All files, highest score first; headings sort it where it stands."""
     batch = job.batch
     known = bool(batch.truths)
-    heads = [("name", "Image"), ("score", "Score"), ("above", "Against the normals")]
+    heads = [("name", "Image"), ("score", "Score"), ("above", "Against the threshold")]
     heads.append(("patch", "Strongest difference"))
     if known:
         heads.append(("truth", "Actually"))
@@ -182,7 +186,7 @@ def _table_row(batch: Batch, row: BatchRow, known: bool) -> str:
         data = f' data-truth="{int(row.file.anomalous)}"'
         truth = f"<td>{'anomalous' if row.file.anomalous else 'normal'}</td>"
     peak, grid = int(score.patch_map.argmax()), score.patch_map.shape[1]
-    distance = score.fused - (batch.ranges.highest if batch.ranges else 0.0)
+    distance = score.fused - (batch.threshold or 0.0)
     tone = " class=ic-row-above" if batch.above(row) else ""
     same = score.patch_max == score.fused  # Where the score is just that, its place is news.
     return (
@@ -201,7 +205,7 @@ def _table_row(batch: Batch, row: BatchRow, known: bool) -> str:
 def _standing(batch: Batch, row: BatchRow) -> str:
     if row.score.copy_of is not None:
         return f"is normal {row.score.copy_of + 1}"
-    return batch.standing(row) or "no range"
+    return batch.grade(row) or "no threshold"
 
 
 def _error_row(batch: Batch, row: BatchRow, known: bool) -> str:
@@ -229,7 +233,8 @@ def _range(batch: Batch) -> str:
         )
     return (
         f"The {count_normals(batch.shots, batch.copy_of)} score {batch.ranges.lowest:.3f} to "
-        f"{batch.ranges.highest:.3f} when each is compared with the others."
+        f"{batch.ranges.highest:.3f} when each is compared with the others; the threshold is "
+        f"{batch.threshold:.3f}."
     )
 
 
@@ -276,12 +281,12 @@ def _truth(batch: Batch) -> list[str]:
     anomalous = sum(truth for truth, _ in truths)
     pairs = anomalous * (len(truths) - anomalous)
     sentences = []
-    if batch.ranges is not None:
-        found = sum(truth and score > batch.ranges.highest for truth, score in truths)
-        false = sum(not truth and score > batch.ranges.highest for truth, score in truths)
+    if batch.threshold is not None:
+        found = sum(truth and score > batch.threshold for truth, score in truths)
+        false = sum(not truth and score > batch.threshold for truth, score in truths)
         sentences.append(
             f"{anomalous} of the {len(truths)} images are actually anomalous: {found or 'none'} of "
-            f"them {'scores' if found == 1 else 'score'} above every normal, and {false or 'none'} "
+            f"them {'lies' if found == 1 else 'lie'} above the threshold, and {false or 'none'} "
             f"of the {len(truths) - anomalous} others."
         )
     sentences.append(
@@ -303,6 +308,8 @@ def _key(batch: Batch, known: bool) -> str:
     items = []
     if batch.ranges is not None:
         items.append('<i class="ic-batch-key ic-normal-range"></i> range of the normals')
+    if batch.threshold is not None:
+        items.append('<b class="ic-threshold"></b> threshold')
     if known:
         items.append('<i class="ic-batch-key ic-bin-normal"></i> actually normal')
         items.append('<i class="ic-batch-key ic-bin-anomalous"></i> actually anomalous')

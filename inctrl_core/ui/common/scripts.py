@@ -45,8 +45,13 @@ CHANGED = """() => {
   const place = [...places].find(place => place.offsetHeight);
   place?.scrollIntoView({behavior: 'smooth', block: 'nearest'});
 }"""
+# Programs reach the page at the address where the visitor sees it.
+_ADDRESSED = """
+  const address = window.location.origin + window.location.pathname.replace(/\\/$/, '');
+  document.querySelectorAll('[data-address]').forEach(place => place.textContent = address);
+"""
 DESCRIBED = f"() => {{{_DESCRIBED}}}"
-SHOWN = f"() => {{{_DESCRIBED}{_IN_VIEW}}}"
+SHOWN = f"() => {{{_DESCRIBED}{_ADDRESSED}{_IN_VIEW}}}"
 # Presses the button where it is on the screen.
 PRESS_SCORE = """() => {
   const button = document.querySelector('#score');

@@ -115,10 +115,9 @@ def find_case(cases: Mapping[str, Case], name: object) -> Case:
 def outcome(case: Case, session: Session) -> str:
     """How it came out: ``RIGHT``, ``MISSED`` or ``ALARM``.
 
-    The verdict is "anomalous" where the fused score lies above that of every normal.
+    The verdict is "anomalous" where the fused score lies above the threshold.
     """
-    above = session.ranges is not None and session.score.fused > session.ranges.highest
-    if above == case.anomalous:
+    if bool(session.above) == case.anomalous:
         return RIGHT
     return MISSED if case.anomalous else ALARM
 

@@ -166,7 +166,8 @@ def _price(case: Case, session: Session) -> str:
         return ""
     return (
         " It has a price: an added normal is now the farthest from the others, at "
-        f"{highest:.3f}, and what differs less than it is no alarm any more."
+        f"{highest:.3f}, and what lies below the new threshold of {session.threshold:.3f} is no "
+        "alarm any more."
     )
 
 
@@ -188,18 +189,20 @@ def _normals(paths: Sequence[Path], alt: str = "Normal image") -> str:
 
 
 def _score_sentence(session: Session) -> str:
-    fused, ranges = session.score.fused, session.ranges
-    if ranges is None:
+    fused, ranges, threshold = session.score.fused, session.ranges, session.threshold
+    if ranges is None or threshold is None:
         return f"It scores {fused:.3f}."
-    place = "lies above all of them" if fused > ranges.highest else "does not lie above them"
+    place = "above" if session.above else "below"
     return (
-        f"It scores <strong>{fused:.3f}</strong>; the normals, each against the others, "
-        f"{ranges.lowest:.3f} to {ranges.highest:.3f}. It {place}."
+        f"It scores <strong>{fused:.3f}</strong>, {place} the threshold of {threshold:.3f}; the "
+        f"normals, each against the others, {ranges.lowest:.3f} to {ranges.highest:.3f}."
     )
 
 
 def _strip(session: Session) -> str:
-    return "" if session.ranges is None else range_strip(session.score.fused, session.ranges)
+    if session.ranges is None:
+        return ""
+    return range_strip(session.score.fused, session.ranges, session.threshold)
 
 
 def _otherwise(case: Case, session: Session, came_out: str) -> str:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
 import gradio as gr
 
-from ...analysis.export import safe_names
-from ...analysis.inspection import (
-    Session,
-    same_files,
+from ...analysis.changes import (
     with_looks_for,
     with_phrases,
     with_query_as_normal,
     with_threshold,
+    without_odd_normal,
     without_query_as_normal,
 )
+from ...analysis.export import safe_names
+from ...analysis.inspection import Session, same_files
 from ...errors import InctrlError
 from ...images.preprocessing import patch_at
 from ..common.charts import axis_top
@@ -30,6 +30,7 @@ from ..common.heatmap import Display, heatmap, layers, offered_layer, strongest_
 from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
+from .code import code_html
 from .render import ledger_html, provenance_html, text_html
 from .report import report_html
 from .verdict import verdict_html
@@ -142,16 +143,18 @@ class InspectHandlers:
     def show_words(self, session: Session | None, layer: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", *[gr.skip()] * 4, "", ""
+            return gr.Column(visible=False), "", *[gr.skip()] * 5, "", "", ""
         return (
             gr.Column(visible=True),
             verdict_html(session),
+            _leave_out(session),
             _threshold_slider(session),
             gr.Radio(value=session.bank.looks_for, visible=session.config.heads.form == "gated"),
             gr.Radio(layers(session), value=offered_layer(session, layer)),
             ADD if session.score.copy_of is None else TAKE_OUT,
             text_html(session),
             ledger_html(session),
+            code_html(session),
         )
 
     def set_threshold(
@@ -200,17 +203,26 @@ class InspectHandlers:
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
 
+    def leave_out(self, session: Session | None, normals: UploadedGallery) -> tuple[Any, Any, Any]:
+        """Leaves out the normal that differs too much from the others."""
+        return self._change_normals(session, normals, without_odd_normal)
+
     def toggle_normal(
         self, session: Session | None, normals: UploadedGallery
     ) -> tuple[Any, Any, Any]:
         """Adds the scored query to the normals, to quiet a false alarm, or takes it out again."""
+        added = session is not None and session.score.copy_of is not None
+        step = without_query_as_normal if added else with_query_as_normal
+        return self._change_normals(session, normals, step)
+
+    def _change_normals(
+        self, session: Session | None, normals: UploadedGallery, step: Callable[..., Session]
+    ) -> tuple[Any, Any, Any]:
         try:
             if session is None:
                 raise InctrlError("Score an image first.")
             if not same_files(gallery_paths(normals), session.normal_files):
                 raise InctrlError(OTHER_NORMALS)
-            added = session.score.copy_of is not None
-            step = without_query_as_normal if added else with_query_as_normal
             changed = self.run(step, session.model, session)
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
@@ -242,14 +254,20 @@ class InspectHandlers:
         return str(path), ""
 
 
+def _leave_out(session: Session) -> gr.Button:
+    if session.odd is None:
+        return gr.Button(visible=False)
+    return gr.Button(f"Leave out normal {session.odd.index + 1}", visible=True)
+
+
 def _threshold_slider(session: Session) -> gr.Slider:
     """The slider at the session's threshold, with room above all that is shown beside it."""
-    decision, ranges = session.decision, session.ranges
-    if decision is None:
+    threshold, ranges = session.threshold, session.ranges
+    if threshold is None:
         return gr.Slider(visible=False)
     highest = 0.0 if ranges is None else ranges.highest
-    top = axis_top(max(session.score.fused, highest, decision.threshold))
-    return gr.Slider(value=round(decision.threshold, 3), maximum=top, visible=True)
+    top = axis_top(max(session.score.fused, highest, threshold))
+    return gr.Slider(value=round(threshold, 3), maximum=top, visible=True)
 
 
 def _phrase_fields(session: Session) -> tuple[str, str]:

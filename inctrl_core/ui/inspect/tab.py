@@ -48,6 +48,7 @@ class InspectTab:
         self.notice = gr.HTML(WELCOME, elem_id="notice")
         with gr.Column(visible=False, elem_id="result") as self.result:
             self.verdict = gr.HTML(elem_id="verdict")
+            self.leave_out = gr.Button(size="sm", visible=False, elem_id="leave-out")
             self.threshold = gr.Slider(
                 0,
                 1,
@@ -75,6 +76,7 @@ class InspectTab:
             self._build_phrases()
             gr.Markdown("### What makes up the score?", elem_classes="ic-heading")
             self.ledger = gr.HTML(elem_id="ledger")
+            self.code = gr.HTML(elem_id="code")
 
     def _build_phrases(self) -> None:
         with gr.Accordion("Add phrases of your own", open=False):
@@ -138,12 +140,12 @@ class InspectTab:
             [self.own_normal, self.own_anomaly],
             self.phrase_notice,
         )
-        self._change_after(
-            self.toggle_normal.click,
-            self.handlers.toggle_normal,
-            [form.normals],
-            self.notice,
-        ).then(None, js=CHANGED, api_visibility="private")
+        for button, handler in (
+            (self.toggle_normal, self.handlers.toggle_normal),
+            (self.leave_out, self.handlers.leave_out),
+        ):
+            changed = self._change_after(button.click, handler, [form.normals], self.notice)
+            changed.then(None, js=CHANGED, api_visibility="private")
         saved = self.save.click(
             self.handlers.save,
             self.map.display[:-1],
@@ -161,9 +163,9 @@ class InspectTab:
     @property
     def _words(self) -> list[gr.components.Component]:
         """The outputs of :meth:`.InspectHandlers.show_words`."""
-        words = [self.result, self.verdict, self.threshold, self.looks_for]
+        words = [self.result, self.verdict, self.leave_out, self.threshold, self.looks_for]
         words += [self.map.layer, self.toggle_normal]
-        return [*words, self.text, self.ledger]
+        return [*words, self.text, self.ledger, self.code]
 
     @property
     def _all(self) -> list[gr.components.Component]:

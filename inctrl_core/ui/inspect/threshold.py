@@ -1,32 +1,26 @@
-"""The threshold of a result in words: the grade of the score, and the false alarms to expect."""
+"""The threshold of a result in words, with the false alarms to expect of it."""
 
 from __future__ import annotations
 
-from ...analysis.decision import BELOW, CLEARLY, FAR, LITTLE, GoodScores
+from ...analysis.decision import GoodScores
 from ...analysis.inspection import Session
 
-GRADES = {
-    BELOW: "Below the threshold.",
-    LITTLE: "A little above the threshold: a good image might score so too.",
-    CLEARLY: "Clearly above the threshold.",
-    FAR: "Far above the threshold.",
-}
 
-
-def decision_html(session: Session) -> str:
-    """The place of a score beside the threshold; "" where the model cannot tell."""
-    decision, good = session.decision, session.measured.good
-    if decision is None or session.score.copy_of is not None:
+def threshold_html(session: Session) -> str:
+    """The threshold, and how many good images and normals lie above it; "" where there is none."""
+    threshold, decision = session.threshold, session.decision
+    if threshold is None or session.score.copy_of is not None:
         return ""
-    grade = GRADES[good.grade(session.score.fused, decision.threshold)]
-    whose = " (yours)" if session.threshold is not None else ""
-    low, high = (round(100 * share) for share in (decision.low, decision.high))
-    few = "one normal tells" if session.bank.shots == 1 else f"{session.bank.shots} normals tell"
+    whose = "Your threshold" if session.chosen is not None else "Threshold"
+    expected = doubt = ""
+    if decision is not None:
+        low, high = (round(100 * share) for share in (decision.low, decision.high))
+        few = f"{session.bank.shots} normals tell" if session.bank.shots > 1 else "One normal tells"
+        expected = f", with {say_share(decision.expected, session.measured.good)} good images above"
+        doubt = f" <span>{few} no more than that: it may be {low} to {high} of 100.</span>"
     return (
-        f'<p class="ic-decision"><strong>{grade}</strong> Threshold {decision.threshold:.3f}'
-        f"{whose}: {say_share(decision.expected, good)} good images would be above it."
-        f"{_rejected(session, decision.threshold)} <span>So {few}, it may as well be "
-        f"{low} to {high} of 100.</span></p>"
+        f'<p class="ic-decision"><strong>{whose}: {threshold:.3f}</strong>{expected}.'
+        f"{_rejected(session, threshold)}{doubt}</p>"
     )
 
 
@@ -51,5 +45,4 @@ def _rejected(session: Session, threshold: float) -> str:
         return ""
     scores = session.ranges.fused
     count = sum(score > threshold for score in scores)
-    above = f"{count} of them {'lies' if count == 1 else 'lie'}" if count else "none lies"
-    return f" Of your {len(scores)} normals, each compared with the others, {above} above it."
+    return f" It rejects {count or 'none'} of your {len(scores)} normals."

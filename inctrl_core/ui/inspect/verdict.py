@@ -4,65 +4,69 @@ from __future__ import annotations
 
 import html
 
+from ...analysis.decision import BELOW, CLEARLY, FAR, LITTLE
 from ...analysis.inspection import Session
-from ...analysis.normal_range import (
-    ABOVE,
-    BARELY_ABOVE,
-    BELOW,
-    INSIDE,
-    copies_told,
-    count_normals,
-    query_told,
-)
+from ...analysis.normal_range import called, copies_told, count_normals, query_told
 from ...config import HeadsConfig
 from ...errors import join_words
 from ...images.preprocessing import PROPORTIONS_APART, aspect_mismatch
 from ...model.heads import training_free_weights
 from ..common.charts import range_strip
 from ..common.markup import term
-from .threshold import decision_html
+from .threshold import threshold_html
 
 UNTRAINED = "A fixed formula joins the signals; nothing was learnt from examples of damage."
 VERDICTS = {
-    ABOVE: "Above every normal",
-    BARELY_ABOVE: "Barely above the normals",
-    INSIDE: "Looks like the normals",
     BELOW: "Looks like the normals",
+    LITTLE: "A little above the threshold",
+    CLEARLY: "Clearly above the threshold",
+    FAR: "Far above the threshold",
 }
+TONES = {BELOW: "ic-inside", LITTLE: "ic-slight", CLEARLY: "ic-above", FAR: "ic-above"}
+MORE = "Add a second normal to learn how far normal images lie apart."
 
 
 def verdict_html(session: Session) -> str:
     """The score in large type, its meaning, and the normals' own range."""
-    score, ranges = session.score, session.ranges
-    decision = session.decision
-    line = None if decision is None else decision.threshold
-    strip = "" if ranges is None else range_strip(score.fused, ranges, line)
+    score, ranges, grade = session.score, session.ranges, session.grade
+    strip = "" if ranges is None else range_strip(score.fused, ranges, session.threshold)
     if score.copy_of is not None:
         words, tone = "One of the normals", "ic-unknown"
         text = html.escape(query_told(score.copy_of, session.normal_names))
-    elif ranges is None and session.bank.shots > 1:
-        words, tone = "Copies of one normal give no range", "ic-unknown"
-        text = "Until there is one, the score can only be compared with that of other images."
-    elif ranges is None:
-        words, tone = "One normal gives no range", "ic-unknown"
-        text = (
-            "Add a second normal to learn how far apart normal images lie; until then the score "
-            "can only be compared with that of other images."
-        )
+    elif grade is None:
+        words = f"{_alone(session)} no range"
+        tone, text = "ic-unknown", f"{MORE} Until then only scores of other images tell."
     else:
-        words = VERDICTS[ranges.standing(score.fused)]
-        tone = "ic-above" if score.fused > ranges.highest else "ic-inside"
-        text = _compare(session) + _patches_above(session)
+        words, tone = VERDICTS[grade], TONES[grade]
+        text = MORE if ranges is None else _compare(session) + _patches_above(session)
     text += _data(session) + _proportions(session) + _mistake(session)
     return (
-        f'<div class="ic-verdict {tone}"><div class="ic-headline">'
+        f'<div class="ic-verdict {tone}">{_odd(session)}<div class="ic-headline">'
         f'<div><p class="ic-label">Anomaly score{_untrained(session.config.heads)}</p>'
         f'<p class="ic-score">{score.fused:.3f}</p></div>'
         f"<div><h2>{words}</h2><p>{text}</p></div></div>{_change(session)}{strip}"
-        f"{decision_html(session)}"
+        f"{threshold_html(session)}"
         f"{_copies(session)}"
         f"{_meaning(session)}</div>"
     )
+
+
+def _odd(session: Session) -> str:
+    """Says which normal differs too much from the others, and what it changes."""
+    if (odd := session.odd) is None:
+        return ""
+    name = html.escape(called(odd.index, session.normal_names))
+    own = session.ranges.fused_of(odd.index)
+    then = "above" if odd.fused > odd.threshold else "below"
+    return (
+        f'<p class="ic-odd" role="status"><strong>Normal {name} differs far more from the others '
+        f"than good images do</strong> (it scores {own:.3f} against them). Without it this image "
+        f"scores {odd.fused:.3f}, {then} a threshold of {odd.threshold:.3f}.</p>"
+    )
+
+
+def _alone(session: Session) -> str:
+    return "One normal gives" if session.bank.shots == 1 else "Copies of one normal give"
 
 
 def _copies(session: Session) -> str:
@@ -73,11 +77,11 @@ def _copies(session: Session) -> str:
 
 def _mistake(session: Session) -> str:
     """Says so where the truth is known and the verdict another."""
-    if session.ranges is None or session.anomalous is None:
+    if session.above is None or session.anomalous is None:
         return ""
     if session.score.copy_of is not None:
         return ""  # Called normal by the visitor, it finds itself.
-    if session.anomalous == (session.score.fused > session.ranges.highest):
+    if session.anomalous == session.above:
         return ""
     if session.anomalous:
         return " <strong>Actually it is anomalous: the model misses it here.</strong>"

@@ -66,12 +66,11 @@ def score_step(lesson: Lesson, mark: Mark) -> str:
             "so its score says nothing."
         )
     else:
-        strip = range_strip(session.score.fused, ranges)
-        where = "above" if session.score.fused > ranges.highest else "not above"
+        strip = range_strip(session.score.fused, ranges, session.threshold)
         look = (
             "The score is no probability. What counts is the band, the scores of the normals when "
-            f"each is compared with the others: this image lies {where} its upper end, "
-            f"{number(ranges.highest)}."
+            "each is compared with the others, and the threshold that follows from them: this "
+            f"image lies {'above' if session.above else 'below'} it, {number(session.threshold)}."
         )
     return step_html(Step(7, "One score", lead, look, (code,)), body + strip)
 

@@ -46,6 +46,7 @@ def score_frame(
 
     Returns:
         ``fused``; ``low`` and ``high`` of the normals' range, None where there is one normal;
+        ``threshold``, above which a frame counts as anomalous, or None;
         ``clear``, the share of the heatmap's scale up to which it is not drawn, or None; ``map``,
         G x G rows of shares of the heatmap's scale in [0, 1]; ``box``, where in the frame
         it lies, in shares of its width and height; ``alike``, whether a normal has its proportions;
@@ -59,6 +60,7 @@ def score_frame(
         "fused": round(score.fused, 4),
         "low": None if ranges is None else round(ranges.lowest, 4),
         "high": None if ranges is None else round(ranges.highest, 4),
+        "threshold": None if measured.threshold is None else round(measured.threshold, 4),
         "clear": None if ranges is None else round((scale.normal_high - scale.low) / span, 3),
         "map": shares.clip(0, 1).round(3).tolist(),
         "box": [edge / side for edge, side in zip(score.crop_box, frame.size * 2, strict=True)],

@@ -88,19 +88,26 @@ function paint(frame, {map, box, clear}) {
   context.drawImage(heat, ...seen);
 }
 
-function chart(low, high) {
+function chart(low, high, threshold) {
   const ratio = window.devicePixelRatio || 1, context = line.getContext('2d');
   const width = line.width = line.clientWidth * ratio, height = line.height = line.clientHeight * ratio;
   const style = getComputedStyle(element), colour = name => style.getPropertyValue(name);
-  const top = 1.1 * Math.max(0.05, high ?? 0, ...scores), y = value => height * (1 - value / top);
+  const top = 1.1 * Math.max(0.05, high ?? 0, threshold ?? 0, ...scores), y = value => height * (1 - value / top);
   if (high !== null) {
     context.fillStyle = colour('--ic-band');
     context.fillRect(0, y(high), width, Math.max(ratio, y(low) - y(high)));
   }
-  if (high !== null) {
-    context.fillStyle = colour('--body-text-color-subdued');
+  if (threshold !== null) {
+    context.fillStyle = context.strokeStyle = colour('--body-text-color-subdued');
     context.font = `${11 * ratio}px ${style.fontFamily}`;
-    context.fillText(high.toFixed(3), 2 * ratio, Math.max(y(high) - 4 * ratio, 11 * ratio));
+    context.fillText(threshold.toFixed(3), 2 * ratio, Math.max(y(threshold) - 4 * ratio, 11 * ratio));
+    context.setLineDash([4 * ratio, 3 * ratio]);
+    context.lineWidth = ratio;
+    context.beginPath();
+    context.moveTo(0, y(threshold));
+    context.lineTo(width, y(threshold));
+    context.stroke();
+    context.setLineDash([]);
   }
   context.strokeStyle = colour('--ic-accent');
   context.lineWidth = 2 * ratio;
@@ -126,17 +133,17 @@ function show(answer, frame) {
   if (answer.waiting) return say('Take this frame as a normal when it shows what is sound; two or more are best.');
   scores = [...scores, answer.fused].slice(-KEPT);
   find('.ic-score').textContent = answer.fused.toFixed(3);
-  const above = answer.high !== null && answer.fused > answer.high;
+  const above = answer.threshold !== null && answer.fused > answer.threshold;
   find('.ic-live-side').classList.toggle('ic-above', above);
-  find('.ic-live-verdict').textContent = answer.high === null
+  find('.ic-live-verdict').textContent = answer.threshold === null
     ? answer.shots < 2 ? 'One normal gives no range: take a second one.'
       : 'Copies of one normal give no range: take a different one.'
-    : above ? 'Above every normal' : 'Looks like the normals';
+    : above ? 'Above the threshold' : 'Looks like the normals';
   say(!answer.alike ? 'The proportions of the frame are not those of your normals, so things look stretched to the model. Take normals from this source.'
     : answer.copies ? answer.copies
     : answer.shots < 2 ? 'Take another frame as a normal: two or more give a range.'
     : 'Compared with the normals in the form; take more frames where a sound one scores high.');
-  chart(answer.low, answer.high);
+  chart(answer.low, answer.high, answer.threshold);
   pace();
 }
 

@@ -12,7 +12,7 @@ import gradio as gr
 from PIL import Image
 
 from ...analysis.decision import RATE, check_rate, decide
-from ...analysis.normal_range import MeasuredBank, normals_to_dict
+from ...analysis.normal_range import MeasuredBank, grade, normals_to_dict
 from ...errors import InctrlError
 from ...images.levels import Levels
 from ...images.overlay import overlay, scale_box
@@ -112,11 +112,12 @@ class ScoreApi:
             another amount than every normal; data and normals_data, the kind of data, such as
             "12-bit data"; copy_of, the normal that the query is or is a copy of (then its score
             says nothing), or null; normals, their names, and which are copies of others;
-            normal_range, the scores of the normals against each other, or null; decision, the
-            threshold, the share of good images expected above it and the interval around that, or
-            null; expected_share_above, the share of good images that is expected to score higher
-            than the query, or null. Then the heatmap over the query, which is drawn smaller where
-            it has more than 8 megapixels.
+            normal_range, the scores of the normals against each other, or null; threshold, the
+            score above which an image counts as anomalous, and grade, "below", "a little above",
+            "clearly above" or "far above" it, or null; decision, the share of good images expected
+            above the threshold and the interval around that, or null; expected_share_above, the
+            share of good images that is expected to score higher than the query, or null. Then the
+            heatmap over the query, which is drawn smaller where it has more than 8 megapixels.
         """
         with told_to_client():
             files = [file_path(file) for file in normals or ()]
@@ -158,7 +159,10 @@ class ScoreApi:
 def decision_to_dict(measured: MeasuredBank, rate: float, score: Score) -> dict[str, Any]:
     """The threshold for a rate of false alarms, and the place of a score, for programs."""
     decision, good = decide(measured.good, rate), measured.good
+    threshold = measured.threshold if decision is None else decision.threshold
     return {
+        "threshold": threshold,
+        "grade": grade(score.fused, threshold, measured.ranges, good),
         "decision": None if decision is None else decision.to_dict(),
         "expected_share_above": None if good is None else good.share_above(score.fused),
     }

@@ -11,10 +11,11 @@ import gradio as gr
 
 from ...analysis.batch import open_chunk, score_chunk
 from ...analysis.batch_job import check_files, new_job
+from ...analysis.changes import with_phrases
 from ...analysis.decision import RATE
 from ...analysis.explanations import patch_matches
 from ...analysis.export import batch_dict
-from ...analysis.inspection import Session, with_phrases
+from ...analysis.inspection import Session
 from ...analysis.normal_range import ITSELF, normals_to_dict
 from ...analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from ...errors import InctrlError
@@ -110,10 +111,11 @@ class AnalysisApi:
             score (its copy_of names the normal that the query is or is a copy of, if any), normals
             (their names, and which are copies of others), other_proportions (whether the query was
             squeezed by another amount than every normal), normal_range (each normal against the
-            others, without copies; null where fewer than two are distinct), decision (the
-            threshold that 5% of good images are expected to exceed, or null), ledger (the score
-            without each signal), text (closest phrases), strongest_patch (row and column from 1,
-            and its match at each layer).
+            others, without copies; null where fewer than two are distinct), threshold and grade
+            (the score above which an image counts as anomalous, and how far above it this one
+            lies), decision (the share of good images expected above the threshold, or null),
+            ledger (the score without each signal), text (closest phrases), strongest_patch (row
+            and column from 1, and its match at each layer).
         """
         with told_to_client():
             session = self._session(normals, query, object_name, model, looks_for)
@@ -144,7 +146,8 @@ class AnalysisApi:
             The normals' names, which of them are copies of others, and their own range. Then
             results, highest score first: for each query its index (its place in the input, counted
             from 0) and the name given, which another may have too; its score and its parts, its
-            place against that range and the normal that it is a copy of, or why it cannot be read.
+            grade beside the threshold, its place against that range and the normal that it is a
+            copy of, or why it cannot be read.
         """
         with told_to_client():
             files = query_files(queries)

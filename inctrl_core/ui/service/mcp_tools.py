@@ -68,7 +68,9 @@ class McpTools:
             the part of the query that was seen, and whether its width and height are in another
             proportion than those of every normal (then the score means little). copy_of names the
             normal that the query is or is a copy of, if any (then the score says nothing);
-            normal_range has the scores of the normals against each other, without copies.
+            normal_range has the scores of the normals against each other, without copies;
+            threshold is the score above which an image counts as anomalous, grade says how far
+            above it this one lies.
         """
         normals = [file for file in (normal_1, normal_2, normal_3, normal_4) if file]
         return self.api.score(normals, query, object_name, model)[0]

@@ -19,30 +19,43 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class Yardstick:
+    """The measure of all scores in a plot.
+
+    Attributes:
+        band: Lowest and highest score of the normals; None where there is one.
+        threshold: The score above which an image counts as anomalous; None where nothing tells.
+    """
+
+    band: tuple[float, float] | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
 class Plot:
     """The parts of a plot besides its lines.
 
     Attributes:
         top: Score at the top; the bottom is 0.
         ticks: Place along the axis, in [0, 1], and label.
-        band: Lowest and highest score of the normals; None where there is one.
+        yardstick: Drawn behind the lines.
         label: What the plot shows, for those who do not see it.
     """
 
     top: float
     ticks: tuple[tuple[float, str], ...]
-    band: tuple[float, float] | None
+    yardstick: Yardstick
     label: str
 
 
-def curve_chart(curve: Sequence[ShotsPoint], band: tuple[float, float] | None) -> str:
+def curve_chart(curve: Sequence[ShotsPoint], yardstick: Yardstick) -> str:
     """Score by the number of normals: every draw a dot, their mean a line.
 
     The mean threshold of the draws' own normals is drawn dashed.
 
     Args:
         curve: The draws, K = 1 .. n.
-        band: Range of all normals.
+        yardstick: Of all normals.
     """
     places = _spread(len(curve))
     means = [(x, fmean(point.fused)) for x, point in zip(places, curve, strict=True)]
@@ -60,9 +73,11 @@ def curve_chart(curve: Sequence[ShotsPoint], band: tuple[float, float] | None) -
         f"with {point.shots}, {min(point.fused):.3f} to {max(point.fused):.3f}" for point in curve
     )
     plot = Plot(
-        top=axis_top(max([value for _, value, _ in draws] + [y for _, y in lines])),
+        top=axis_top(
+            max([value for _, value, _ in draws] + [y for _, y in lines] + _measures(yardstick))
+        ),
         ticks=tuple((x, str(point.shots)) for x, point in zip(places, curve, strict=True)),
-        band=band,
+        yardstick=yardstick,
         label=f"Score by the number of normals: {spans}.",
     )
     body = _line(lines, plot.top, "ic-plot-dashed") + _line(means, plot.top, "ic-plot-main")
@@ -72,6 +87,7 @@ def curve_chart(curve: Sequence[ShotsPoint], band: tuple[float, float] | None) -
         ('<b class="ic-swatch ic-swatch-main"></b>', "their mean"),
         ('<b class="ic-swatch ic-swatch-dashed"></b>', "threshold of as many normals, mean"),
         ('<b class="ic-swatch ic-swatch-band"></b>', f"normal range of all {len(curve)}"),
+        ('<b class="ic-swatch ic-swatch-line"></b>', "their threshold"),
     )
     return f'{_frame(plot, body, dots, "ic-plot-large")}<p class="ic-axis">normals</p>{key}'
 
@@ -79,7 +95,7 @@ def curve_chart(curve: Sequence[ShotsPoint], band: tuple[float, float] | None) -
 def severity_chart(
     curve: SeverityCurve,
     start: tuple[float, float | None],
-    band: tuple[float, float] | None,
+    yardstick: Yardstick,
     top: float,
 ) -> str:
     """Score by the severity of one kind of change, of the query and of a normal.
@@ -87,7 +103,7 @@ def severity_chart(
     Args:
         curve: The scores.
         start: Score of the query as it is, and of the normal.
-        band: Range of the normals.
+        yardstick: Of the normals.
         top: Top of the axis, which all kinds share.
     """
     words = KINDS[curve.name]
@@ -100,7 +116,7 @@ def severity_chart(
         normal = list(zip(places, (start[1], *curve.normal), strict=True))
         body = _line(normal, top, "ic-plot-other")
     label = f"{words.title}: score " + ", ".join(title for _, _, title in titled)
-    plot = Plot(top, tuple(zip(places, written, strict=True)), band, f"{label}.")
+    plot = Plot(top, tuple(zip(places, written, strict=True)), yardstick, f"{label}.")
     body += _line(query, top, "ic-plot-main")
     return (
         f"{_frame(plot, body, _dots(titled, top, 'ic-plot-dot'), 'ic-plot-small')}"
@@ -125,16 +141,16 @@ def severity_key(normal: int | None) -> str:
 
 
 def shared_top(
-    curves: Sequence[SeverityCurve], start: tuple[float, float | None], threshold: float | None
+    curves: Sequence[SeverityCurve], start: tuple[float, float | None], yardstick: Yardstick
 ) -> float:
     """Top of the axis of all severity charts.
 
     Args:
         curves: All there are.
         start: Score of the query as it is, and of the normal.
-        threshold: None where there is one normal.
+        yardstick: Of the normals.
     """
-    values = [value for value in (*start, threshold) if value is not None]
+    values = [value for value in start if value is not None] + _measures(yardstick)
     for curve in curves:
         values += [*curve.query, *(curve.normal or ())]
     return axis_top(max(values))
@@ -164,7 +180,7 @@ def drop_table(dropped: Sequence[DropOne], above: bool, thumbnails: Sequence[str
     return (
         '<div class="ic-ledger ic-drop"><table><thead><tr><th scope="col">Left out</th>'
         '<th scope="col">Score without it</th><th scope="col">Change</th>'
-        '<th scope="col">Alarm line without it</th><th scope="col">Verdict</th></tr></thead>'
+        '<th scope="col">Threshold without it</th><th scope="col">Verdict</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -183,6 +199,10 @@ def _signed(change: float) -> str:
 
 def _or_dash(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _measures(yardstick: Yardstick) -> list[float]:
+    return [value for value in (*(yardstick.band or ()), yardstick.threshold) if value is not None]
 
 
 def _spread(count: int) -> list[float]:
@@ -213,13 +233,15 @@ def _dots(points: Sequence[tuple[float, float, str]], top: float, name: str) -> 
 
 
 def _frame(plot: Plot, lines: str, dots: str, size: str) -> str:
-    band = ""
-    if plot.band is not None:
-        low, high = (_height(value, plot.top) for value in plot.band)
+    band, threshold = "", plot.yardstick.threshold
+    if plot.yardstick.band is not None:
+        low, high = (_height(value, plot.top) for value in plot.yardstick.band)
         band = (
             f'<b class="ic-plot-band" style="top:{high:.2f}%;height:{max(low - high, 0.8):.2f}%">'
             "</b>"
         )
+    if threshold is not None:
+        band += f'<b class="ic-plot-line" style="top:{_height(threshold, plot.top):.2f}%"></b>'
     ticks = "".join(
         f'<span class="ic-tick-x" style="left:{100 * x:.2f}%">{text}</span>'
         for x, text in plot.ticks

@@ -25,7 +25,7 @@ from ...images.perturbations import perturb
 from ...model.score import Score
 from ..common.charts import colour_bar
 from ..common.markup import jpeg_uri, term
-from .charts import curve_chart, drop_table, severity_chart, severity_key, shared_top
+from .charts import Yardstick, curve_chart, drop_table, severity_chart, severity_key, shared_top
 from .words import (
     KINDS,
     say_change,
@@ -48,8 +48,8 @@ WORKING = {
 } | {name: f"scoring it {words.called}" for name, words in KINDS.items()}
 
 THRESHOLD = (
-    "The highest score that your normals get when each is compared with the others. "
-    "An image above it counts as anomalous."
+    "An image above it counts as anomalous. It follows from the scores of your normals, each "
+    "compared with the others."
 )
 NORMAL_RANGE = "From the lowest to the highest score of your normals, each against the others."
 DRAW = "A random choice of some of your normals. The image is scored against those alone."
@@ -69,7 +69,7 @@ def head_html(run: StressRun) -> str:
     if session.score.copy_of is not None:
         verdict = "it is one of the normals, or a copy of it, so it finds itself"
     elif run.threshold is None:
-        verdict = "one normal gives no range"
+        verdict = "one normal gives no threshold"
     elif run.above:
         verdict = f"an alarm, above the {line} of {run.threshold:.3f}"
     else:
@@ -146,7 +146,7 @@ def curve_html(run: StressRun) -> str:
     chart = ""
     if len(run.curve) > 1:
         draw, line = term("draw", DRAW), term("threshold", THRESHOLD)
-        chart = curve_chart(run.curve, _band(run.session)) + (
+        chart = curve_chart(run.curve, _yardstick(run.session)) + (
             f'<p class="ic-small">Each dot is one {draw}. From two normals on, each has a {line} '
             "of its own, and so a verdict. Draws of nearly all normals share most of them, and "
             "agree for that reason alone.</p>"
@@ -193,11 +193,12 @@ def changes_html(run: StressRun) -> str:
         return ""
     normal = None if run.normal is None else run.normal[0]
     start = run.session.score.fused, _normal_start(run)
-    top = shared_top(run.changed, start, run.threshold)
+    yardstick = _yardstick(run.session)
+    top = shared_top(run.changed, start, yardstick)
     tiles = []
     for curve in run.changed:
         words = say_change(curve, start[0], run.threshold, run.above)
-        chart = severity_chart(curve, start, _band(run.session), top)
+        chart = severity_chart(curve, start, yardstick, top)
         tiles.append(_tile(curve, run.query, words, chart))
     waiting = len(CHANGES) - len(tiles)
     tiles += ['<div class="ic-change-tile ic-waiting" aria-hidden="true"></div>'] * waiting
@@ -223,9 +224,8 @@ def _about_changes() -> str:
     seen, likewise = term("what the model sees", SEEN), term("A normal, changed likewise", LIKEWISE)
     return (
         f'<p class="ic-small">The changes are made to {seen}; the pictures show the strongest. '
-        f"{likewise}, tells what the change does by itself. All charts have the same scale and the "
-        f"same {term('normal range', NORMAL_RANGE)}, whose upper edge is the "
-        f"{term('threshold', THRESHOLD)}.</p>"
+        f"{likewise}, tells what the change does by itself. All charts have the same scale, the "
+        f"same {term('normal range', NORMAL_RANGE)} and {term('threshold', THRESHOLD)}.</p>"
     )
 
 
@@ -234,9 +234,10 @@ def _section(title: str, says: str, body: str) -> str:
     return f'<section class="ic-stress"><h3>{title}</h3>{lead}{body}</section>'
 
 
-def _band(session: Session) -> tuple[float, float] | None:
+def _yardstick(session: Session) -> Yardstick:
     ranges = session.ranges
-    return None if ranges is None else (ranges.lowest, ranges.highest)
+    band = None if ranges is None else (ranges.lowest, ranges.highest)
+    return Yardstick(band, session.threshold)
 
 
 def _normal_start(run: StressRun) -> float | None:

@@ -1,0 +1,141 @@
+"""Changes to a result: other phrases, another threshold, other normals; nothing is encoded anew."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import InctrlError, PromptError
+from ..model.bank import PromptBank, same_images
+from ..model.detector import Detector
+from ..model.prompts import build_prompts, clean_phrases, extend_prompts
+from .inspection import NORMAL_PIXELS, Picture, Session, picture, results
+from .normal_range import called, measure_bank
+
+
+def with_phrases(
+    detector: Detector, session: Session, normal: Sequence[str], anomaly: Sequence[str]
+) -> Session:
+    """The same images with the visitor's own phrases among the prompts; no image is encoded again.
+
+    Raises:
+        PromptError: A phrase cannot be used.
+    """
+    phrases = clean_phrases(normal), clean_phrases(anomaly)
+    prompts = extend_prompts(build_prompts(session.bank.object_name), *phrases)
+    bank = session.bank.with_text(session.bank.object_name, detector.encode_prompts(prompts))
+    changed = _rescore(detector, session, bank)
+    count = len(phrases[0]) + len(phrases[1])
+    what = f"With {count} of your own phrases" if count else "Without phrases of your own"
+    return dataclasses.replace(changed, phrases=phrases, before=session.score, change=what)
+
+
+def with_looks_for(detector: Detector, session: Session, looks_for: str) -> Session:
+    """The same images, looking for another kind of anomaly; no image is encoded again.
+
+    Args:
+        detector: The session's model.
+        session: A visitor's.
+        looks_for: See :meth:`.Detector.build_bank`.
+
+    Raises:
+        PromptError: There is no such kind.
+    """
+    changed = _rescore(detector, session, session.bank.with_looks_for(looks_for))
+    return dataclasses.replace(changed, before=session.score, change="Looking for something else")
+
+
+def with_threshold(session: Session, threshold: float | None) -> Session:
+    """The same result beside another threshold.
+
+    Args:
+        session: A visitor's.
+        threshold: A score in [0, 1].
+
+    Raises:
+        InctrlError: It is not.
+    """
+    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise InctrlError("Choose a threshold between 0 and 1.")
+    return dataclasses.replace(session, chosen=float(threshold))
+
+
+def with_query_as_normal(detector: Detector, session: Session) -> Session:
+    """Adds the query to the normals and scores it again.
+
+    Raises:
+        PromptError: It is among them, or there is no room for another normal.
+    """
+    if session.score.copy_of is not None:
+        raise PromptError("This image is among the normals already.")
+    query = session.encoded
+    larger = session.bank.with_normals(query.features, query.crop_boxes)
+    shown = picture(session.query.image, session.query.crop_box, NORMAL_PIXELS)
+    return dataclasses.replace(
+        _rescore(detector, session, larger, (*session.normals, shown)),
+        normal_files=(*session.normal_files, session.query_file),
+        before=session.score,
+        change=f"Now normal number {larger.shots}, it finds itself",
+    )
+
+
+def without_query_as_normal(detector: Detector, session: Session) -> Session:
+    """Takes the query out of the normals, copies of it too, and scores it.
+
+    Raises:
+        PromptError: It is not among them, or the only one.
+    """
+    if session.score.copy_of is None:
+        raise PromptError("This image is not among the normals.")
+    same = same_images(session.encoded.features, session.bank.features)[0]
+    kept = torch.nonzero(~same).flatten().tolist()
+    if not kept:
+        raise PromptError("Add another normal image first: this is the only one.")
+    return _with_normals(detector, session, kept, "No longer among the normals")
+
+
+def without_odd_normal(detector: Detector, session: Session) -> Session:
+    """Leaves out the normal that differs too much from the others, its copies too.
+
+    Raises:
+        PromptError: There is none.
+    """
+    if session.odd is None:
+        raise PromptError("None of the normals differs that much from the others.")
+    kept = session.bank.others(session.odd.index)
+    name = called(session.odd.index, session.normal_names)
+    return _with_normals(detector, session, kept, f"Without normal {name}")
+
+
+def _with_normals(
+    detector: Detector, session: Session, kept: Sequence[int], change: str
+) -> Session:
+    """The same query against some of the normals."""
+    return dataclasses.replace(
+        _rescore(
+            detector,
+            session,
+            session.bank.subset(list(kept)),
+            tuple(session.normals[i] for i in kept),
+        ),
+        normal_files=tuple(session.normal_files[i] for i in kept),
+        given_names=tuple(session.normal_names[i] for i in kept),
+        before=session.score,
+        change=change,
+    )
+
+
+def _rescore(
+    detector: Detector,
+    session: Session,
+    bank: PromptBank,
+    normals: tuple[Picture, ...] | None = None,
+) -> Session:
+    return dataclasses.replace(
+        session,
+        normals=session.normals if normals is None else normals,
+        chosen=None,
+        **results(detector, measure_bank(detector, bank), session.encoded),
+    )

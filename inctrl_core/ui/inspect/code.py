@@ -1,0 +1,104 @@
+"""The program lines that give the result on the screen again, in Python and through the API."""
+
+from __future__ import annotations
+
+import html
+
+from ...analysis.export import file_names
+from ...analysis.inspection import Session
+from ...model.evidence import DECIDE
+
+ADDRESS = "http://127.0.0.1:7860"  # The page puts its own in place of it.
+
+
+def code_html(session: Session) -> str:
+    """Both programs, folded away."""
+    client = html.escape(client_lines(session)).replace(
+        ADDRESS, f'<span data-address="">{ADDRESS}</span>'
+    )
+    return (
+        '<details class="ic-code"><summary>Code for this result</summary>'
+        "<p>Run it where the images lie.</p>"
+        f'<p class="ic-label">Python</p><pre>{html.escape(python_lines(session))}</pre>'
+        f'<p class="ic-label">Through the API of this page</p><pre>{client}</pre></details>'
+    )
+
+
+def python_lines(session: Session) -> str:
+    """The lines that give ``result``, a session like this one, with the library."""
+    looks_for = _looks_for(session)
+    lines = [
+        "from inctrl_core import analysis, load_detector",
+    ]
+    if any(session.phrases):
+        lines.append("from inctrl_core.analysis.changes import with_phrases")
+    lines += [
+        "",
+        f"detector = load_detector({session.model!r})",
+        f"normals = {_listed(session.normal_names)}",
+        "result = analysis.inspect(",
+        f"    detector, normals, {_query(session)!r}, {session.bank.object_name!r}{looks_for}",
+        ")",
+    ]
+    if any(session.phrases):
+        normal, anomaly = map(list, session.phrases)
+        lines.append(f"result = with_phrases(detector, result, {normal!r}, {anomaly!r})")
+    lines.append(
+        f"print(result.score.fused, {_threshold(session)})"
+        f"  # {session.score.fused:.3f}, {_number(session.threshold)}"
+    )
+    return "\n".join(lines)
+
+
+def client_lines(session: Session) -> str:
+    """The lines that give ``result``, what the API says of these images, with gradio_client."""
+    endpoint, score = "/score", "result['fused']"
+    arguments = [
+        "    [handle_file(name) for name in normals],",
+        f"    handle_file({_query(session)!r}),",
+        f"    object_name={session.bank.object_name!r},",
+        f"    model={session.model!r},",
+    ]
+    if session.bank.looks_for != DECIDE:
+        arguments.append(f"    looks_for={session.bank.looks_for!r},")
+    if any(session.phrases):
+        endpoint, score = "/explain", "result['score']['fused']"
+        for name, phrases in zip(("normal", "anomaly"), session.phrases, strict=True):
+            arguments.append(f"    {name}_phrases={chr(10).join(phrases)!r},")
+    result = "result, heatmap" if endpoint == "/score" else "result"
+    return "\n".join(
+        [
+            "from gradio_client import Client, handle_file",
+            "",
+            f'client = Client("{ADDRESS}")',
+            f"normals = {_listed(session.normal_names)}",
+            f"{result} = client.predict(",
+            *arguments,
+            f'    api_name="{endpoint}",',
+            ")",
+            f"print({score}, result['threshold'])"
+            f"  # {session.score.fused:.3f}, {_number(session.measured.threshold)}",
+        ]
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"[{', '.join(map(repr, names))}]"
+
+
+def _query(session: Session) -> str:
+    return file_names([session.query_file])[0]
+
+
+def _looks_for(session: Session) -> str:
+    sought = session.bank.looks_for
+    return "" if sought == DECIDE else f", looks_for={sought!r}"
+
+
+def _threshold(session: Session) -> str:
+    """The expression of the threshold: the visitor's own is a number."""
+    return "result.threshold" if session.chosen is None else f"{session.chosen:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "None" if value is None else f"{value:.3f}"

@@ -1,0 +1,89 @@
+"""The programs of a result: run where its images lie, they give its score again."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inctrl_core import load_detector
+from inctrl_core.analysis import inspect
+from inctrl_core.analysis.changes import with_looks_for, with_phrases, with_threshold
+from inctrl_core.analysis.inspection import Session
+from inctrl_core.ui.common.examples import load_examples
+from inctrl_core.ui.inspect.code import ADDRESS, client_lines, code_html, python_lines
+from tests.app_server import running_app
+
+EXAMPLE = load_examples()["washer"]
+# Names that would break out of a program, or of the page, if they were not quoted.
+NAMES = ("good 1.jpg", 'it\'s "2".jpg', "<b>3.jpg")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for path, name in zip(EXAMPLE.normals, NAMES, strict=False):
+        shutil.copy(path, folder / name)
+    shutil.copy(EXAMPLE.queries[EXAMPLE.cover].path, folder / "query.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def session(folder: Path) -> Session:
+    detector = load_detector("inctrl-lite", "cpu")
+    normals = [str(folder / name) for name in NAMES]
+    return inspect(detector, normals, str(folder / "query.jpg"), "metal washer")
+
+
+@pytest.fixture(scope="module")
+def changed(session: Session) -> dict[str, Session]:
+    """The result, and the result after every change that a visitor can make to it."""
+    detector = load_detector("inctrl-lite", "cpu")
+    phrases = with_phrases(detector, session, ["whole"], ["bent", 'it\'s "broken"'])
+    return {
+        "plain": session,
+        "kind": with_looks_for(detector, session, "kind"),
+        "phrases": phrases,
+        "threshold": with_threshold(session, 0.25),
+    }
+
+
+CHANGES = pytest.mark.parametrize("change", ["plain", "kind", "phrases", "threshold"])
+
+
+@CHANGES
+def test_the_python_lines_give_the_result_again(changed, change, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    names: dict = {}
+    exec(python_lines(changed[change]), names)
+    assert names["result"].score.fused == changed[change].score.fused
+    score, threshold = map(float, capsys.readouterr().out.split())
+    assert (score, threshold) == pytest.approx(
+        (changed[change].score.fused, changed[change].threshold), abs=1e-9
+    )
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with running_app() as url:
+        yield url
+
+
+@CHANGES
+def test_the_client_lines_give_it_through_the_api(
+    changed, change, folder, address, monkeypatch, capsys
+):
+    monkeypatch.chdir(folder)
+    exec(client_lines(changed[change]).replace(ADDRESS, address), {})
+    score, threshold = map(float, capsys.readouterr().out.splitlines()[-1].split())
+    assert score == pytest.approx(changed[change].score.fused, abs=1e-6)
+    assert threshold == pytest.approx(changed[change].measured.threshold, abs=1e-6)
+
+
+def test_the_page_escapes_what_the_visitor_named(session):
+    named = dataclasses.replace(session, given_names=("<script>1</script>.png",))
+    assert "<script>" not in code_html(named) and "&lt;script&gt;" in code_html(named)
+    assert code_html(named).count("data-address") == 1
