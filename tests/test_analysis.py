@@ -9,7 +9,7 @@ from PIL import Image
 
 from inctrl_core import Detector, ImageError, InctrlError, analysis
 from inctrl_core.analysis.inspection import start_session
-from inctrl_core.analysis.normal_range import normal_range
+from inctrl_core.analysis.normal_range import measure_bank, normal_range
 from inctrl_core.analysis.stress import drop_one, shots_curve
 from inctrl_core.analysis.stress_run import run_to_dict
 from inctrl_core.images.perturbations import PERTURBATIONS
@@ -69,7 +69,8 @@ def test_a_table_of_distances_scores_every_choice_of_normals(form, request):
         others = bank.subset(bank.others(drop.index))
         scored = detector.score_encoded(encoded, others)[0]
         assert drop.fused == pytest.approx(scored.fused, abs=1e-6)
-        assert drop.threshold == pytest.approx(normal_range(detector, others).threshold, abs=1e-6)
+        expected = measure_bank(detector, others).threshold
+        assert drop.threshold == pytest.approx(expected, abs=1e-6)
     last = shots_curve(detector, bank, encoded)[-1]
     assert last.fused == (detector.score_encoded(encoded, bank)[0].fused,)
     for index in bank.distinct:

@@ -364,7 +364,7 @@ class TestMarkup:
         rows = [("a", 0.3, True), ("b", 0.21, False), ("c", 0.15, False), ("d", None, None)]
         text = batch_table.summary_html(job(made(rows)))
         assert "2 of 3 images score above the threshold, 1 of them only a little" in text
-        assert "1 of the 3 images are actually anomalous: 1 of them scores" in text
+        assert "1 of the 3 images are actually anomalous: 1 of them lies" in text
         assert "and 1 of the 2 others" in text and ">100%</abbr> (AUROC)" in text
         assert "1 file could not be read; it stands at the end" in text
 

@@ -255,7 +255,8 @@ def test_the_page_says_so_and_marks_nothing(detector, folder):
     assert "The 3 different normals score" in verdict_html(other)
     same = start_session(detector, "m", (normals[:2], str(folder / "n3.png")), "fabric")
     page = verdict_html(same)
-    assert "Copies of one normal give no range" in page and "ic-above" not in page
+    assert same.ranges is None and same.threshold == same.decision.threshold
+    assert "copies of one image, so they give no range" in page and "ic-strip" not in page
 
 
 def test_the_query_joins_the_normals_once_and_leaves_them_with_its_copies(detector, folder):

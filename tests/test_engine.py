@@ -271,7 +271,9 @@ class TestGraphs:
         """Such as those that are trained on it; other towers and other depths pass by torch."""
         model = load_model(LITE)
         tensors = add_prefix(model.clip.state_dict(), BACKBONE_PREFIX)
-        heads = dataclasses.replace(model.config.heads, patch_adapter=())
+        heads = dataclasses.replace(
+            model.config.heads, form="training-free", options={}, patch_adapter=(), good_scores={}
+        )
         config = dataclasses.replace(model.config, heads=heads)
         save_model(tmp_path / "own", config, tensors)
         assert passes(load_detector(tmp_path / "own", "cpu"))

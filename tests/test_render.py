@@ -40,10 +40,13 @@ def scored(detector) -> session.Session:
     return session.start_session(detector, DEFAULT_MODEL, files, "grass lawn")
 
 
-def test_the_verdict_follows_the_normals_range(scored):
+def test_the_verdict_follows_the_threshold(scored):
+    for chosen in (None, 0.0, scored.score.fused, 1.0):
+        judged = dataclasses.replace(scored, chosen=chosen)
+        above = scored.score.fused > judged.threshold
+        assert judged.above is above
+        assert ("Looks like the normals" in verdict_html(judged)) is not above
     text = verdict_html(scored)
-    above = scored.score.fused > scored.ranges.highest
-    assert ("Looks like the normals" in text) is not above
     assert f"{scored.score.fused:.3f}" in text
     assert scored.score.fusion in ("trained", "training-free")
 
@@ -54,17 +57,18 @@ def test_the_verdict_follows_the_normals_range(scored):
         (0.2, "Looks like the normals"),
         (
             0.2004,
-            "Barely above the normals</h2><p>The 4 normals score 0.100 to 0.200 when "
+            "A little above the threshold</h2><p>The 4 normals score 0.100 to 0.200 when "
             "each is compared with the others; this image lies above them by less than 0.001.",
         ),
-        (0.219, "Barely above the normals"),
-        (0.221, "Above every normal"),
+        (0.219, "A little above the threshold"),
+        (0.221, "Clearly above the threshold"),
     ],
 )
 def test_a_slight_excess_is_called_slight(scored, fused, says):
     ranges = NormalRange((0.1, 0.12, 0.15, 0.16, 0.2), (0.0,) * 5)
     score = dataclasses.replace(scored.score, fused=fused)
-    assert says in verdict_html(dataclasses.replace(remeasured(scored, ranges=ranges), score=score))
+    measured = remeasured(scored, ranges=ranges, good=None)
+    assert says in verdict_html(dataclasses.replace(measured, score=score))
 
 
 def test_the_excess_is_the_difference_of_the_figures_shown(scored):

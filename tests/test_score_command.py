@@ -16,7 +16,7 @@ from PIL import Image
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.__main__ import main
-from inctrl_core.analysis.normal_range import normal_range
+from inctrl_core.analysis.normal_range import grade, measure_bank, normal_range
 from inctrl_core.commands import score as score_command
 from inctrl_core.ui.common.examples import load_examples
 
@@ -52,8 +52,10 @@ def test_the_most_anomalous_image_comes_first(capsys: pytest.CaptureFixture[str]
     good = str(EXAMPLE.normals[3])
     assert score(queries=[good, DEFECT]) == 0
     output = capsys.readouterr()
-    title, first, second = output.out.splitlines()
+    title, threshold, first, second = output.out.splitlines()
     assert "3 normals" in title
+    line = float(threshold.removeprefix("threshold ").split(":")[0])
+    assert float(second.split()[0]) < line < float(first.split()[0])
     assert DEFECT in first and good in second
     assert float(first.split()[0]) > float(second.split()[0])
     assert "proportions" not in output.err
@@ -79,7 +81,7 @@ def test_what_cannot_be_read_is_named_and_takes_nothing_along(
         (tmp_path / name).write_bytes(b"no picture")
     assert score(queries=[str(tmp_path), DEFECT]) == 0
     output = capsys.readouterr()
-    assert DEFECT in output.out and len(output.out.splitlines()) == 2
+    assert DEFECT in output.out and len(output.out.splitlines()) == 3
     assert all(
         f"left out: '{name}' is not an image" in output.err for name in ("one.png", "two.png")
     )
@@ -131,9 +133,14 @@ def test_the_range_of_the_normals_and_the_verdict_are_given(
         assert result.to_dict().items() <= entry.items()
         assert entry["against_the_normals"] == expected.standing(result.fused)
     assert score(queries=[DEFECT]) == 0
-    title, line = capsys.readouterr().out.splitlines()
+    title, threshold, line = capsys.readouterr().out.splitlines()
     assert f"score {expected.lowest:.4f} to {expected.highest:.4f} against each other" in title
-    assert line.split("  ")[1] == expected.standing(results[1].fused) == "above"
+    measured = measure_bank(detector, bank)
+    assert document["threshold"] == measured.threshold
+    assert threshold.startswith(f"threshold {measured.threshold:.4f}: about 5 of 100")
+    graded = [grade(s.fused, measured.threshold, expected, measured.good) for s in results]
+    assert [entry["grade"] for entry in document["scores"]] == graded == ["below", "far above"]
+    assert line.split("  ")[1] == "far above"
 
 
 def test_one_normal_has_no_range(loaded: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,7 +220,7 @@ def test_heatmaps_are_written_over_but_no_other_file_and_are_no_queries(
     capsys.readouterr()
     assert score(*options, queries=["test"]) == 0
     output = capsys.readouterr()
-    assert len(output.out.splitlines()) == 4 and len(list(nested.glob("*.png"))) == 9
+    assert len(output.out.splitlines()) == 5 and len(list(nested.glob("*.png"))) == 9
     assert "left out: heatmaps of an earlier run: test/bad_000_map16.png" in output.err
     foreign = nested / "good_000_map8.png"
     Image.new("L", (4, 4)).save(foreign)
@@ -262,7 +269,7 @@ def test_a_table_for_spreadsheets(nested: Path, capsys: pytest.CaptureFixture[st
     data = Path("out/table.csv").read_bytes()
     lines = list(csv.DictReader(data.decode("utf-8-sig").splitlines()))
     assert data.startswith(b"\xef\xbb\xbf")
-    printed = capsys.readouterr().out.splitlines()[1:]
+    printed = capsys.readouterr().out.splitlines()[2:]
     assert [line["file"] for line in lines[:3]] == [text.split()[-1] for text in printed]
     assert lines[3]["file"] == "test/bad/broken.png" and "not an image" in lines[3]["error"]
 

@@ -23,7 +23,7 @@ VERDICTS = {
     FAR: "Far above the threshold",
 }
 TONES = {BELOW: "ic-inside", LITTLE: "ic-slight", CLEARLY: "ic-above", FAR: "ic-above"}
-MORE = "Add a second normal to learn how far normal images lie apart."
+MORE = "Add a different normal to learn how far normal images lie apart."
 
 
 def verdict_html(session: Session) -> str:

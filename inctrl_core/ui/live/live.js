@@ -4,7 +4,7 @@ const find = selector => element.querySelector(selector);
 const video = find('video'), picture = find('.ic-live-picture'), line = find('.ic-live-line');
 const says = find('.ic-live-says'), stage = find('.ic-live-stage');
 const cameraList = find('.ic-live-cameras select');
-const SHORTER = 480, KEPT = 240, PATIENCE = 5000, CLIP_SECONDS = 2.5;
+const SHORTER = 480, KEPT = 240, PATIENCE = 5000, CLIP_SECONDS = 2.5, STEADY = 5, THUMBNAIL = 120;
 const shot = document.createElement('canvas'), heat = document.createElement('canvas');
 
 let source = null;      // 'camera', 'video' or 'example'; null when stopped.
@@ -12,6 +12,8 @@ let clip = [];          // Images of the example.
 let pending = null;     // {id, at, frame} of the frame under way.
 let asked = 0;          // Raised by all that makes an earlier wish for the camera void.
 let frames = 0, scores = [], times = [], patience = PATIENCE;
+let worst = null;       // {fused, at} of the frame with the highest score against these normals.
+let yardstickOf = '';       // The range and the threshold that `worst` belongs to.
 
 // What is said already is not said again: a screen reader would read it out with every frame.
 const say = text => { if (says.textContent !== text) says.textContent = text; };
@@ -128,12 +130,33 @@ function pace() {
   stage.dataset.scored = Number(stage.dataset.scored || 0) + 1;
 }
 
+// The middle of the last few scores: one blurred frame does not turn the verdict.
+function steady() {
+  const last = scores.slice(-STEADY).sort((a, b) => a - b);
+  return last[Math.floor((last.length - 1) / 2)];
+}
+
+// Keeps the frame with the highest score, with its heatmap, and the time it was seen.
+function keepWorst(answer) {
+  const yardstick = JSON.stringify([answer.low, answer.high, answer.threshold]);
+  if (yardstick !== yardstickOf) { worst = null; yardstickOf = yardstick; }
+  if (worst && answer.fused <= worst.fused) return;
+  worst = {fused: answer.fused, at: new Date()};
+  const small = document.createElement('canvas'), scale = THUMBNAIL / Math.max(picture.width, picture.height);
+  size(small, Math.round(picture.width * scale), Math.round(picture.height * scale));
+  small.getContext('2d').drawImage(picture, 0, 0, small.width, small.height);
+  const place = find('.ic-live-worst');
+  place.hidden = false;
+  place.querySelector('img').src = small.toDataURL('image/jpeg', 0.85);
+  place.querySelector('p').textContent = `Highest so far: ${worst.fused.toFixed(3)}, at ${worst.at.toLocaleTimeString()}`;
+}
+
 function show(answer, frame) {
   paint(frame, answer);
   if (answer.waiting) return say('Take this frame as a normal when it shows what is sound; two or more are best.');
   scores = [...scores, answer.fused].slice(-KEPT);
   find('.ic-score').textContent = answer.fused.toFixed(3);
-  const above = answer.threshold !== null && answer.fused > answer.threshold;
+  const above = answer.threshold !== null && steady() > answer.threshold;
   find('.ic-live-side').classList.toggle('ic-above', above);
   find('.ic-live-verdict').textContent = answer.threshold === null
     ? answer.shots < 2 ? 'One normal gives no range: take a second one.'
@@ -144,6 +167,7 @@ function show(answer, frame) {
     : answer.shots < 2 ? 'Take another frame as a normal: two or more give a range.'
     : 'Compared with the normals in the form; take more frames where a sound one scores high.');
   chart(answer.low, answer.high, answer.threshold);
+  keepWorst(answer);
   pace();
 }
 
@@ -169,6 +193,8 @@ function begin(kind) {
   frames = 0;
   scores = [];
   times = [];
+  worst = null;
+  find('.ic-live-worst').hidden = true;
   pending = null;
   patience = PATIENCE;
   stage.hidden = false;

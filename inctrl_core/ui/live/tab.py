@@ -53,7 +53,9 @@ TEMPLATE = """
       <p class="ic-live-verdict"></p>
       <canvas class="ic-live-line" role="img" aria-label="Scores of the last frames"></canvas>
       <p class="ic-small">The line is the score of the last frames, the band the range of your
-        normals.</p>
+        normals, the dashes the threshold. The verdict is that of the last five frames together.</p>
+      <div class="ic-live-worst" hidden><img alt="The frame with the highest score so far">
+        <p class="ic-small"></p></div>
       <p class="ic-small ic-live-pace"></p>
     </div>
   </div>
