@@ -24,11 +24,12 @@ from inctrl_core import Detector, InctrlError, load_detector
 from inctrl_core import output as tables
 from inctrl_core.analysis import batch, batch_job
 from inctrl_core.analysis import export as batch_export
-from inctrl_core.analysis.batch import Batch, BatchRow, QueryFile, auroc, score_chunk
+from inctrl_core.analysis.batch import Batch, BatchRow, QueryFile, score_chunk
 from inctrl_core.analysis.batch_job import BatchJob, start_job
 from inctrl_core.analysis.changes import with_phrases
 from inctrl_core.analysis.export import batch_csv, batch_dict, batch_json, safe_names, write_zip
 from inctrl_core.analysis.inspection import start_session
+from inctrl_core.analysis.metrics import auroc
 from inctrl_core.analysis.normal_range import NormalRange, PatchScale
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.overlay import overlay

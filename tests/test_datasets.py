@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inctrl_core.evaluation.datasets import (
+from inctrl_core.datasets.layouts import MULTI_CLASS, ONE_VS_ALL, load_classes, load_folders
+from inctrl_core.datasets.subsets import (
     DataError,
     check_subset,
     list_images,
@@ -17,7 +18,6 @@ from inctrl_core.evaluation.datasets import (
     split_normals,
     without_files,
 )
-from inctrl_core.evaluation.layouts import MULTI_CLASS, ONE_VS_ALL, load_classes, load_folders
 
 
 def fill(folder: Path, *names: str) -> None:

@@ -22,12 +22,12 @@ from inctrl_core import Detector, ImageError, PromptError
 from inctrl_core.__main__ import main
 from inctrl_core.checkpoints.weights import load_model
 from inctrl_core.commands.evaluate import write_text
+from inctrl_core.datasets.layouts import load_folders
+from inctrl_core.datasets.subsets import DataError, Subset
 from inctrl_core.errors import InctrlError
 from inctrl_core.evaluation import protocol as evaluation
 from inctrl_core.evaluation import report
-from inctrl_core.evaluation.datasets import DataError, Subset
 from inctrl_core.evaluation.features import FeatureStore, UnreadableImages, image_tower_digest
-from inctrl_core.evaluation.layouts import load_folders
 from inctrl_core.evaluation.plots import save_plots
 from inctrl_core.evaluation.protocol import SIGNALS, draw_normals, score_subset
 from inctrl_core.evaluation.report import (

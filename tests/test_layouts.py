@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inctrl_core.evaluation.datasets import DataError, Subset
-from inctrl_core.evaluation.layouts import ONE_VS_ALL, load_classes, load_folders, names
-from inctrl_core.evaluation.masks import check_masks
+from inctrl_core.datasets.layouts import ONE_VS_ALL, load_classes, load_folders, names
+from inctrl_core.datasets.masks import check_masks
+from inctrl_core.datasets.subsets import DataError, Subset
 
 SIDE = 12
 

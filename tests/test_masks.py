@@ -10,9 +10,9 @@ from PIL import Image
 
 from inctrl_core import ImageError
 from inctrl_core.config import SQUASH, PreprocessConfig
-from inctrl_core.evaluation.datasets import DataError, Query, Subset
-from inctrl_core.evaluation.layouts import masks_in
-from inctrl_core.evaluation.masks import check_masks, crop_mask, open_mask
+from inctrl_core.datasets.layouts import masks_in
+from inctrl_core.datasets.masks import check_masks, crop_mask, open_mask
+from inctrl_core.datasets.subsets import DataError, Query, Subset
 from inctrl_core.images.preprocessing import crop_image
 
 

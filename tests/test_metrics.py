@@ -7,20 +7,21 @@ import doctest
 import numpy as np
 import pytest
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
+from inctrl_core.analysis import metrics as of_images
+from inctrl_core.analysis.metrics import image_metrics
 from inctrl_core.evaluation import metrics
 from inctrl_core.evaluation.metrics import (
     NO_DEFECT,
     defect_pixels,
-    image_metrics,
     pixel_metrics,
     upsample_maps,
 )
 
 
 def test_examples_in_the_documentation() -> None:
-    result = doctest.testmod(metrics)
+    result = doctest.testmod(of_images)
     assert result.attempted > 0 and result.failed == 0
 
 
@@ -36,6 +37,17 @@ def test_ties_count_half() -> None:
     found = image_metrics(np.array([True, False]), np.array([0.5, 0.5]))
     # Both or neither lie above a threshold: precision 1/2, recall 1.
     assert found == {"auroc": 0.5, "ap": 0.5, "f1_max": pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_image_metrics_are_those_of_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(60) < 0.3
+    labels[:2] = True, False
+    scores = rng.integers(0, 9, 60) / 9.0 if seed % 2 else rng.random(60)  # With ties, without.
+    found = image_metrics(labels, scores)
+    assert found["auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert found["ap"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 
 
 def test_f1_max_by_hand() -> None:

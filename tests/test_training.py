@@ -15,8 +15,8 @@ from inctrl_core.analysis.normal_range import build_measured_bank
 from inctrl_core.checkpoints.loading import load_detector
 from inctrl_core.checkpoints.tensor_files import read_tensors
 from inctrl_core.config import BackboneConfig, HeadsConfig
+from inctrl_core.datasets.subsets import DataError
 from inctrl_core.errors import InctrlError
-from inctrl_core.evaluation.datasets import DataError
 from inctrl_core.evaluation.features import image_tower_digest
 from inctrl_core.model.heads import build_heads
 from inctrl_core.model.residuals import layer_residuals

@@ -51,11 +51,13 @@ class QueryFile:
         path: Where it lies.
         name: What its owner calls it; any text at all.
         anomalous: What it truly is, None where nobody knows.
+        mask: Path of the image that marks its defect; empty where there is none.
     """
 
     path: str
     name: str
     anomalous: bool | None = None
+    mask: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,24 +268,6 @@ def score_chunk(
         else BatchRow(file, next(scores), _jpeg(image.shown), size=image.size)
         for file, image in zip(files, images, strict=False)
     )
-
-
-def auroc(truths: Sequence[tuple[bool, float]]) -> float | None:
-    """Share of the pairs of an anomalous and a normal image in which the former scores higher.
-
-    A tie counts half. This is the area under the ROC curve, by ranks instead of by the curve.
-
-    Args:
-        truths: (anomalous, score) of each image.
-
-    Returns:
-        In [0, 1]; None where all are of one kind.
-    """
-    anomalous = np.array([score for truth, score in truths if truth])
-    normal = np.array([score for truth, score in truths if not truth])
-    if not len(anomalous) or not len(normal):
-        return None
-    return float((1 + np.sign(anomalous[:, None] - normal[None, :]).mean()) / 2)
 
 
 def _scores(

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
-from ..errors import InctrlError, PromptError
+from ..errors import PromptError
 from ..model.bank import PromptBank, same_images
 from ..model.detector import Detector
 from ..model.prompts import build_prompts, clean_phrases, extend_prompts
+from .decision import check_threshold
 from .inspection import NORMAL_PIXELS, Picture, Session, picture, results
 from .normal_range import called, measure_bank
 
@@ -57,9 +58,7 @@ def with_threshold(session: Session, threshold: float | None) -> Session:
     Raises:
         InctrlError: It is not.
     """
-    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise InctrlError("Choose a threshold between 0 and 1.")
-    return dataclasses.replace(session, chosen=float(threshold))
+    return dataclasses.replace(session, chosen=check_threshold(threshold))
 
 
 def with_query_as_normal(detector: Detector, session: Session) -> Session:

@@ -243,6 +243,18 @@ def check_rate(rate: float) -> None:
         )
 
 
+def check_threshold(threshold: float) -> float:
+    """The threshold itself.
+
+    Raises:
+        InctrlError: It is no number in [0, 1].
+    """
+    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not number or not 0 <= threshold <= 1:
+        raise InctrlError("Choose a threshold between 0 and 1.")
+    return float(threshold)
+
+
 def to_odds(score: float) -> float:
     """The log-odds of a score in [0, 1], kept finite at the ends."""
     kept = min(max(score, _EDGE), 1.0 - _EDGE)

@@ -12,8 +12,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..analysis.decision import check_rate
-from ..errors import InctrlError
-from ..evaluation.datasets import (
+from ..datasets.layouts import SETTINGS, load_classes, load_folders
+from ..datasets.masks import check_masks
+from ..datasets.subsets import (
     DATASETS,
     DataError,
     Subset,
@@ -23,9 +24,8 @@ from ..evaluation.datasets import (
     usable,
     without_files,
 )
+from ..errors import InctrlError
 from ..evaluation.features import FeatureStore, default_cache
-from ..evaluation.layouts import SETTINGS, load_classes, load_folders
-from ..evaluation.masks import check_masks
 from ..evaluation.plots import save_plots
 from ..evaluation.protocol import SubsetScores, score_subset
 from ..evaluation.report import (

@@ -26,10 +26,10 @@ from ..checkpoints.weights import (
     save_model,
 )
 from ..config import ModelConfig
+from ..datasets.layouts import ONE_VS_ALL, load_classes, load_folders
+from ..datasets.subsets import DataError, Subset, check_names, load_textile, usable
 from ..errors import InctrlError
-from ..evaluation.datasets import DataError, Subset, check_names, load_textile, usable
 from ..evaluation.features import FeatureStore, default_cache, image_tower_digest
-from ..evaluation.layouts import ONE_VS_ALL, load_classes, load_folders
 from ..model.detector import Detector
 from ..model.evidence import FLAW, KIND
 from ..training.adapter import AdapterOptions, train_adapter

@@ -1,4 +1,4 @@
-"""How well scores separate anomalous from normal, by image and by pixel.
+"""How well maps separate defective from normal pixels; by image see :mod:`.analysis.metrics`.
 
 scikit-learn computes the curves and areas. Pixels, of which a test set has tens of millions, are
 counted in fine bins first and handed over as weights, so memory does not grow with the images.
@@ -13,12 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
-from sklearn.metrics import (
-    average_precision_score,
-    precision_recall_curve,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import roc_auc_score, roc_curve
 
 AUPRO_LIMIT = 0.3  # False-positive rate up to which AUPRO integrates, as in MVTec AD's evaluation.
 BINS = 2**16
@@ -44,26 +39,6 @@ class DefectPixels:
 
 
 NO_DEFECT = DefectPixels(np.zeros(0, np.int64), np.zeros(0))
-
-
-def image_metrics(anomalous: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Area under the ROC curve, average precision and F1-max, anomalous being positive.
-
-    F1-max is the largest harmonic mean of precision and recall over all thresholds: that of the
-    best one, which only who knows the labels can choose.
-
-    >>> image_metrics(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.35, 0.8]))
-    {'auroc': 0.75, 'ap': 0.8333333333333333, 'f1_max': 0.8}
-
-    Args:
-        anomalous: bool [N], with both values.
-        scores: float [N], higher is more anomalous.
-    """
-    return {
-        "auroc": float(roc_auc_score(anomalous, scores)),
-        "ap": float(average_precision_score(anomalous, scores)),
-        "f1_max": _f1_max(anomalous, scores),
-    }
 
 
 def defect_pixels(mask: np.ndarray) -> DefectPixels:
@@ -109,13 +84,6 @@ def pixel_metrics(maps: np.ndarray, truth: Sequence[DefectPixels], size: int) ->
         "pixel_auroc": _weighted_auroc(normal, defect),
         "aupro": _weighted_partial_area(normal, region_share, AUPRO_LIMIT),
     }
-
-
-def _f1_max(anomalous: np.ndarray, scores: np.ndarray) -> float:
-    # Images of the same score lie on the same side of every threshold.
-    precision, recall, _ = precision_recall_curve(anomalous, scores)
-    total = precision + recall
-    return float(np.max(2 * precision * recall / np.where(total > 0, total, 1.0)))
 
 
 def _weighted_auroc(negative: np.ndarray, positive: np.ndarray) -> float:

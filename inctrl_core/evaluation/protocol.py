@@ -18,6 +18,8 @@ from torch import Tensor
 from ..analysis.decision import GoodScores, expect_good
 from ..analysis.normal_range import NormalRange, normal_range
 from ..config import PreprocessConfig
+from ..datasets.masks import crop_mask, open_mask
+from ..datasets.subsets import Query, Subset, check_subset
 from ..errors import ImageError, InctrlError
 from ..images.preprocessing import CropBox
 from ..model.backbone import ImageFeatures
@@ -26,9 +28,7 @@ from ..model.detector import Detector, EncodedImages
 from ..model.evidence import DECIDE, LOOKS_FOR
 from ..model.prompts import build_prompts, clean_object_name
 from ..model.residuals import nearest_per_normal
-from .datasets import Query, Subset, check_subset
 from .features import FeatureStore, UnreadableImages
-from .masks import crop_mask, open_mask
 from .metrics import NO_DEFECT, DefectPixels, defect_pixels
 
 SIGNALS = ("fused", "patch_max", "image_residual", "text_anomaly", "holistic")
@@ -116,7 +116,7 @@ def score_subset(
         looks_for: See :meth:`Detector.build_bank`.
 
     Raises:
-        DataError: See :func:`inctrl_core.evaluation.datasets.check_subset`.
+        DataError: See :func:`inctrl_core.datasets.subsets.check_subset`.
         UnreadableImages: Names every image that cannot be used.
         InctrlError: No shots or seeds, or too many shots.
     """

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..analysis.decision import decide
-from .metrics import image_metrics, pixel_metrics
+from ..analysis.metrics import image_metrics
+from .metrics import pixel_metrics
 from .protocol import SubsetScores
 
 MAP_SIGNAL = "patch_map"

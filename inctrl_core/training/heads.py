@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from ..config import BackboneConfig, HeadsConfig
-from ..evaluation.datasets import DataError
+from ..datasets.subsets import DataError
 from ..model.heads import build_heads
 from .loop import Figures, TrainingRun
 from .objectives import build_objective, fusion_loss

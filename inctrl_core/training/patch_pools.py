@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..evaluation.datasets import Subset
+from ..datasets.subsets import Subset
 from ..evaluation.features import FeatureStore
 from ..model.backbone import ImageFeatures
 from ..model.detector import Detector

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..evaluation.datasets import DataError, Subset
+from ..datasets.subsets import DataError, Subset
 from ..evaluation.features import FeatureStore
 from ..model.backbone import ImageFeatures
 from ..model.detector import Detector

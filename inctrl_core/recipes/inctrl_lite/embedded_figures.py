@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ...checkpoints.weights import load_model
 from ...config import ModelConfig
-from ...evaluation.datasets import DataError, Subset, load_elpv, load_textile
-from ...evaluation.layouts import load_folders
+from ...datasets.layouts import load_folders
+from ...datasets.subsets import DataError, Subset, load_elpv, load_textile
 from ...images.files import open_image
 from ...model.backbone import Backbone
 from ...model.prompts import build_prompts

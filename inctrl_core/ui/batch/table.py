@@ -9,9 +9,10 @@ import base64
 import html
 from collections.abc import Sequence
 
-from ...analysis.batch import Batch, BatchRow, auroc
+from ...analysis.batch import Batch, BatchRow
 from ...analysis.batch_job import BatchJob
 from ...analysis.decision import LITTLE
+from ...analysis.metrics import auroc
 from ...analysis.normal_range import ITSELF, copies_told, count_normals
 from ...errors import name_some
 from ...images.files import plain_name

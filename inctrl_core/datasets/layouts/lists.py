@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import name_some
-from ..datasets import DataError, Query
+from ..subsets import DataError, Query
 from .splits import Splits
 
 ONE_CLASS_SPLIT = Path("split_csv", "1cls.csv")  # Training images are all normal.

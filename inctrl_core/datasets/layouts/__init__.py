@@ -12,14 +12,22 @@ from typing import TypeVar
 
 from ...errors import name_some
 from ...images.files import images_in
-from ..datasets import DataError, Query, Subset, list_images, split_normals
+from ..subsets import DataError, Query, Subset, list_images, split_normals
 from .lists import LISTS
 from .names import is_mask_folder, is_wrapper, label_of
 from .readers import LAYOUTS
 from .splits import Splits
 from .survey import existing, folders_in, masks_in
 
-__all__ = ["MULTI_CLASS", "ONE_VS_ALL", "SETTINGS", "load_classes", "load_folders", "masks_in"]
+__all__ = [
+    "MULTI_CLASS",
+    "ONE_VS_ALL",
+    "SETTINGS",
+    "load_classes",
+    "load_folders",
+    "load_labelled",
+    "masks_in",
+]
 
 ONE_VS_ALL = "one-vs-all"
 MULTI_CLASS = "multi-class"
@@ -126,10 +134,36 @@ def load_classes(root: Path, setting: str, object_name: str | None = None) -> tu
     return tuple(subsets)
 
 
-def _read_below(folder: Path, levels: int) -> Iterator[tuple[Path, Splits | DataError | None]]:
+def load_labelled(root: Path) -> Splits:
+    """Reads one folder of images that are known to be good or bad, in any layout of ``readers``.
+
+    The normals are those of folders for training; good images of which nothing says what they are
+    for are queries. Paths in notes are relative to the folder.
+
+    Raises:
+        DataError: It cannot be read so, or holds several subsets.
+    """
+    root = existing(root)
+    found = _named(root, dict(_read_below(root, MOST_LEVELS, divide=False)))
+    usable = {name: splits for name, splits in found.items() if isinstance(splits, Splits)}
+    if len(usable) > 1:
+        raise DataError(f"It holds several sets of images ({name_some(list(usable))}); take one.")
+    if not usable:
+        wrong = next((why for why in found.values() if isinstance(why, DataError)), None)
+        raise wrong or DataError(
+            "None of its folders says which images are good: call them good and bad (or OK and "
+            "NG), or lay them out as MVTec AD does."
+        )
+    (splits,) = usable.values()
+    return splits
+
+
+def _read_below(
+    folder: Path, levels: int, divide: bool = True
+) -> Iterator[tuple[Path, Splits | DataError | None]]:
     """The subsets at or below a folder; None for one of images that belongs to none."""
     try:
-        splits = next((read for layout in LAYOUTS if (read := layout(folder))), None)
+        splits = next((read for layout in LAYOUTS if (read := layout(folder, divide))), None)
     except DataError as error:
         yield folder, error
         return
@@ -139,7 +173,7 @@ def _read_below(folder: Path, levels: int) -> Iterator[tuple[Path, Splits | Data
     if images_in(folder):
         yield folder, None
     for inside in folders_in(folder) if levels else ():
-        yield from _read_below(inside, levels - 1)
+        yield from _read_below(inside, levels - 1, divide)
 
 
 def _named(root: Path, found: Mapping[Path, T]) -> dict[str, T]:

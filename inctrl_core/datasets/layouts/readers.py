@@ -1,7 +1,8 @@
 """Layouts of one subset, a function each: a folder -> its splits, or None if it is of another.
 
 Their order in ``LAYOUTS`` is that in which they are tried. In all of them masks may lie wherever
-:func:`survey.survey` finds them.
+:func:`survey.survey` finds them. With ``divide=False`` good images of which nothing says what they
+are for are all queries, see :func:`.splits.assemble`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...images.files import images_in
-from ..datasets import DataError
+from ..subsets import DataError
 from .names import TEST, TRAIN, VALIDATION, is_mask_folder, is_wrapper, label_of, part_of
 from .splits import Kind, Splits, assemble, kinds_by_masks
 from .survey import Survey, existing, folders_in, survey
@@ -19,7 +20,7 @@ from .survey import Survey, existing, folders_in, survey
 _KOLEKTOR = re.compile(r"kos\d+", re.IGNORECASE)
 
 
-def read_kolektor(folder: Path) -> Splits | None:
+def read_kolektor(folder: Path, divide: bool = True) -> Splits | None:
     """Reads KolektorSDD, where masks tell which images are anomalous.
 
     ::
@@ -32,10 +33,11 @@ def read_kolektor(folder: Path) -> Splits | None:
     if not inside or not all(_KOLEKTOR.fullmatch(one.name) for one in inside):
         return None
     found = survey(folder)
-    return assemble(found, kinds_by_masks(found, None, found.images)) if found.masks else None
+    kinds = kinds_by_masks(found, None, found.images) if found.masks else None
+    return assemble(found, kinds, divide) if kinds else None
 
 
-def read_parts(folder: Path) -> Splits | None:
+def read_parts(folder: Path, divide: bool = True) -> Splits | None:
     """Reads folders for training and test, with folders of kinds inside, or with masks that tell.
 
     ::
@@ -60,10 +62,10 @@ def read_parts(folder: Path) -> Splits | None:
     kinds += [kind for one in tests for kind in _test_kinds(found, one)]
     if not tests and not any(kind.anomalous for kind in kinds):
         existing(folder / "test")  # Says that it is missing.
-    return assemble(found, kinds)
+    return assemble(found, kinds, divide)
 
 
-def read_labelled(folder: Path) -> Splits | None:
+def read_labelled(folder: Path, divide: bool = True) -> Splits | None:
     """Reads folders of good and bad images without folders for training and test.
 
     ::
@@ -95,10 +97,10 @@ def read_labelled(folder: Path) -> Splits | None:
             parts[one] = part_of(one.name)
         for sub, part in parts.items():
             kinds.append(Kind(part, anomalous, one.name, _images(found, sub)))
-    return assemble(found, kinds)
+    return assemble(found, kinds, divide)
 
 
-def read_masked(folder: Path) -> Splits | None:
+def read_masked(folder: Path, divide: bool = True) -> Splits | None:
     """Reads one folder of images, where masks tell which are anomalous.
 
     ::
@@ -113,10 +115,12 @@ def read_masked(folder: Path) -> Splits | None:
         return None
     found = survey(folder)
     images = found.below(folder)
-    return assemble(found, kinds_by_masks(found, None, images)) if found.masks and images else None
+    if not found.masks or not images:
+        return None
+    return assemble(found, kinds_by_masks(found, None, images), divide)
 
 
-LAYOUTS: tuple[Callable[[Path], Splits | None], ...] = (
+LAYOUTS: tuple[Callable[..., Splits | None], ...] = (
     read_kolektor,
     read_parts,
     read_labelled,

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...errors import ImageError
 from ...images.files import images_in, open_values, upright_size
-from ..datasets import DataError
 from ..masks import MOST_LABELS
+from ..subsets import DataError
 from .names import (
     image_names,
     image_of_mask,

@@ -7,13 +7,14 @@ dataset means the same on every machine.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from sklearn.model_selection import train_test_split
+import numpy as np
 
 from ..errors import InctrlError, PromptError
 from ..images.files import images_in, same_content
@@ -127,15 +128,16 @@ def split_normals(paths: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, 
     """Three quarters to draw prompts from, one quarter to score; always the same.
 
     The split of the paper's datasets that come without one: scikit-learn's ``train_test_split``
-    with ``random_state=42``.
+    with ``random_state=42``, whose order numpy's generator gives.
 
     Raises:
         DataError: There are fewer than two images.
     """
     if len(paths) < 2:
         raise DataError(f"{len(paths)} images cannot be split; give at least two per class.")
-    train, test = train_test_split(list(paths), test_size=TEST_SHARE, random_state=SPLIT_SEED)
-    return tuple(train), tuple(test)
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(paths))
+    tested = math.ceil(TEST_SHARE * len(paths))
+    return tuple(paths[i] for i in order[tested:]), tuple(paths[i] for i in order[:tested])
 
 
 def check_names(subsets: Sequence[Subset]) -> None:

@@ -11,7 +11,7 @@ from ..config import PreprocessConfig
 from ..errors import ImageError, name_some
 from ..images.files import images_in, open_values, upright_size
 from ..images.preprocessing import CropBox, seen_box
-from .datasets import DataError, Query, Subset
+from .subsets import DataError, Query, Subset
 
 # Different values of a map of labels, as a picture with soft edges has more; and how many there may
 # be where they are numbers without a gap, as of the defects of an image.

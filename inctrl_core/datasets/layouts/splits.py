@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ImageError, name_some
-from ..datasets import SPLIT_SEED, TEST_SHARE, DataError, Query, split_normals
 from ..masks import open_mask
+from ..subsets import SPLIT_SEED, TEST_SHARE, DataError, Query, split_normals
 from .names import TEST, TRAIN
 from .survey import Survey
 
@@ -47,11 +47,17 @@ class Kind:
     by_mask: bool = False
 
 
-def assemble(found: Survey, kinds: Sequence[Kind]) -> Splits:
+def assemble(found: Survey, kinds: Sequence[Kind], divide: bool = True) -> Splits:
     """Splits from labelled folders: good ones to draw from, and the others for the test.
 
     Good images of no part go where the others lack them. Anomalous training images are tested only
     where there are no others.
+
+    Args:
+        found: The images and masks of the subset.
+        kinds: Labelled folders.
+        divide: Whether some of the good images go to training where nothing says which do; False:
+            all of those are tested.
     """
     train = [k for k in kinds if not k.anomalous and k.part == TRAIN]
     good = [k for k in kinds if not k.anomalous and k.part == TEST]
@@ -59,7 +65,7 @@ def assemble(found: Survey, kinds: Sequence[Kind]) -> Splits:
     bad = [k for k in kinds if k.anomalous and k.part != TRAIN]
     spare = [k for k in kinds if k.anomalous and k.part == TRAIN]
     notes = _readings(kinds)
-    if train and not good:
+    if (train or not divide) and not good:
         good = loose
     elif good and not train:
         train = loose
@@ -67,7 +73,8 @@ def assemble(found: Survey, kinds: Sequence[Kind]) -> Splits:
         bad, spare = spare, []
         notes.append("only training folders hold anomalous images; those are tested")
     normals = _joined(train)
-    if not normals or (not good and all(kind.part == TRAIN for kind in bad) and bad):
+    unclear = not normals or (not good and all(kind.part == TRAIN for kind in bad) and bad)
+    if divide and unclear:
         normals, good = _split(found.top, train or good or loose, notes)
     if spare:
         notes.append(f"left out as training images: {len(_joined(spare))} anomalous ones")

@@ -1,0 +1,1 @@
+"""Images with labels on disk: subsets, their layouts in folders, and masks."""
