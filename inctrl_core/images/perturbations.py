@@ -52,6 +52,31 @@ def rotate(image: Image.Image, degrees: float, seed: int = 0) -> Image.Image:
     return turned.crop((margin, margin, margin + width, margin + height))
 
 
+def shift(image: Image.Image, right: int, down: int) -> Image.Image:
+    """Moves a picture by whole pixels, its size kept; what comes in is mirrored at its edges.
+
+    Args:
+        image: RGB.
+        right: Pixels to the right; negative: to the left.
+        down: Pixels down; negative: up.
+    """
+    width, height = image.size
+    margin = max(abs(right), abs(down))
+    padded = np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
+    top, left = margin - down, margin - right
+    return Image.fromarray(padded[top : top + height, left : left + width])
+
+
+def tint(image: Image.Image, factors: tuple[float, float, float]) -> Image.Image:
+    """Multiplies each of the three colours; what exceeds white stays white.
+
+    Args:
+        image: RGB.
+        factors: Of red, green and blue; 1 leaves a colour as it is.
+    """
+    return _to_image(np.asarray(image, dtype=np.float64) * np.array(factors))
+
+
 def brighten(image: Image.Image, percent: float, seed: int = 0) -> Image.Image:
     """Multiplies the brightness; what exceeds white stays white.
 

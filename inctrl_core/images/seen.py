@@ -16,7 +16,7 @@ from ..config import PreprocessConfig
 from .files import ImageSource, image_levels, levels_used, open_image
 from .levels import Levels, join_levels
 from .overlay import resize_for_screen
-from .preprocessing import CropBox, crop_image
+from .preprocessing import CropBox, crop_image, seen_image
 
 # A heatmap is drawn over so many pixels at most: it takes 20 bytes for each.
 MOST_DRAWN = 8_000_000
@@ -108,6 +108,26 @@ def see_thumbnail(
 def shrink(image: Image.Image, most_pixels: int) -> Image.Image:
     """The image, smaller where it has more than so many pixels."""
     return resize_for_screen(image, most_pixels)
+
+
+def enlarge(
+    image: Image.Image, config: PreprocessConfig, centre: tuple[float, float], factor: float
+) -> Image.Image:
+    """The model's view of a part of an image alone, as :func:`.preprocessing.seen_image` gives it.
+
+    Args:
+        image: RGB.
+        config: How the model sees images.
+        centre: Across and down, as shares of the image; the part is moved to lie in it.
+        factor: How much smaller than the image the part is, at least 1.
+    """
+    sides = [max(1, round(side / factor)) for side in image.size]
+    starts = [
+        min(max(round(share * side - part / 2), 0), side - part)
+        for share, side, part in zip(centre, image.size, sides, strict=True)
+    ]
+    box = (*starts, starts[0] + sides[0], starts[1] + sides[1])
+    return seen_image(image.crop(box), config)
 
 
 class _OpenHere:

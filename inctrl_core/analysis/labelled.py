@@ -1,0 +1,180 @@
+"""Scores of images whose truth is known: figures, counts at a threshold, and the failures in order.
+
+Nothing here computes a score, so another threshold costs no forward pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InctrlError
+from ..images.files import plain_name
+from ..model.score import Score
+from .batch import Batch
+from .decision import check_threshold
+from .metrics import image_metrics
+
+# An image's place on either side of the threshold, the wrong ones first.
+OUTCOMES = MISS, FALSE_ALARM, FOUND, PASSED = "miss", "false alarm", "found", "passed"
+FAILURES = MISS, FALSE_ALARM
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A scored image whose truth is known.
+
+    Attributes:
+        name: Its name; any text.
+        score: Its score.
+        anomalous: Its label.
+        index: Its place in the input, counted from 0.
+        mask: Path of the image that marks its defect; empty where there is none.
+    """
+
+    name: str
+    score: Score
+    anomalous: bool
+    index: int = 0
+    mask: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledResult:
+    """Labelled images beside a threshold.
+
+    Attributes:
+        images: Those that count, in their order.
+        threshold: Images with a fused score above it are called anomalous.
+        among_normals: Those left out, as they are normals of the bank or copies of them: they find
+            themselves, so their scores say nothing.
+    """
+
+    images: tuple[Labelled, ...]
+    threshold: float
+    among_normals: tuple[Labelled, ...] = ()
+
+    def at(self, threshold: float) -> LabelledResult:
+        """The same images beside another threshold.
+
+        Raises:
+            InctrlError: It is no number in [0, 1].
+        """
+        return dataclasses.replace(self, threshold=check_threshold(threshold))
+
+    def outcome(self, image: Labelled) -> str:
+        """One of ``OUTCOMES``."""
+        above = image.score.fused > self.threshold
+        if image.anomalous:
+            return FOUND if above else MISS
+        return FALSE_ALARM if above else PASSED
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images have which of ``OUTCOMES``."""
+        counted = Counter(map(self.outcome, self.images))
+        return {outcome: counted[outcome] for outcome in OUTCOMES}
+
+    @property
+    def metrics(self) -> dict[str, float] | None:
+        """``auroc`` and ``ap``, which no threshold changes; None where all are of one kind."""
+        labels = np.array([image.anomalous for image in self.images], dtype=bool)
+        if labels.all() or not labels.any():
+            return None
+        found = image_metrics(labels, np.array([image.score.fused for image in self.images]))
+        return {name: found[name] for name in ("auroc", "ap")}
+
+    @property
+    def failures(self) -> tuple[Labelled, ...]:
+        """Misses, then false alarms, each the farthest from the threshold first."""
+        return tuple(image for image in self.ordered if self.outcome(image) in FAILURES)
+
+    @property
+    def ordered(self) -> tuple[Labelled, ...]:
+        """The failures, then what was found, then what was passed, each nearest last or first.
+
+        Of what is right those nearest to the threshold come first: they might have failed.
+        """
+
+        def place(image: Labelled) -> tuple[int, float]:
+            outcome = self.outcome(image)
+            distance = abs(image.score.fused - self.threshold)
+            return OUTCOMES.index(outcome), -distance if outcome in FAILURES else distance
+
+        return tuple(sorted(self.images, key=place))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures and counts, ready for ``json.dumps``."""
+        return {
+            "threshold": self.threshold,
+            "metrics": self.metrics,
+            "counts": {
+                "misses": self.counts[MISS],
+                "false_alarms": self.counts[FALSE_ALARM],
+                "found": self.counts[FOUND],
+                "passed": self.counts[PASSED],
+            },
+            "among_normals": [image.index for image in self.among_normals],
+        }
+
+
+def judge_labelled(images: Sequence[Labelled], threshold: float) -> LabelledResult:
+    """Figures of scored images whose truth is known.
+
+    Args:
+        images: Scored images with their labels.
+        threshold: Fused score above which an image is called anomalous, in [0, 1].
+
+    Raises:
+        InctrlError: There is no image, or no such threshold.
+    """
+    if not images:
+        raise InctrlError("Add images that are known to be good or bad.")
+    counted = tuple(image for image in images if image.score.copy_of is None)
+    left_out = tuple(image for image in images if image.score.copy_of is not None)
+    return LabelledResult(counted, check_threshold(threshold), left_out)
+
+
+def judge_batch(batch: Batch, threshold: float | None = None) -> LabelledResult | None:
+    """Figures of the images of a batch whose truth is known.
+
+    Args:
+        batch: The results.
+        threshold: See :func:`judge_labelled`; None: the batch's own, see :func:`own_threshold`.
+
+    Returns:
+        None where no image with a known truth has a score.
+    """
+    images = [
+        Labelled(
+            plain_name(batch.name(row)),
+            row.score,
+            row.file.anomalous,
+            batch.index(row),
+            row.file.mask,
+        )
+        for row in batch.scored
+        if row.file.anomalous is not None
+    ]
+    if not images:
+        return None
+    return judge_labelled(images, own_threshold(batch) if threshold is None else threshold)
+
+
+def own_threshold(batch: Batch) -> float:
+    """The threshold of a batch: for its rate of false alarms, or the end of the normals' range.
+
+    Where a single normal gives no range either, the highest score of a known good image: the labels
+    themselves have to tell.
+    """
+    if batch.decision is not None:
+        return batch.decision.threshold
+    if batch.ranges is not None:
+        return batch.ranges.threshold
+    good = [row.score.fused for row in batch.scored if row.file.anomalous is False]
+    return max(good, default=0.5)
