@@ -98,13 +98,18 @@ class TestFigures:
         assert judge_labelled(images(good=()), 0.3).metrics is None
         assert judge_labelled(images(bad=()), 0.3).metrics is None
 
-    def test_normals_among_the_images_do_not_count(self):
+    def test_a_good_image_among_the_normals_does_not_count(self):
         copy = Labelled("normal.png", score(0.0, copy_of=1), False, 8)
-        bad_copy = Labelled("slipped.png", score(0.0, copy_of=0), True, 9)
-        result = judge_labelled([*images(), copy, bad_copy], 0.32)
-        assert names(result.among_normals) == [8, 9]
+        result = judge_labelled([*images(), copy], 0.32)
+        assert names(result.among_normals) == [8]
         assert sum(result.counts.values()) == 8 and result.metrics["auroc"] == pytest.approx(0.75)
         assert judge_labelled([copy], 0.3).metrics is None
+
+    def test_a_bad_image_that_is_one_of_the_normals_is_a_miss(self):
+        slipped = Labelled("slipped.png", score(0.0, copy_of=0), True, 9)
+        result = judge_labelled([*images(), slipped], 0.32)
+        assert not result.among_normals and result.counts[MISS] == 2
+        assert names(result.failures)[0] == 9
 
     @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), None, "0.5", True])
     def test_a_threshold_is_a_number_from_0_to_1(self, wrong):

@@ -41,6 +41,9 @@ class BatchJob:
         stopped: The visitor did not want the rest.
         started: When scoring began, by ``time.monotonic``.
         seconds: From then to the last row, waiting for turns included.
+        labelled: The visitor has said which images are good and which bad.
+        notes: Sentences about what of the visitor's was left out.
+        unpacked: Folder of the images that came in a ZIP; empty where none did.
     """
 
     key: str
@@ -55,6 +58,9 @@ class BatchJob:
     stopped: bool = False
     started: float = 0.0
     seconds: float = 0.0
+    labelled: bool = False
+    notes: tuple[str, ...] = ()
+    unpacked: str = ""
 
     @property
     def total(self) -> int:

@@ -21,7 +21,6 @@ from ..images.seen import Opener, SeenImage, enlarge, open_here, see_image
 from ..model.bank import PromptBank
 from ..model.detector import Detector, EncodedImages
 from ..model.residuals import layer_residuals
-from .decision import decide
 from .normal_range import MeasuredBank, measure_bank
 from .stress import drop_one
 
@@ -167,9 +166,8 @@ def correct_miss(
         part, normal_parts = opened.enlarged
         measured = _bank_of(detector, bank, normal_parts)
         fused = _scores(detector, measured.bank, [part])[0]
-        line = _threshold(measured)
-        if line is not None:
-            found.append(Correction(SMALL, fused, ENLARGED, line))
+        if measured.threshold is not None:
+            found.append(Correction(SMALL, fused, ENLARGED, measured.threshold))
     if len(bank.distinct) > 2:  # Two at least must be left to tell what good images are.
         dropped = max(drop_one(detector, bank, encoded), key=lambda drop: drop.fused)
         if dropped.threshold is None or dropped.fused > dropped.threshold:
@@ -227,13 +225,6 @@ def _bank_of(detector: Detector, bank: PromptBank, pictures: Sequence[Image.Imag
     """Other pictures under the words of a bank."""
     made = detector.build_bank(list(pictures), bank.object_name, bank.text.prompts, bank.looks_for)
     return measure_bank(detector, made)
-
-
-def _threshold(measured: MeasuredBank) -> float | None:
-    decision = decide(measured.good)
-    if decision is not None:
-        return decision.threshold
-    return None if measured.ranges is None else measured.ranges.threshold
 
 
 def _without_a_patch(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> float:

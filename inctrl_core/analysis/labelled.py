@@ -51,8 +51,9 @@ class LabelledResult:
     Attributes:
         images: Those that count, in their order.
         threshold: Images with a fused score above it are called anomalous.
-        among_normals: Those left out, as they are normals of the bank or copies of them: they find
-            themselves, so their scores say nothing.
+        among_normals: Good images left out, as they are normals of the bank or copies of them: they
+            find themselves, so that they pass says nothing. A bad image that looks the same as a
+            normal counts: that is how it is missed.
     """
 
     images: tuple[Labelled, ...]
@@ -135,9 +136,10 @@ def judge_labelled(images: Sequence[Labelled], threshold: float) -> LabelledResu
     """
     if not images:
         raise InctrlError("Add images that are known to be good or bad.")
-    counted = tuple(image for image in images if image.score.copy_of is None)
-    left_out = tuple(image for image in images if image.score.copy_of is not None)
-    return LabelledResult(counted, check_threshold(threshold), left_out)
+    threshold = check_threshold(threshold)
+    left_out = [one for one in images if one.score.copy_of is not None and not one.anomalous]
+    counted = [one for one in images if one.score.copy_of is None or one.anomalous]
+    return LabelledResult(tuple(counted), threshold, tuple(left_out))
 
 
 def judge_batch(batch: Batch, threshold: float | None = None) -> LabelledResult | None:
@@ -167,14 +169,12 @@ def judge_batch(batch: Batch, threshold: float | None = None) -> LabelledResult 
 
 
 def own_threshold(batch: Batch) -> float:
-    """The threshold of a batch: for its rate of false alarms, or the end of the normals' range.
+    """The threshold of a batch, or, where nothing tells it, the highest score of a good image.
 
-    Where a single normal gives no range either, the highest score of a known good image: the labels
+    The latter with a model without figures of good images and a single normal: the labels
     themselves have to tell.
     """
-    if batch.decision is not None:
-        return batch.decision.threshold
-    if batch.ranges is not None:
-        return batch.ranges.threshold
+    if batch.threshold is not None:
+        return batch.threshold
     good = [row.score.fused for row in batch.scored if row.file.anomalous is False]
     return max(good, default=0.5)

@@ -166,22 +166,25 @@ def explain_failure(
     return find_reasons(detector, bank, opened)
 
 
-def find_reasons(detector: Detector, bank: PromptBank, opened: OpenedFailure) -> Reasons:
+def find_reasons(
+    detector: Detector, bank: PromptBank, opened: OpenedFailure, fails: bool = True
+) -> Reasons:
     """Scores each correction of one image; nothing of the result lies on the model's device.
 
     Args:
         detector: The model that made the bank.
         bank: The normals.
         opened: The image, see :func:`open_failure`.
+        fails: False for an image that is judged rightly: nothing is corrected.
     """
     encoded = detector.encode([opened.query])
     score = detector.score_encoded(encoded, bank)[0]
     row, column = divmod(int(score.patch_map.argmax()), score.patch_map.shape[1])
     ranges = normal_range(detector, bank)
-    if opened.anomalous:
-        found = correct_miss(detector, bank, encoded, opened)
-    else:
-        found = correct_alarm(detector, bank, encoded, opened)
+    found: list[Correction] = []
+    if fails:
+        correct = correct_miss if opened.anomalous else correct_alarm
+        found = correct(detector, bank, encoded, opened)
     return Reasons(
         opened.anomalous,
         score.fused,

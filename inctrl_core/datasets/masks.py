@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..config import PreprocessConfig
 from ..errors import ImageError, name_some
@@ -49,6 +50,24 @@ def open_mask(path: Path) -> np.ndarray:
         return np.logical_or.reduce(masks)
     values = open_values(path)
     return values > (0 if _are_labels(_distinct(values)) else values.max() / 2)
+
+
+def mask_picture(path: str, side: int) -> Image.Image:
+    """A mask as a picture for the screen, white where it marks; nothing thin is lost.
+
+    Args:
+        path: The mask, or the folder of several.
+        side: Pixels of its longer side at most.
+
+    Raises:
+        ImageError: See :func:`open_mask`.
+    """
+    mask = open_mask(Path(path))
+    step = -(-max(mask.shape) // side)
+    rows, columns = (-length % step for length in mask.shape)
+    cells = np.pad(mask, ((0, rows), (0, columns)))
+    cells = cells.reshape(cells.shape[0] // step, step, cells.shape[1] // step, step)
+    return Image.fromarray(cells.any(axis=(1, 3)).astype(np.uint8) * 255).convert("RGB")
 
 
 def crop_mask(mask: np.ndarray, config: PreprocessConfig, crop_box: CropBox) -> np.ndarray:

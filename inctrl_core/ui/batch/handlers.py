@@ -10,10 +10,11 @@ from typing import Any
 
 import gradio as gr
 
-from ...analysis.batch import BatchRow, QueryFile, open_chunk, score_chunk
-from ...analysis.batch_job import BatchJob, check_files, files_problem, new_job
+from ...analysis.batch import BatchRow, open_chunk, score_chunk
+from ...analysis.batch_job import BatchJob, files_problem, new_job
 from ...analysis.export import batch_csv, batch_json, write_zip
 from ...analysis.inspection import Session
+from ...checkpoints.hub import Progress
 from ...errors import InctrlError
 from ...model.bank import check_shots
 from ...model.prompts import DEFAULT_OBJECT_NAME
@@ -21,9 +22,11 @@ from ..common.downloads import new_file
 from ..common.events import sent
 from ..common.examples import ExampleSet, fill_form, match_example, pick_query, queries_html
 from ..common.form import (
+    UploadedFile,
     UploadedFiles,
     UploadedGallery,
     check_normals,
+    file_path,
     gallery_names,
     gallery_paths,
     query_files,
@@ -31,6 +34,7 @@ from ..common.form import (
 from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
+from .given import collect, let_go
 from .table import histogram_html, progress_html, summary_html, table_html
 
 GONE = "These results are no longer here; score the images again."
@@ -64,27 +68,72 @@ class BatchHandlers:
         model: str,
         session: Session | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+        good: UploadedFiles = None,
+        bad: UploadedFiles = None,
+        archive: UploadedFile = None,
+        previous: BatchJob | None = None,
     ) -> tuple[Any, ...]:
         """Makes the bank and the job; the rows come in the turns that follow.
+
+        Args:
+            normals: The form's.
+            files: Images to check.
+            object_name: What they show.
+            model: Name of the model.
+            session: The visitor's.
+            progress: The page's.
+            good: Images known to be good.
+            bad: Images known to be bad.
+            archive: A ZIP of labelled folders.
+            previous: The visitor's last job, which ends with this one.
 
         Returns:
             The job, a turn that differs from the last, and what to show (see ``_view``).
         """
+        fields = files, good, bad, archive
         try:
             progress(0.1, desc="Looking at the normals")
-            queries, example = self._queries(files)
-            paths = gallery_paths(normals)
-            check_shots(len(paths))
-            check_files(queries)
-            about = model, paths, object_name or "", session, download_progress(progress)
-            key, names = secrets.token_hex(8), gallery_names(normals)
-            job = new_job(self.run.measure(*about), key, model, paths, queries, session, names)
+            about = model, object_name or "", session, download_progress(progress)
+            job = self._make_job(normals, fields, *about)
         except InctrlError as error:
             # What an earlier batch found stays below the sentence.
             return (gr.skip(), gr.skip(), error_html(str(error)), *[gr.skip()] * 7)
-        fails = (self.examples[example].fails or "") if example else ""
-        job = dataclasses.replace(job, example=example, fails=fails, started=time.monotonic())
+        if previous is not None:
+            let_go(previous.unpacked)
         return job, secrets.token_hex(8), *_view(job)
+
+    def _make_job(
+        self,
+        normals: UploadedGallery,
+        fields: tuple[UploadedFiles, UploadedFiles, UploadedFiles, UploadedFile],
+        model: str,
+        object_name: str,
+        session: Session | None,
+        on_progress: Progress,
+    ) -> BatchJob:
+        paths, names = gallery_paths(normals), gallery_names(normals)
+        if not file_path(fields[-1]):
+            check_shots(len(paths))
+        given = collect(*fields, self.examples, self.run.images, needs_normals=not paths)
+        try:
+            if given.normals:
+                paths, names = given.normals, ()
+            check_shots(len(paths))
+            measured = self.run.measure(model, paths, object_name, session, on_progress)
+            about = secrets.token_hex(8), model, paths, given.queries, session, names
+            job = new_job(measured, *about)
+        except BaseException:
+            let_go(given.unpacked)
+            raise
+        return dataclasses.replace(
+            job,
+            example=given.example,
+            fails=(self.examples[given.example].fails or "") if given.example else "",
+            labelled=given.labelled,
+            notes=given.notes,
+            unpacked=given.unpacked,
+            started=time.monotonic(),
+        )
 
     def advance(self, job: BatchJob | None, stop: str) -> tuple[Any, ...]:
         """Scores the next few files, then waits for another turn, as others may be waiting too.
@@ -186,18 +235,6 @@ class BatchHandlers:
             "with lower scores; their raw maps are in it.</p>"
         )
 
-    def _queries(self, files: UploadedFiles) -> tuple[tuple[QueryFile, ...], str]:
-        given = query_files(files)
-        name, places = match_example([file.path for file in given], self.examples)
-        if not name:
-            return given, ""
-        queries = self.examples[name].queries
-        told = (
-            dataclasses.replace(file, anomalous=queries[place].anomalous)
-            for file, place in zip(given, places, strict=True)
-        )
-        return tuple(told), name
-
 
 def check_batch(
     normals: UploadedGallery,
@@ -205,17 +242,16 @@ def check_batch(
     object_name: str | None,
     model: str,
     session: Session | None,
+    *labelled: Any,
 ) -> list[dict[str, Any]]:
-    """Says beside each field what is missing, before anything runs."""
-    problem = files_problem(query_files(files))
-    fine = gr.validate(True, "")
-    return [
-        check_normals(normals),
-        gr.validate(not problem, problem),
-        fine,
-        fine,
-        fine,
-    ]
+    """Says beside each field what is missing, before anything runs; one answer for each."""
+    good, bad, archive = (*labelled, None, None, None)[:3]
+    given = [file for part in (files, good, bad) for file in query_files(part)]
+    fine, packed = gr.validate(True, ""), bool(file_path(archive))
+    # How many images a ZIP holds, and whether normals are among them, is seen when it is opened.
+    problem = "" if packed and not given else files_problem(given)
+    normal = fine if packed and not gallery_paths(normals) else check_normals(normals)
+    return [normal, gr.validate(not problem, problem), *[fine] * (3 + len(labelled))]
 
 
 def _view(job: BatchJob | None, notice: str = "") -> tuple[Any, ...]:

@@ -6,13 +6,24 @@ from typing import Any
 
 import gradio as gr
 
-from ...analysis.batch_job import MAX_FILES, MAX_TOTAL_BYTES
+from ...analysis.batch_job import MAX_FILES, MAX_TOTAL_BYTES, BatchJob
+from ...analysis.inspection import Session
 from ...images.limits import most_bytes
 from ..common.downloads import DOWNLOAD
-from ..common.examples import ON_LOAD, gallery_html
-from ..common.form import IMAGE_FILES, MODEL_QUEUE, OpenAfter, Shared
+from ..common.examples import ON_LOAD, fill_form, gallery_html
+from ..common.form import (
+    IMAGE_FILES,
+    MODEL_QUEUE,
+    OpenAfter,
+    Shared,
+    UploadedFile,
+    UploadedFiles,
+    UploadedGallery,
+)
 from ..common.scripts import BATCH_CHANGED, BATCH_NAME_CHANGED, SHOWN
+from .given import let_go
 from .handlers import BatchHandlers, check_batch
+from .labelled_view import LabelledView, Shown
 from .table import ON_LOAD as TABLE_ON_LOAD
 
 WELCOME = (
@@ -20,6 +31,7 @@ WELCOME = (
     "the form and the images to check above, and press <strong>Score all</strong>; or try an "
     "example.</p></div>"
 )
+LABELLED_EXAMPLE = "circuit-board"  # Of which the embedded model misses some.
 TO_THE_TOP = "() => { if (window.innerWidth >= 800) window.scrollTo({top: 0}); }"
 
 
@@ -44,7 +56,7 @@ class BatchTab:
     def build(self) -> None:
         """Lays out the tab."""
         lifetime = self.session.time_to_live
-        self.job = gr.State(None, time_to_live=lifetime)
+        self.job = gr.State(None, time_to_live=lifetime, delete_callback=forget)
         self.turn = gr.State("")
         self.stopped = gr.State("")
         self.files = gr.File(
@@ -54,6 +66,8 @@ class BatchTab:
             height=170,
             elem_id="batch-files",
         )
+        self.labelled = LabelledView(self.handlers.run, self.job)
+        self.labelled.build_fields()
         with gr.Row(elem_id="batch-buttons"):
             self.button = gr.Button("Score all", variant="primary", elem_id="batch-run")
             self.stop = gr.Button("Stop", visible=False, elem_id="batch-stop")
@@ -61,6 +75,7 @@ class BatchTab:
         self.notice = gr.HTML(WELCOME, elem_id="batch-notice")
         with gr.Column(visible=False, elem_id="batch-result") as self.result:
             self.summary = gr.HTML(elem_id="batch-summary")
+            self.labelled.build_result()
             self.histogram = gr.HTML(elem_id="batch-histogram")
             self._build_downloads()
             self.table = gr.HTML(js_on_load=TABLE_ON_LOAD, elem_id="batch-table")
@@ -79,21 +94,26 @@ class BatchTab:
         """Connects the events."""
         self._start_after(self.button.click)
         filled = self.gallery.click(
-            self.handlers.fill_example,
+            self.fill_example,
             None,
-            [*self.form.filled, self.files],
+            [*self.form.filled, self.files, *self.labelled.fields],
             show_progress="hidden",
             api_visibility="private",
         )
         self._start_after(filled.success)
-        form, files = self.form, self.files
-        for own in (
-            form.normals.upload,
-            form.normals.delete,
-            files.upload,
-            files.delete,
-            files.clear,
-        ):
+        tried = self.labelled.example.click(
+            self.fill_labelled,
+            None,
+            [*self.form.filled, self.files, *self.labelled.fields],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        self._start_after(tried.success)
+        form = self.form
+        changed = [form.normals.upload, form.normals.delete]
+        for files in (self.files, *self.labelled.fields):
+            changed += [files.upload, files.delete, files.clear]
+        for own in changed:
             own(None, self.notice, self.notice, js=BATCH_CHANGED, api_visibility="private")
         form.object_name.change(
             None, self.notice, self.notice, js=BATCH_NAME_CHANGED, api_visibility="private"
@@ -101,9 +121,9 @@ class BatchTab:
         # Each turn is an event of its own, at the end of the queue: whoever asked for a score
         # meanwhile gets it in between.
         advanced = self.turn.change(
-            self.handlers.advance,
+            self.advance,
             [self.job, self.stopped],
-            self._outputs,
+            [*self._outputs, *self.labelled.outputs],
             **MODEL_QUEUE,
             trigger_mode="multiple",
             show_progress="hidden",
@@ -119,6 +139,7 @@ class BatchTab:
         )
         self._wire_opening()
         self._wire_downloads()
+        self.labelled.wire()
 
     @property
     def _outputs(self) -> list[gr.components.Component]:
@@ -137,10 +158,11 @@ class BatchTab:
 
     def _start_after(self, trigger: Any) -> None:
         form = self.form
+        given = [form.normals, self.files, form.object_name, form.model, self.session]
         started = trigger(
-            self.handlers.start,
-            [form.normals, self.files, form.object_name, form.model, self.session],
-            self._outputs,
+            self.start,
+            [*given, *self.labelled.fields, self.job],
+            [*self._outputs, *self.labelled.outputs, form.normals],
             preprocess=False,
             validator=check_batch,
             **MODEL_QUEUE,
@@ -148,6 +170,61 @@ class BatchTab:
             api_visibility="private",
         )
         self._recover_after(started)
+
+    def start(
+        self,
+        normals: UploadedGallery,
+        files: UploadedFiles,
+        object_name: str | None,
+        model: str,
+        session: Session | None,
+        good: UploadedFiles,
+        bad: UploadedFiles,
+        archive: UploadedFile,
+        previous: BatchJob | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> Shown:
+        """Makes the job, see :meth:`.BatchHandlers.start`; the form shows the normals of a ZIP."""
+        form = normals, files, object_name, model, session
+        told = self._told(self.handlers.start(*form, progress, good, bad, archive, previous))
+        job = told[self.job]
+        if isinstance(job, BatchJob):
+            told |= self.labelled.opened(None)
+            if not normals:
+                told[self.form.normals] = list(job.normal_files)
+        return told
+
+    def advance(self, job: BatchJob | None, stop: str) -> Shown:
+        """The job's next turn, see :meth:`.BatchHandlers.advance`; labelled images at its end."""
+        told = self._told(self.handlers.advance(job, stop))
+        job = told[self.job]
+        if isinstance(job, BatchJob) and job.finished:
+            told |= self.labelled.opened(job)
+        return told
+
+    def fill_example(self, event: gr.EventData) -> Shown:
+        """Fills in an example, see :meth:`.BatchHandlers.fill_example`, in place of all else."""
+        fields = [*self.form.filled, self.files]
+        filled = dict(zip(fields, self.handlers.fill_example(event), strict=True))
+        return filled | dict.fromkeys(self.labelled.fields)
+
+    def fill_labelled(self) -> Shown:
+        """Fills in an example of which it is known what is good and what bad."""
+        example = self.examples.get(LABELLED_EXAMPLE) or next(iter(self.examples.values()))
+        filled = dict(zip(self.form.filled, fill_form(example, example.cover), strict=True))
+        known = {
+            anomalous: [str(q.path) for q in example.queries if q.anomalous is anomalous]
+            for anomalous in (False, True)
+        }
+        return filled | {
+            self.files: None,
+            self.labelled.good: known[False],
+            self.labelled.bad: known[True],
+            self.labelled.archive: None,
+        }
+
+    def _told(self, values: tuple[Any, ...]) -> Shown:
+        return dict(zip(self._outputs, values, strict=True))
 
     def _recover_after(self, event: gr.events.Dependency) -> None:
         event.failure(
@@ -196,6 +273,12 @@ class BatchTab:
                 api_visibility="private",
             )
             made.success(None, self.download, js=DOWNLOAD, api_visibility="private")
+
+
+def forget(job: BatchJob | None) -> None:
+    """Removes what a visitor who is gone has left on the disk."""
+    if job is not None:
+        let_go(job.unpacked)
 
 
 def _limits_html() -> str:

@@ -18,6 +18,7 @@ from ...errors import name_some
 from ...images.files import plain_name
 from ...images.levels import describe_levels, describe_set
 from ..common.charts import axis_top
+from ..common.markup import count_words
 
 BINS = 24
 _WIDTH, _HEIGHT, _TALLEST = 720, 120, 100  # The histogram's coordinates; the page stretches them.
@@ -86,16 +87,18 @@ def summary_html(job: BatchJob) -> str:
     if not rows:
         heading = "No image could be scored"
     elif batch.threshold is None:
-        heading = f"{_count(len(rows), 'image')} scored"
+        heading = f"{count_words(len(rows), 'image')} scored"
     elif not above:
         heading = "No image scores above the threshold"
     else:
         verb = "scores" if len(above) == 1 else "score"
-        heading = f"{len(above)} of {_count(len(rows), 'image')} {verb} above the threshold"
+        heading = f"{len(above)} of {count_words(len(rows), 'image')} {verb} above the threshold"
     little = sum(batch.grade(row) == LITTLE for row in rows)
     if little:
         heading += f", {little if little < len(above) else 'all'} of them only a little"
-    sentences = [_range(batch), *_remarks(job), *_truth(batch)]
+    # Of a visitor's own labels the part below tells more.
+    known = [] if job.labelled else _truth(batch)
+    sentences = [_range(batch), *_remarks(job), *known]
     text = "".join(f"<p>{sentence}</p>" for sentence in sentences if sentence)
     if job.fails:
         text += f'<p class="ic-fails">{html.escape(job.fails)}</p>'
@@ -122,7 +125,7 @@ def histogram_html(batch: Batch) -> str:
         kinds = (("normal", plain), ("anomalous", anomalous)) if known else (("", plain),)
         for kind, count in kinds:
             if count:
-                unit = f"{count} {kind}" if kind else _count(count, "image")
+                unit = f"{count} {kind}" if kind else count_words(count, "image")
                 bars.append(
                     f'<rect class="ic-bin {f"ic-bin-{kind}" if kind else ""}" '
                     f'x="{index * step + 1.5:.1f}" width="{step - 3:.1f}" '
@@ -147,7 +150,7 @@ def histogram_html(batch: Batch) -> str:
         edges += f'<line class="ic-cut" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}"/>'
     return (
         f'<figure class="ic-histogram"><figcaption class="ic-label">How many images have which '
-        f"score; the tallest bar is {_count(tallest, 'image')}</figcaption>"
+        f"score; the tallest bar is {count_words(tallest, 'image')}</figcaption>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{_describe(batch, scores)}">{band}{"".join(bars)}{edges}</svg>'
         f'<div class="ic-ends"><span>0</span>{_key(batch, known)}<span>{top:g}</span></div>'
@@ -247,7 +250,10 @@ def _remarks(job: BatchJob) -> list[str]:
     told = copies_told(batch.copy_of, batch.normal_names)
     if told:
         remarks.append(html.escape(told))
-    among = [plain_name(batch.name(row)) for row in batch.scored if batch.standing(row) == ITSELF]
+    found_itself = [row for row in batch.scored if batch.standing(row) == ITSELF]
+    # A known bad image counts below: that it looks the same as a normal is how it is missed.
+    found_itself = [row for row in found_itself if not (job.labelled and row.file.anomalous)]
+    among = [plain_name(batch.name(row)) for row in found_itself]
     if among:
         verb, score = ("is", "its score says") if len(among) == 1 else ("are", "their scores say")
         remarks.append(
@@ -258,7 +264,8 @@ def _remarks(job: BatchJob) -> list[str]:
     if unread:
         verb, pronoun = ("stands", "it") if unread == 1 else ("stand", "they")
         remarks.append(
-            f"{_count(unread, 'file')} could not be read; {pronoun} {verb} at the end of the table."
+            f"{count_words(unread, 'file')} could not be read; {pronoun} {verb} at the end of the "
+            "table."
         )
     apart = [plain_name(batch.name(row)) for row in batch.scored if batch.aspect_mismatch(row)]
     if apart:
@@ -267,10 +274,13 @@ def _remarks(job: BatchJob) -> list[str]:
             "is made square, so the same thing has another shape there; crop all to the same "
             "proportions."
         )
+    remarks += [f"{html.escape(note.rstrip('.'))}." for note in job.notes]
     if job.stopped:
         remarks.append(f"Stopped after {len(batch.rows)} of {job.total} images.")
     if job.phrases:
-        remarks.append(f"Scored with {_count(job.phrases, 'phrase')} of your own, as in Inspect.")
+        remarks.append(
+            f"Scored with {count_words(job.phrases, 'phrase')} of your own, as in Inspect."
+        )
     return remarks
 
 
@@ -299,7 +309,8 @@ def _truth(batch: Batch) -> list[str]:
 
 
 def _describe(batch: Batch, scores: Sequence[float]) -> str:
-    text = f"Histogram: {_count(len(scores), 'image')} from {min(scores):.3f} to {max(scores):.3f}"
+    count = count_words(len(scores), "image")
+    text = f"Histogram: {count} from {min(scores):.3f} to {max(scores):.3f}"
     if batch.ranges is None:
         return f"{text}."
     return f"{text}; normals from {batch.ranges.lowest:.3f} to {batch.ranges.highest:.3f}."
@@ -315,7 +326,3 @@ def _key(batch: Batch, known: bool) -> str:
         items.append('<i class="ic-batch-key ic-bin-normal"></i> actually normal')
         items.append('<i class="ic-batch-key ic-bin-anomalous"></i> actually anomalous')
     return f'<p class="ic-key">{"".join(f"<span>{item}</span>" for item in items)}</p>'
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

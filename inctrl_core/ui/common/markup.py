@@ -27,3 +27,8 @@ def jpeg_uri(image: Image.Image, quality: int = 88) -> str:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=quality)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def count_words(number: int, what: str) -> str:
+    """A number and its noun, such as "1 image" or "3 images"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

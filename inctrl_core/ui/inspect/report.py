@@ -1,22 +1,17 @@
-"""One result as a page of its own: a single file to keep, print or send."""
+"""One result as a page of its own."""
 
 from __future__ import annotations
 
 import html
 from datetime import date
-from pathlib import Path
 
 from ...analysis.inspection import Session
 from ...images.files import plain_name
 from ..common.heatmap import Display, heatmap
 from ..common.markup import jpeg_uri
-from ..common.theme import read_css
+from ..common.report import document
 from .render import ledger_html, provenance_html, text_html
 from .verdict import verdict_html
-
-# Nothing in the file runs, and nothing is fetched when it is opened.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = Path(__file__).with_suffix(".css")
 
 
 def report_html(session: Session, display: Display, made: date) -> str:
@@ -58,14 +53,8 @@ def report_html(session: Session, display: Display, made: date) -> str:
         ledger_html(session),
         f'<p class="ic-small ic-weights">Weights: {html.escape(session.config.weights)}.</p>',
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>InCTRL: {name}, score {session.score.fused:.3f}</title>"
-        f"<style>{read_css()}{STYLE.read_text(encoding='utf-8')}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>"
-    )
+    title = f"InCTRL: {session.bank.object_name}, score {session.score.fused:.3f}"
+    return document(title, parts)
 
 
 def _made(session: Session, made: date) -> str:
