@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
 from inctrl_core.images.perturbations import PERTURBATIONS
@@ -99,3 +100,63 @@ def test_what_cannot_be_used_is_told_in_a_sentence(client, endpoint):
 def test_a_batch_has_its_limit(client):
     with pytest.raises(AppError, match="use at most 64"):
         call(client, "score_batch", [handle_file(QUERY)] * 65)
+
+
+class TestLabelled:
+    """``/score_labelled`` on an example, whose truth is known."""
+
+    GOOD = [query.path for query in EXAMPLE.queries if not query.anomalous]
+    BAD = [query.path for query in EXAMPLE.queries if query.anomalous]
+
+    def ask(self, client: Client, good: list, bad: list, *more: object) -> dict:
+        files = [[handle_file(str(path)) for path in paths] for paths in (good, bad)]
+        normals = [handle_file(path) for path in NORMALS]
+        about = "metal washer", DEFAULT_MODEL, *more
+        return client.predict(normals, *files, *about, api_name="/score_labelled")
+
+    def test_figures_follow_from_the_scores(self, client):
+        result = self.ask(client, self.GOOD, self.BAD)
+        rows = result["results"]
+        truths = [row["truth"] == "anomalous" for row in rows]
+        scores = [row["fused"] for row in rows]
+        told = result["labelled"]
+        assert told["metrics"]["auroc"] == pytest.approx(roc_auc_score(truths, scores))
+        assert told["metrics"]["ap"] == pytest.approx(average_precision_score(truths, scores))
+        assert told["threshold"] == result["decision"]["threshold"]
+        above = [score > told["threshold"] for score in scores]
+        names = {(True, True): "found", (True, False): "miss"}
+        names |= {(False, True): "false alarm", (False, False): "passed"}
+        expected = [names[pair] for pair in zip(truths, above, strict=True)]
+        assert [row["outcome"] for row in rows] == expected
+        assert told["counts"]["misses"] == expected.count("miss")
+        # The good ones come first in the input.
+        assert all((row["index"] < len(self.GOOD)) == (row["truth"] == "normal") for row in rows)
+
+    def test_a_threshold_of_ones_own(self, client):
+        counts = self.ask(client, self.GOOD, self.BAD, "decide", 1.0)["labelled"]["counts"]
+        expected = {"misses": len(self.BAD), "false_alarms": 0, "found": 0}
+        assert counts == expected | {"passed": len(self.GOOD)}
+        low = self.ask(client, self.GOOD, [], "decide", 0.0)["labelled"]
+        assert low["metrics"] is None and low["counts"]["false_alarms"] == len(self.GOOD)
+
+    def test_normals_among_the_good_and_files_that_cannot_be_read(self, client, tmp_path: Path):
+        broken = tmp_path / "broken.png"
+        broken.write_bytes(b"no image")
+        result = self.ask(client, [NORMALS[0], self.GOOD[0]], [broken, self.BAD[0]])
+        assert result["labelled"]["among_normals"] == [0]
+        outcomes = {row["index"]: row.get("outcome") for row in result["results"]}
+        assert outcomes[0] is None and outcomes[2] is None and outcomes[1] and outcomes[3]
+        assert sum(result["labelled"]["counts"].values()) == 2
+
+    @pytest.mark.parametrize(
+        ("good", "bad", "more", "says"),
+        [
+            ([], [], (), "Add the images"),
+            (GOOD, BAD, ("decide", 1.5), "between 0 and 1"),
+            (GOOD, BAD, ("nothing",), "decide"),
+            (GOOD * 33, [], (), "use at most 64"),
+        ],
+    )
+    def test_what_cannot_be_used_is_told(self, client, good, bad, more, says):
+        with pytest.raises(AppError, match=says):
+            self.ask(client, good, bad, *more)

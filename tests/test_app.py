@@ -128,7 +128,13 @@ class TestApi:
 
     def test_only_what_is_documented_can_be_called(self, client):
         named = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
-        assert set(named) == {"/score", "/explain", "/score_batch", "/stress_test"}
+        assert set(named) == {
+            "/score",
+            "/explain",
+            "/score_batch",
+            "/score_labelled",
+            "/stress_test",
+        }
         names = [entry["parameter_name"] for entry in named["/score"]["parameters"]]
         named_parameters = ["normals", "query", "object_name", "model", "looks_for", "false_alarms"]
         assert names == named_parameters

@@ -34,6 +34,7 @@ from inctrl_core.analysis.normal_range import NormalRange, PatchScale
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.overlay import overlay
 from inctrl_core.model.score import Score
+from inctrl_core.ui.batch import histogram as batch_histogram
 from inctrl_core.ui.batch import table as batch_table
 from inctrl_core.ui.batch.handlers import BatchHandlers, check_batch
 from inctrl_core.ui.common import models
@@ -387,12 +388,12 @@ class TestMarkup:
         results = dataclasses.replace(made([("a", 0.3, None), ("b", 0.1, None)]), ranges=None)
         text = batch_table.summary_html(job(results))
         assert "AUROC" not in text and "truth" not in text and "add a second" in text
-        assert "ic-normal-range" not in batch_table.histogram_html(results)
+        assert "ic-normal-range" not in batch_histogram.histogram_html(results)
         assert "no threshold" in batch_table.table_html(job(results))
 
     def test_the_histogram_counts_each_image_once(self):
         rows = [("a", 0.3, True), ("b", 0.31, True), ("c", 0.0, False), ("d", 0.001, True)]
-        chart = batch_table.histogram_html(made(rows))
+        chart = batch_histogram.histogram_html(made(rows))
         # The axis ends at 0.35; the range of the normals lies from 0.1 to 0.2 of it.
         assert f'x="{720 * 0.1 / 0.35:.1f}" width="{720 * 0.1 / 0.35:.1f}"' in chart
         counts = re.findall(r"<title>(\d) (\w+), ", chart)

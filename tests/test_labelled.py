@@ -153,7 +153,7 @@ class TestChoice:
         found = reasons(False, light, position)
         assert found.explanation(0.4) is position
         assert found.explanation(0.27) is position and found.explanation(0.2) is None
-        assert "0.250" in found.told(0.4) and "None of these" in found.told(0.2)
+        assert "0.250" in found.told(0.4) and "explains it" in found.told(0.2)
 
     def test_a_small_change_just_below_the_threshold_explains_nothing(self):
         # It takes away .05 of the .4 that the image exceeds the normals by.

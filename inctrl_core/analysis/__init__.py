@@ -8,6 +8,8 @@
 
 from .batch_job import score_batch
 from .inspection import inspect
+from .labelled import score_labelled
+from .reasons import explain_failure
 from .stress_run import stress_test
 
-__all__ = ["inspect", "score_batch", "stress_test"]
+__all__ = ["explain_failure", "inspect", "score_batch", "score_labelled", "stress_test"]

@@ -13,10 +13,13 @@ import torch
 from PIL import Image
 
 from ..config import PreprocessConfig
+from ..datasets.masks import mask_picture
+from ..errors import ImageError
 from ..images.files import ImageSource
 from ..images.levels import Levels
+from ..images.overlay import scale_box
 from ..images.perturbations import blur, rotate, shift, tint
-from ..images.preprocessing import seen_image
+from ..images.preprocessing import patch_box, seen_image
 from ..images.seen import Opener, SeenImage, enlarge, open_here, see_image
 from ..model.bank import PromptBank
 from ..model.detector import Detector, EncodedImages
@@ -43,6 +46,7 @@ _QUARTERS = {
 BLURS = (0.5, 1.0, 1.5, 2.5, 4.0)  # Pixels of what the model sees.
 ENLARGED = 2.0
 MOST_ENLARGED = 4  # Normals that an enlarged part is compared with.
+_MASK_SIDE = 720
 _PICTURE = 1_000  # Pixels of the picture that opening gives besides; it is not used.
 _STRONGEST_GAIN = 8.0  # Of a colour; beyond, there is nothing left to bring back.
 
@@ -76,14 +80,18 @@ class OpenedFailure:
         query: The image as the model sees it.
         picture: The same in its own proportions, see :func:`.seen_image`.
         normals: Likewise the normals.
-        enlarged: Its part around the strongest patch, enlarged, and that of some normals; None
-            where that would show nothing new.
+        patch: (row, column) of its strongest patch, of those that its mask marks where it has one.
+        marked: How many patches its mask marks; None where it has none.
+        enlarged: Its part around that patch, enlarged, and that of some normals; None where that
+            would show nothing new.
     """
 
     anomalous: bool
     query: SeenImage
     picture: Image.Image
     normals: tuple[Image.Image, ...]
+    patch: tuple[int, int]
+    marked: float | None = None
     enlarged: tuple[Image.Image, tuple[Image.Image, ...]] | None = None
 
 
@@ -104,6 +112,7 @@ def open_failure(
     query: ImageSource,
     anomalous: bool,
     patch_map: np.ndarray,
+    mask: str = "",
     seen: tuple[Image.Image, ...] | None = None,
     opener: Opener = open_here,
 ) -> OpenedFailure:
@@ -116,6 +125,7 @@ def open_failure(
         query: The image.
         anomalous: Its label.
         patch_map: Its map, float [G, G].
+        mask: Path of the image that marks its defect; empty where there is none.
         seen: The result of :func:`open_normals_seen`; None: it is called here.
         opener: Opens an image.
 
@@ -123,15 +133,16 @@ def open_failure(
         ImageError: An image cannot be used.
     """
     image = opener(see_image, query, config, _PICTURE, levels=levels)
+    shares = marked_shares(image, mask, patch_map.shape[0], opener) if mask else None
+    among = patch_map
+    if shares is not None and shares.any():
+        among = np.where(shares > 0, patch_map, -1.0)
+    row, column = divmod(int(among.argmax()), patch_map.shape[1])
     enlarged = None
     # Of a smaller image the model has seen all that there is.
     if anomalous and min(image.size) >= 1.5 * config.image_size:
-        grid = patch_map.shape[0]
-        row, column = divmod(int(patch_map.argmax()), grid)
-        left, top, right, bottom = image.crop_box
-        across = (left + (column + 0.5) / grid * (right - left)) / image.size[0]
-        down = (top + (row + 0.5) / grid * (bottom - top)) / image.size[1]
-        about = config, (across, down), ENLARGED
+        x, y = _middle(image, patch_map.shape[0], row, column)
+        about = config, (x / image.size[0], y / image.size[1]), ENLARGED
         parts = [
             opener(enlarge, source, *about, levels=levels)
             for source in (query, *normals[:MOST_ENLARGED])
@@ -142,8 +153,39 @@ def open_failure(
         image,
         opener(seen_image, query, config, levels=levels),
         open_normals_seen(config, levels, normals, opener) if seen is None else seen,
+        (row, column),
+        None if shares is None else float(shares.sum()),
         enlarged,
     )
+
+
+def marked_shares(
+    image: SeenImage, mask: str, grid: int, opener: Opener = open_here
+) -> np.ndarray | None:
+    """The share of each patch that a mask marks, float [G, G]; None where it cannot be read.
+
+    Args:
+        image: The image.
+        mask: Path of its mask.
+        grid: G.
+        opener: Opens the mask.
+    """
+    try:
+        drawn = opener.run(mask_picture, mask, _MASK_SIDE)
+    except ImageError:
+        return None
+    # A whole number of pixels a patch, so that their means are the shares.
+    box = scale_box(image.crop_box, image.size, drawn.size)
+    side = grid * (_MASK_SIDE // grid)
+    seen = drawn.convert("L").resize((side, side), Image.Resampling.BOX, box=box)
+    marked = np.asarray(seen, dtype=np.float64) / 255.0
+    step = side // grid
+    return marked.reshape(grid, step, grid, step).mean(axis=(1, 3))
+
+
+def _middle(image: SeenImage, grid: int, row: int, column: int) -> tuple[float, float]:
+    left, top, right, bottom = patch_box(image.crop_box, grid, row, column)
+    return (left + right) / 2, (top + bottom) / 2
 
 
 def correct_miss(

@@ -14,10 +14,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import InctrlError
-from ..images.files import plain_name
+from ..images.files import ImageSource, check_listed, plain_name
+from ..model.bank import PromptBank
+from ..model.detector import Detector
+from ..model.prompts import DEFAULT_OBJECT_NAME
 from ..model.score import Score
-from .batch import Batch
+from .batch import Batch, QueryFile
+from .batch_job import score_batch
 from .decision import check_threshold
+from .export import batch_dict, file_names
 from .metrics import image_metrics
 
 # An image's place on either side of the threshold, the wrong ones first.
@@ -166,6 +171,59 @@ def judge_batch(batch: Batch, threshold: float | None = None) -> LabelledResult 
     if not images:
         return None
     return judge_labelled(images, own_threshold(batch) if threshold is None else threshold)
+
+
+def score_labelled(
+    detector: Detector,
+    normals: Sequence[ImageSource] | PromptBank,
+    good: Sequence[ImageSource],
+    bad: Sequence[ImageSource],
+    object_name: str = DEFAULT_OBJECT_NAME,
+    threshold: float | None = None,
+) -> LabelledResult:
+    """Scores images that are known to be good or bad, and judges them by a threshold.
+
+    Args:
+        detector: The model.
+        normals: As for :func:`.batch_job.score_batch`.
+        good: Images that are known to be good; may be empty.
+        bad: Images that are known to be bad; may be empty.
+        object_name: What they show.
+        threshold: Fused score above which an image is called anomalous; None: see
+            :func:`own_threshold`.
+
+    Raises:
+        InctrlError: The normals, the name or the threshold cannot be used, or no image can.
+    """
+    for images in (good, bad):
+        check_listed(images)
+    labels = [False] * len(good) + [True] * len(bad)
+    listed = zip((*good, *bad), file_names((*good, *bad)), labels, strict=True)
+    queries = [QueryFile(image, name, anomalous) for image, name, anomalous in listed]
+    batch = score_batch(detector, normals, queries, object_name)
+    result = judge_batch(batch, threshold)
+    if result is None:
+        raise InctrlError(batch.rows[0].error)
+    return result
+
+
+def labelled_dict(batch: Batch, threshold: float | None = None) -> dict[str, Any]:
+    """A batch with labels, ready for ``json.dumps``.
+
+    Args:
+        batch: The results.
+        threshold: See :func:`judge_batch`.
+
+    Returns:
+        :func:`.export.batch_dict`, whose results have their ``outcome`` too, None where an image
+        does not count; and ``labelled``, see :meth:`LabelledResult.to_dict`, None where none does.
+    """
+    result = judge_batch(batch, threshold)
+    images = () if result is None else result.images
+    outcomes = {image.index: result.outcome(image) for image in images}
+    entries = [{"outcome": outcomes.get(batch.index(row))} for row in batch.ranked]
+    told = None if result is None else result.to_dict()
+    return {"labelled": told} | batch_dict(batch, entries)
 
 
 def own_threshold(batch: Batch) -> float:

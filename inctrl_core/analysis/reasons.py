@@ -16,6 +16,7 @@ from ..images.files import ImageSource
 from ..model.bank import PromptBank
 from ..model.detector import Detector
 from .corrections import (
+    CAUSES,
     LIGHT,
     NORMALS,
     POSITION,
@@ -43,9 +44,12 @@ class Reasons:
         anomalous: Its label.
         fused: Its score as it is.
         typical: Score in the middle of the normals' own; 0 where there is none.
-        patch: (row, column) of the patch that differs most, counted from 0.
+        patch: (row, column) of the patch that differs most, counted from 0; of those that its mask
+            marks, where it has one.
         matches: Its nearest normal patch, one for each layer.
-        corrections: One for each cause that could be tried.
+        corrections: One for each cause that makes a difference.
+        tried: The causes that were looked into.
+        marked: How many patches its mask marks; None where it has none.
     """
 
     anomalous: bool
@@ -54,6 +58,8 @@ class Reasons:
     patch: tuple[int, int]
     matches: tuple[PatchMatch, ...]
     corrections: tuple[Correction, ...]
+    tried: tuple[str, ...] = ()
+    marked: float | None = None
 
     @property
     def nearest(self) -> PatchMatch:
@@ -90,10 +96,10 @@ class Reasons:
             if found.threshold is not None:
                 line += f" of {found.threshold:.3f} there"
             return f"{_cause_told(found, self.anomalous)} {found.fused:.3f}, {side} {line}."
-        tried = [_NAMES[one.cause] for one in self.corrections]
-        said = "Nothing that was tried explains it"
-        if tried:
-            said = f"None of these explains it: {join_words(tried, 'or')}"
+        names = [_NAMES[cause] for cause in self.tried]
+        said = f"Neither {join_words(names, 'nor')} explains it" if names else "Nothing explains it"
+        if self.anomalous and self.marked is not None and self.marked < 1:
+            return f"{said}. But its mask marks only {self.marked:.2f} of a patch."
         if self.anomalous:
             return f"{said}. To this model it looks like the normals."
         part = min(self.helpful, key=lambda one: one.fused, default=None)
@@ -103,10 +109,10 @@ class Reasons:
 
 
 _NAMES = {
-    LIGHT: "the light",
-    POSITION: "the position",
-    TEXTURE: "the fineness of the texture",
-    SMALL: "one single patch",
+    LIGHT: "light",
+    POSITION: "position",
+    TEXTURE: "texture",
+    SMALL: "size",
     NORMALS: "a single normal",
 }
 
@@ -147,6 +153,7 @@ def explain_failure(
     query: ImageSource,
     anomalous: bool,
     bank: PromptBank,
+    mask: str = "",
 ) -> Reasons:
     """Tries each correction on one image.
 
@@ -156,13 +163,14 @@ def explain_failure(
         query: The image.
         anomalous: Its label: a miss needs other corrections than a false alarm.
         bank: The normals' features.
+        mask: Path of the image that marks its defect; empty where there is none.
 
     Raises:
         InctrlError: An image cannot be used.
     """
     config = detector.config.preprocess
     score = detector.score([query], bank)[0]
-    opened = open_failure(config, bank.levels, normals, query, anomalous, score.patch_map)
+    opened = open_failure(config, bank.levels, normals, query, anomalous, score.patch_map, mask)
     return find_reasons(detector, bank, opened)
 
 
@@ -179,17 +187,21 @@ def find_reasons(
     """
     encoded = detector.encode([opened.query])
     score = detector.score_encoded(encoded, bank)[0]
-    row, column = divmod(int(score.patch_map.argmax()), score.patch_map.shape[1])
     ranges = normal_range(detector, bank)
     found: list[Correction] = []
-    if fails:
-        correct = correct_miss if opened.anomalous else correct_alarm
-        found = correct(detector, bank, encoded, opened)
+    tried: tuple[str, ...] = ()
+    if fails and opened.anomalous:
+        found = correct_miss(detector, bank, encoded, opened)
+        tried = LIGHT, *([] if opened.enlarged is None else [SMALL]), NORMALS
+    elif fails:
+        found, tried = correct_alarm(detector, bank, encoded, opened), CAUSES[:4]
     return Reasons(
         opened.anomalous,
         score.fused,
         0.0 if ranges is None else float(np.median(ranges.fused)),
-        (row, column),
-        patch_matches(score, row, column),
+        opened.patch,
+        patch_matches(score, *opened.patch),
         tuple(found),
+        tried,
+        opened.marked,
     )

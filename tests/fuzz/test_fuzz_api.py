@@ -198,6 +198,20 @@ def test_object_names_and_models(visitor: Visitor, file: dict, word: Any) -> Non
     assert visitor.score([[file], file, "nut", word]) is None
 
 
+@pytest.mark.parametrize("wrong", WRONG_FILES + WORDS, ids=range(len(WRONG_FILES + WORDS)))
+def test_labelled_files_that_are_none(visitor: Visitor, file: dict, wrong: Any) -> None:
+    name = "score_labelled"
+    visitor.score([[file], [file, wrong], [file], "nut", "tiny"], name)
+    visitor.score([[file], wrong, [file], "nut", "tiny"], name)
+    visitor.score([[file], [file], [file], "nut", "tiny", "decide", wrong], name)
+
+
+def test_labelled_files_are_answered(visitor: Visitor, file: dict) -> None:
+    answer = visitor.score([[file], [file], [file], "nut", "tiny"], "score_labelled")
+    # The good one is the normal itself; the bad one counts.
+    assert answer["labelled"]["among_normals"] == [0] and answer["results"][0]["outcome"]
+
+
 def test_more_normals_than_allowed(visitor: Visitor, file: dict) -> None:
     for count in (0, 17, 2000):
         assert visitor.score([[file] * count, file, "nut", "tiny"]) is None

@@ -35,7 +35,8 @@ from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
 from .given import collect, let_go
-from .table import histogram_html, progress_html, summary_html, table_html
+from .histogram import histogram_html
+from .table import progress_html, summary_html, table_html
 
 GONE = "These results are no longer here; score the images again."
 

@@ -19,6 +19,7 @@ from ...errors import InctrlError
 from ..common.downloads import new_file
 from ..common.markup import error_html
 from ..common.runner import ModelRunner
+from .histogram import histogram_html
 from .labelled_html import LOOKING, card_html, figures_html, nothing_html, reason_html
 from .labelled_report import labelled_report
 from .pictures import draw_patch_pair, draw_pictures
@@ -54,6 +55,7 @@ class Look:
         figures: Markup of counts and metrics.
         card: Markup of the image.
         reason: Markup of its reason.
+        histogram: Markup of all scores.
     """
 
     line: float
@@ -61,6 +63,7 @@ class Look:
     figures: str
     card: str
     reason: str
+    histogram: str
 
 
 class LabelledHandlers:
@@ -94,8 +97,9 @@ class LabelledHandlers:
         """
         listed = result.ordered if which == EVERY else result.failures
         about = result.threshold, None, figures_html(result, job.batch)
+        histogram = histogram_html(job.batch, result.threshold)
         if not listed:
-            return Look(*about, nothing_html(result), "")
+            return Look(*about, nothing_html(result), "", histogram)
         indices = [image.index for image in listed]
         at = 0
         if image_at(job, result, place) is not None and place[1] in indices:
@@ -108,7 +112,7 @@ class LabelledHandlers:
             card = error_html(str(error))
         here = job.key, image.index, result.outcome(image) in FAILURES
         reason = self.reason(job, result, here, found)
-        return Look(about[0], here, about[2], card, reason)
+        return Look(about[0], here, about[2], card, reason, histogram)
 
     def find(
         self, job: BatchJob, result: LabelledResult, place: Place | None, found: Found | None
@@ -179,7 +183,7 @@ class LabelledHandlers:
         normals = found.normals or open_normals_seen(config, levels, files, opener)
         found = dataclasses.replace(found, normals=normals)
         row = job.batch.rows[image.index]
-        about = row.file.path, image.anomalous, row.score.patch_map
+        about = row.file.path, image.anomalous, row.score.patch_map, image.mask
         opened = open_failure(config, levels, files, *about, normals, opener)
         return found, self.run(find_reasons, job.model, job.bank, opened, fails)
 

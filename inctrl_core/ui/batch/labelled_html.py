@@ -191,11 +191,12 @@ def reason_html(
             f"<p>{html.escape(reasons.told(threshold))}</p></div>"
         )
     near, (row, column) = reasons.nearest, reasons.patch
+    where = " of what the mask marks" if reasons.marked else ""
     return (
         f'{why}<div class="ic-pair ic-patches">'
         f'<figure><img alt="The patch that differs most" src="{jpeg_uri(pair[0], 85)}">'
-        f'<figcaption class="ic-small">The patch that differs most: row {row + 1}, column '
-        f"{column + 1}</figcaption></figure>"
+        f'<figcaption class="ic-small">The patch{where} that differs most: row {row + 1}, '
+        f"column {column + 1}</figcaption></figure>"
         f'<figure><img alt="The nearest patch of any normal" src="{jpeg_uri(pair[1], 85)}">'
         f'<figcaption class="ic-small">The most similar patch of any normal: normal '
         f"{near.normal + 1}, row {near.row + 1}, column {near.column + 1}; difference "

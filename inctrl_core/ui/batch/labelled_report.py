@@ -15,9 +15,9 @@ from ...images.files import plain_name
 from ...images.seen import Opener
 from ..common.markup import count_words
 from ..common.report import document
+from .histogram import histogram_html
 from .labelled_html import TITLES, figures_html, heading, pair_html, verdict_words
 from .pictures import draw_pictures
-from .table import histogram_html
 
 # Of about 60 kB each, two to a failure; what follows is told in a table.
 MOST_PICTURED = 80
@@ -49,7 +49,7 @@ def labelled_report(
         f"<h1>InCTRL: labelled images of “{name}”</h1>",
         f'<p class="ic-small">{_made(batch, made)}</p>',
         f'<div class="ic-labelled">{figures_html(result, batch)}</div>',
-        histogram_html(batch),
+        histogram_html(batch, result.threshold),
         "<h2>Failures</h2>",
     ]
     if not failures:

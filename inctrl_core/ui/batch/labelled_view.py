@@ -56,11 +56,13 @@ class LabelledView:
     Args:
         run: Calls the model.
         job: The visitor's job.
+        histogram: The place of all scores, with a line at the threshold.
     """
 
-    def __init__(self, run: ModelRunner, job: gr.State) -> None:
+    def __init__(self, run: ModelRunner, job: gr.State, histogram: gr.HTML) -> None:
         self.handlers = LabelledHandlers(run)
         self.job = job
+        self.histogram = histogram
 
     def build_fields(self) -> None:
         """Lays out the fields for labelled images, folded away."""
@@ -120,7 +122,7 @@ class LabelledView:
 
     @property
     def _shown(self) -> list[gr.components.Component]:
-        return [self.line, self.place, self.figures, self.card, self.reason]
+        return [self.line, self.place, self.figures, self.card, self.reason, self.histogram]
 
     def wire(self) -> None:
         """Connects the events."""
@@ -271,6 +273,7 @@ class LabelledView:
             self.figures: look.figures,
             self.card: look.card,
             self.reason: look.reason,
+            self.histogram: look.histogram,
         }
 
 

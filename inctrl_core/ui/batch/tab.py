@@ -66,7 +66,8 @@ class BatchTab:
             height=170,
             elem_id="batch-files",
         )
-        self.labelled = LabelledView(self.handlers.run, self.job)
+        self.histogram = gr.HTML(elem_id="batch-histogram", render=False)
+        self.labelled = LabelledView(self.handlers.run, self.job, self.histogram)
         self.labelled.build_fields()
         with gr.Row(elem_id="batch-buttons"):
             self.button = gr.Button("Score all", variant="primary", elem_id="batch-run")
@@ -76,7 +77,7 @@ class BatchTab:
         with gr.Column(visible=False, elem_id="batch-result") as self.result:
             self.summary = gr.HTML(elem_id="batch-summary")
             self.labelled.build_result()
-            self.histogram = gr.HTML(elem_id="batch-histogram")
+            self.histogram.render()
             self._build_downloads()
             self.table = gr.HTML(js_on_load=TABLE_ON_LOAD, elem_id="batch-table")
         with gr.Accordion("Try with an example", open=True, elem_id="batch-examples") as self.tries:
@@ -123,7 +124,7 @@ class BatchTab:
         advanced = self.turn.change(
             self.advance,
             [self.job, self.stopped],
-            [*self._outputs, *self.labelled.outputs],
+            self._all,
             **MODEL_QUEUE,
             trigger_mode="multiple",
             show_progress="hidden",
@@ -156,13 +157,17 @@ class BatchTab:
             self.table,
         ]
 
+    @property
+    def _all(self) -> list[gr.components.Component]:
+        return list(dict.fromkeys([*self._outputs, *self.labelled.outputs]))
+
     def _start_after(self, trigger: Any) -> None:
         form = self.form
         given = [form.normals, self.files, form.object_name, form.model, self.session]
         started = trigger(
             self.start,
             [*given, *self.labelled.fields, self.job],
-            [*self._outputs, *self.labelled.outputs, form.normals],
+            [*self._all, form.normals],
             preprocess=False,
             validator=check_batch,
             **MODEL_QUEUE,

@@ -9,13 +9,14 @@ from typing import Any
 
 import gradio as gr
 
-from ...analysis.batch import open_chunk, score_chunk
-from ...analysis.batch_job import check_files, new_job
+from ...analysis.batch import QueryFile, open_chunk, score_chunk
+from ...analysis.batch_job import BatchJob, check_files, new_job
 from ...analysis.changes import with_phrases
-from ...analysis.decision import RATE
+from ...analysis.decision import RATE, check_threshold
 from ...analysis.explanations import patch_matches
 from ...analysis.export import batch_dict
 from ...analysis.inspection import Session
+from ...analysis.labelled import labelled_dict
 from ...analysis.normal_range import ITSELF, normals_to_dict
 from ...analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from ...errors import InctrlError
@@ -40,7 +41,7 @@ MAX_QUERIES = 64
 
 
 class AnalysisApi:
-    """The endpoints ``/explain``, ``/score_batch`` and ``/stress_test``.
+    """The endpoints ``/explain``, ``/score_batch``, ``/score_labelled`` and ``/stress_test``.
 
     Their components are never shown: they give the endpoints types that clients understand.
 
@@ -62,6 +63,9 @@ class AnalysisApi:
             normals = gr.File(label="Normal images", file_count="multiple")
             query = gr.File(label="Query image")
             queries = gr.File(label="Query images", file_count="multiple")
+            good = gr.File(label="Known good images", file_count="multiple")
+            bad = gr.File(label="Known bad images", file_count="multiple")
+            threshold = later_choice(gr.Number(None, label="Threshold"))
             name = gr.Textbox(label="Object name", value="object")
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
             normal_phrases = gr.Textbox(label="Own normal phrases", value="")
@@ -72,6 +76,7 @@ class AnalysisApi:
         endpoints: dict[Callable, list] = {
             self.explain: [normals, query, *common, normal_phrases, anomaly_phrases, looks_for],
             self.score_batch: [normals, queries, *common, looks_for],
+            self.score_labelled: [normals, good, bad, *common, looks_for, threshold],
             self.stress_test: [normals, query, *common, looks_for],
         }
         for endpoint, inputs in endpoints.items():
@@ -150,23 +155,80 @@ class AnalysisApi:
             copy of, or why it cannot be read.
         """
         with told_to_client():
-            files = query_files(queries)
-            if len(files) > MAX_QUERIES:
-                raise InctrlError(f"There are {len(files)} queries; use at most {MAX_QUERIES}.")
-            paths = tuple(file_path(file) for file in normals or ())
-            names = tuple(given_name(file) for file in normals or ())
-            check_shots(len(paths))
-            check_files(files)
-            sought = check_looks_for(looks_for or DECIDE)
-            measured = self.run.measure(model, paths, object_name, looks_for=sought)
-            job = new_job(measured, "", model, paths, files, None, names)
-            config = self.run.sees(model)
-            while job.waiting:
-                images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
-                waiting = job.waiting[: len(images)]
-                rows = self.run(score_chunk, model, job.bank, waiting, images)
-                job = job.with_rows(rows, time.monotonic())
+            job = self._scored(normals, query_files(queries), object_name, model, looks_for)
         return batch_dict(job.batch)
+
+    def score_labelled(
+        self,
+        normals: UploadedFiles,
+        good: UploadedFiles,
+        bad: UploadedFiles,
+        object_name: str = "object",
+        model: str = "",
+        looks_for: str = DECIDE,
+        threshold: float | None = None,
+    ) -> dict[str, Any]:
+        """Scores up to 64 images that are known to be good or bad, and says how well that goes.
+
+        Args:
+            normals: The normal images.
+            good: Images that are known to be good; may be empty.
+            bad: Images that are known to be bad; may be empty.
+            object_name: What they show.
+            model: One of the offered models.
+            looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
+                normals suggest).
+            threshold: The score above which an image is called anomalous; by default the one that
+                the normals suggest.
+
+        Returns:
+            labelled: the threshold; metrics, auroc and ap, or null where all images that count are
+            of one kind; counts, of misses, false_alarms, found and passed; and among_normals, the
+            indices of good images that are left out, as they are normals or copies of them. Then
+            all of /score_batch, whose results also have an outcome: "miss", "false alarm",
+            "found", "passed", or null where the image does not count. The index of a result is its
+            place in the good images, or that of a bad one behind them.
+        """
+        with told_to_client():
+            files = tuple(
+                dataclasses.replace(file, anomalous=anomalous)
+                for given, anomalous in ((good, False), (bad, True))
+                for file in query_files(given)
+            )
+            if threshold is not None:
+                check_threshold(threshold)
+            job = self._scored(normals, files, object_name, model, looks_for)
+        return labelled_dict(job.batch, threshold)
+
+    def _scored(
+        self,
+        normals: UploadedFiles,
+        files: tuple[QueryFile, ...],
+        object_name: str,
+        model: str,
+        looks_for: str,
+    ) -> BatchJob:
+        """A finished job; others get their turns at the model in between.
+
+        Raises:
+            InctrlError: The normals, the name or the number of files cannot be used.
+        """
+        if len(files) > MAX_QUERIES:
+            raise InctrlError(f"There are {len(files)} queries; use at most {MAX_QUERIES}.")
+        paths = tuple(file_path(file) for file in normals or ())
+        names = tuple(given_name(file) for file in normals or ())
+        check_shots(len(paths))
+        check_files(files)
+        sought = check_looks_for(looks_for or DECIDE)
+        measured = self.run.measure(model, paths, object_name, looks_for=sought)
+        job = new_job(measured, "", model, paths, files, None, names)
+        config = self.run.sees(model)
+        while job.waiting:
+            images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
+            waiting = job.waiting[: len(images)]
+            rows = self.run(score_chunk, model, job.bank, waiting, images)
+            job = job.with_rows(rows, time.monotonic())
+        return job
 
     def stress_test(
         self,
