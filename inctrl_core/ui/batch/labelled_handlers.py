@@ -22,7 +22,7 @@ from ..common.runner import ModelRunner
 from .histogram import histogram_html
 from .labelled_html import LOOKING, card_html, figures_html, nothing_html, reason_html
 from .labelled_report import labelled_report
-from .pictures import draw_patch_pair, draw_pictures
+from .pictures import Pictures, draw_patch_pair, draw_pictures
 
 # An image that is looked at: the key of its job, its index, and whether it fails.
 Place = tuple[str, int, bool]
@@ -46,6 +46,21 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
+class Drawn:
+    """The pictures of the image that is shown, so that a slider need not open it again.
+
+    Attributes:
+        key: The job's key.
+        index: The image's index.
+        pictures: Its pictures.
+    """
+
+    key: str
+    index: int
+    pictures: Pictures
+
+
+@dataclass(frozen=True, eq=False)
 class Look:
     """What is shown at a threshold.
 
@@ -56,6 +71,7 @@ class Look:
         card: Markup of the image.
         reason: Markup of its reason.
         histogram: Markup of all scores.
+        drawn: The pictures of the image; None where there are none.
     """
 
     line: float
@@ -64,6 +80,7 @@ class Look:
     card: str
     reason: str
     histogram: str
+    drawn: Drawn | None = None
 
 
 class LabelledHandlers:
@@ -84,6 +101,7 @@ class LabelledHandlers:
         place: Place | None = None,
         found: Found | None = None,
         by: int = 0,
+        drawn: Drawn | None = None,
     ) -> Look:
         """Figures and one image: that of the place, or where it is not listed any more the first.
 
@@ -94,6 +112,7 @@ class LabelledHandlers:
             place: The image that was shown last.
             found: The reasons that are known.
             by: -1 for the image before, 1 for the next; around the ends.
+            drawn: The pictures that were shown last.
         """
         listed = result.ordered if which == EVERY else result.failures
         about = result.threshold, None, figures_html(result, job.batch)
@@ -105,14 +124,14 @@ class LabelledHandlers:
         if image_at(job, result, place) is not None and place[1] in indices:
             at = (indices.index(place[1]) + by) % len(listed)
         image = listed[at]
-        try:
-            pictures = draw_pictures(job.batch, job.batch.rows[image.index], self.run.images)
-            card = card_html(result, image, at, len(listed), pictures)
-        except InctrlError as error:
-            card = error_html(str(error))
         here = job.key, image.index, result.outcome(image) in FAILURES
-        reason = self.reason(job, result, here, found)
-        return Look(about[0], here, about[2], card, reason, histogram)
+        try:
+            drawn = self._draw(job, image.index, drawn)
+        except InctrlError as error:
+            return Look(about[0], here, about[2], error_html(str(error)), "", histogram)
+        card = card_html(result, image, at, len(listed), drawn.pictures)
+        reason = self.reason(job, result, here, found, drawn)
+        return Look(about[0], here, about[2], card, reason, histogram, drawn)
 
     def find(
         self, job: BatchJob, result: LabelledResult, place: Place | None, found: Found | None
@@ -134,7 +153,12 @@ class LabelledHandlers:
         return dataclasses.replace(found, reasons=known)
 
     def reason(
-        self, job: BatchJob, result: LabelledResult, place: Place | None, found: Found | None
+        self,
+        job: BatchJob,
+        result: LabelledResult,
+        place: Place | None,
+        found: Found | None,
+        drawn: Drawn | None = None,
     ) -> str:
         """Markup of the reason of one image, or of that it is being looked for."""
         image = image_at(job, result, place)
@@ -150,12 +174,19 @@ class LabelledHandlers:
             return error_html(known)
         row = job.batch.rows[image.index]
         try:
-            plain = draw_pictures(job.batch, row, self.run.images).plain
+            pictures = self._draw(job, image.index, drawn).pictures
         except InctrlError as error:
             return error_html(str(error))
         normal = found.normals[known.nearest.normal]
-        pair = draw_patch_pair(known, plain, row, normal)
+        pair = draw_patch_pair(known, pictures.plain, row, normal)
         return reason_html(known, fails, result.threshold, pair)
+
+    def _draw(self, job: BatchJob, index: int, drawn: Drawn | None) -> Drawn:
+        if drawn is not None and (drawn.key, drawn.index) == (job.key, index):
+            return drawn
+        return Drawn(
+            job.key, index, draw_pictures(job.batch, job.batch.rows[index], self.run.images)
+        )
 
     def report(
         self,

@@ -8,6 +8,7 @@ import gradio as gr
 
 from ...analysis.batch_job import BatchJob
 from ...errors import InctrlError
+from ...images.limits import most_bytes
 from ..common.charts import axis_top
 from ..common.downloads import DOWNLOAD
 from ..common.events import sent
@@ -17,6 +18,7 @@ from ..common.runner import ModelRunner
 from .labelled_handlers import (
     EVERY,
     ONLY_FAILURES,
+    Drawn,
     Found,
     LabelledHandlers,
     Look,
@@ -71,11 +73,12 @@ class LabelledView:
                 self.good = _files("Known good", "batch-good")
                 self.bad = _files("Known bad", "batch-bad")
             self.archive = gr.File(
-                label="Or a ZIP with folders good and bad (OK and NG; MVTec AD's with masks)",
+                label="Or a ZIP of both",
                 file_types=[".zip"],
                 height=150,
                 elem_id="batch-zip-file",
             )
+            gr.HTML(_about_zip())
             self.example = gr.Button(
                 "Try with labelled images", size="sm", elem_id="batch-try-labelled"
             )
@@ -86,6 +89,7 @@ class LabelledView:
         self.line = gr.State(None)
         self.place = gr.State(None)
         self.found = gr.State(None, time_to_live=lifetime)
+        self.drawn = gr.State(None, time_to_live=lifetime)
         with gr.Column(visible=False, elem_id="labelled") as self.panel:
             self.figures = gr.HTML(elem_id="labelled-figures")
             self.slider = gr.Slider(
@@ -122,7 +126,11 @@ class LabelledView:
 
     @property
     def _shown(self) -> list[gr.components.Component]:
-        return [self.line, self.place, self.figures, self.card, self.reason, self.histogram]
+        return [*self._states, self.figures, self.card, self.reason, self.histogram]
+
+    @property
+    def _states(self) -> list[gr.components.Component]:
+        return [self.line, self.place, self.drawn]
 
     def wire(self) -> None:
         """Connects the events."""
@@ -131,10 +139,11 @@ class LabelledView:
             "concurrency_limit": 4,
             "api_visibility": "private",
         }
-        shown = [self.job, self.line, self.which, self.place, self.found]
+        rest = [self.which, self.place, self.found, self.drawn]
+        shown = [self.job, self.line, *rest]
         self.slider.input(
             self.move,
-            [self.job, self.slider, self.which, self.place, self.found],
+            [self.job, self.slider, *rest],
             self._shown,
             trigger_mode="always_last",
             **quick,
@@ -152,7 +161,7 @@ class LabelledView:
             api_visibility="private",
         ).then(
             self.show_reason,
-            [self.job, self.line, self.place, self.found],
+            [self.job, self.line, self.place, self.found, self.drawn],
             [self.reason],
             **quick,
         )
@@ -187,9 +196,10 @@ class LabelledView:
         which: str,
         place: Place | None,
         found: Found | None,
+        drawn: Drawn | None,
     ) -> Shown:
         """Judges all images by another threshold; nothing is scored again."""
-        return self._again(job, threshold, which, place, found)
+        return self._again(job, threshold, which, place, found, drawn)
 
     def choose(
         self,
@@ -198,9 +208,10 @@ class LabelledView:
         which: str,
         place: Place | None,
         found: Found | None,
+        drawn: Drawn | None,
     ) -> Shown:
         """Shows the failures alone, or all images."""
-        return self._again(job, line, which, place, found)
+        return self._again(job, line, which, place, found, drawn)
 
     def step(
         self,
@@ -209,11 +220,12 @@ class LabelledView:
         which: str,
         place: Place | None,
         found: Found | None,
+        drawn: Drawn | None,
         event: gr.EventData,
     ) -> Shown:
         """Shows the image before, or the next one, around the ends."""
         by = sent(event).get("step")
-        return self._again(job, line, which, place, found, by if by in (-1, 1) else 0)
+        return self._again(job, line, which, place, found, drawn, by if by in (-1, 1) else 0)
 
     def find(
         self, job: BatchJob | None, line: float | None, place: Place | None, found: Found | None
@@ -224,11 +236,16 @@ class LabelledView:
         return {self.found: known}
 
     def show_reason(
-        self, job: BatchJob | None, line: float | None, place: Place | None, found: Found | None
+        self,
+        job: BatchJob | None,
+        line: float | None,
+        place: Place | None,
+        found: Found | None,
+        drawn: Drawn | None,
     ) -> Shown:
         """Shows the reason of the image that is shown by now."""
         result = labelled_result(job, line)
-        says = "" if result is None else self.handlers.reason(job, result, place, found)
+        says = "" if result is None else self.handlers.reason(job, result, place, found, drawn)
         return {self.reason: says}
 
     def save_report(
@@ -256,6 +273,7 @@ class LabelledView:
         which: str,
         place: Place | None,
         found: Found | None,
+        drawn: Drawn | None,
         by: int = 0,
     ) -> Shown:
         try:
@@ -264,7 +282,7 @@ class LabelledView:
             return {self.reason: error_html(str(error))}
         if result is None:
             return {self.card: error_html(GONE), self.reason: ""}
-        return self._values(self.handlers.look(job, result, which, place, found, by))
+        return self._values(self.handlers.look(job, result, which, place, found, by, drawn))
 
     def _values(self, look: Look) -> Shown:
         return {
@@ -274,7 +292,15 @@ class LabelledView:
             self.card: look.card,
             self.reason: look.reason,
             self.histogram: look.histogram,
+            self.drawn: look.drawn,
         }
+
+
+def _about_zip() -> str:
+    return (
+        '<p class="ic-small">With folders good and bad (or OK and NG), or in the layout of MVTec '
+        f"AD, masks included; at most {most_bytes() / 2**20:g} MB.</p>"
+    )
 
 
 def _files(label: str, elem_id: str) -> gr.File:
