@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.__main__ import main
@@ -324,3 +325,44 @@ def test_normals_in_a_file_give_the_same_scores(tmp_path, loaded, capsys):
     file.write_bytes(file.read_bytes()[:-1])
     assert main(again) == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+GOOD_ONES = [str(query.path) for query in EXAMPLE.queries if not query.anomalous]
+BAD_ONES = [str(query.path) for query in EXAMPLE.queries if query.anomalous]
+
+
+def labelled(*options: str) -> int:
+    return main(["score", "--device", "cpu", "--normal", *NORMALS, *options])
+
+
+def test_known_images_give_figures(loaded: None, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--good", *GOOD_ONES, "--bad", *BAD_ONES]
+    assert labelled(*given, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    told, scores = document["labelled"], document["scores"]
+    threshold = told["threshold"]
+    assert threshold == document["decision"]["threshold"]
+    truths = [entry["truth"] == "anomalous" for entry in scores]
+    assert truths == [False] * len(GOOD_ONES) + [True] * len(BAD_ONES)
+    missed = [e for e in scores if e["truth"] == "anomalous" and e["fused"] <= threshold]
+    assert told["counts"]["misses"] == len(missed)
+    assert all((entry["outcome"] == "miss") == (entry in missed) for entry in scores)
+    assert told["metrics"]["auroc"] == pytest.approx(
+        roc_auc_score(truths, [entry["fused"] for entry in scores])
+    )
+    assert labelled(*given) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"misses {len(missed)} of {len(BAD_ONES)} bad" in last and "AUROC" in last
+
+
+def test_known_images_beside_others(loaded: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labelled("--query", DEFECT, "--good", *GOOD_ONES, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["scores"][0]["truth"] is None and document["scores"][0]["outcome"] is None
+    assert document["labelled"]["metrics"] is None
+    assert sum(document["labelled"]["counts"].values()) == len(GOOD_ONES)
+
+
+def test_nothing_to_score_is_told(loaded: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labelled() == 1
+    assert "--query" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,12 +207,17 @@ def score_labelled(
     return result
 
 
-def labelled_dict(batch: Batch, threshold: float | None = None) -> dict[str, Any]:
+def labelled_dict(
+    batch: Batch,
+    threshold: float | None = None,
+    entries: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """A batch with labels, ready for ``json.dumps``.
 
     Args:
         batch: The results.
         threshold: See :func:`judge_batch`.
+        entries: As for :func:`.export.batch_dict`.
 
     Returns:
         :func:`.export.batch_dict`, whose results have their ``outcome`` too, None where an image
@@ -221,9 +226,13 @@ def labelled_dict(batch: Batch, threshold: float | None = None) -> dict[str, Any
     result = judge_batch(batch, threshold)
     images = () if result is None else result.images
     outcomes = {image.index: result.outcome(image) for image in images}
-    entries = [{"outcome": outcomes.get(batch.index(row))} for row in batch.ranked]
+    ranked = batch.ranked
+    more = [
+        {**entry, "outcome": outcomes.get(batch.index(row))}
+        for row, entry in zip(ranked, entries or [{}] * len(ranked), strict=True)
+    ]
     told = None if result is None else result.to_dict()
-    return {"labelled": told} | batch_dict(batch, entries)
+    return {"labelled": told} | batch_dict(batch, more)
 
 
 def own_threshold(batch: Batch) -> float:

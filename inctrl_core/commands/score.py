@@ -13,22 +13,20 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from ..analysis.batch import Batch, BatchRow, QueryFile
 from ..analysis.batch_job import score_batch
 from ..analysis.decision import RATE, RATES, check_rate
-from ..analysis.export import batch_csv, batch_dict
+from ..analysis.export import batch_csv
 from ..analysis.heatmap_files import (
-    describe_heatmaps,
     heatmap_files,
     is_heatmap,
     prepare_folder,
     write_heatmaps,
 )
-from ..analysis.normal_range import ITSELF, called, copies_told, count_normals
+from ..analysis.normal_range import called, copies_told
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
 from ..errors import ImageError, InctrlError, name_some
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
@@ -43,6 +41,7 @@ from .options import (
     print_result,
     write_text,
 )
+from .score_output import score_document, score_table
 
 _HEATMAPS = "heatmaps of an earlier run"
 
@@ -55,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     normals.add_argument(
         "--normals-file", type=Path, metavar="FILE", help="normals that --save-normals has kept"
     )
-    parser.add_argument("--query", required=True, help="images to score, or their folder", **many)
+    parser.add_argument("--query", default=[], help="images to score, or their folder", **many)
+    for label in ("good", "bad"):
+        about = f"images that are known to be {label}: gives AUROC, AP and counts as well"
+        parser.add_argument(f"--{label}", default=[], help=about, **many)
     parser.add_argument(
         "--recursive", action="store_true", help="look into the folders inside the folders too"
     )
@@ -100,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     found = None
     if arguments.normal:
         found = _find(arguments.normal, arguments.recursive)
-    queries = _find(arguments.query, arguments.recursive)
+    queries, labels = _find_queries(arguments)
     files = None
     if arguments.heatmaps:
         files = heatmap_files(arguments.heatmaps, queries.names)
@@ -109,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
     normals = _normals(detector, arguments, found)
     if arguments.save_normals:
         save_bank(arguments.save_normals, normals.bank, detector, normals.names)
-    waiting = list(map(QueryFile, map(str, queries.files), queries.names))
+    waiting = list(map(QueryFile, map(str, queries.files), queries.names, labels))
     # A bar for what takes its time, which a few images do not.
     with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
         about = detector, normals.bank, waiting
@@ -131,9 +133,9 @@ def run(arguments: argparse.Namespace) -> None:
     heatmaps, problem = _draw(batch, files)
     if arguments.json:
         drawn = None if files is None else heatmaps
-        print_result(json.dumps(_document(batch, left_out, drawn)) + "\n")
+        print_result(json.dumps(score_document(batch, left_out, drawn)) + "\n")
     else:
-        print_result(_table(detector, batch))
+        print_result(score_table(detector, batch))
     if arguments.csv:
         names = {row: row.file.path for row in batch.rows}
         write_text(arguments.csv, "\N{ZERO WIDTH NO-BREAK SPACE}" + batch_csv(batch, names))
@@ -152,6 +154,19 @@ def _normals(
     name, sought = arguments.object or DEFAULT_OBJECT_NAME, arguments.looks_for or DECIDE
     bank = detector.build_bank(found.files, name, looks_for=sought)
     return SavedBank(bank, tuple(map(str, found.files)))
+
+
+def _find_queries(arguments: argparse.Namespace) -> tuple[FoundImages, list[bool | None]]:
+    """The images to score, and for each whether it is known to be bad."""
+    parts = ((arguments.query, None), (arguments.good, False), (arguments.bad, True))
+    found = [(_find(paths, arguments.recursive), label) for paths, label in parts if paths]
+    if not found:
+        raise InctrlError("Name the images to score: with --query, or with --good and --bad.")
+    joined = FoundImages(
+        *(sum((getattr(one, name) for one, _ in found), ()) for name in ("files", "names")),
+        sum((one.left_out for one, _ in found), ()),
+    )
+    return joined, [label for one, label in found for _ in one.files]
 
 
 def _find(paths: Sequence[Path], recursive: bool) -> FoundImages:
@@ -238,68 +253,3 @@ def _tell_copies(batch: Batch) -> None:
                 f"note: {row.file.path} is normal {normal} or a copy of it: it finds itself among "
                 "the normals, so its score says nothing\n"
             )
-
-
-def _table(detector: Detector, batch: Batch) -> str:
-    """A line on the normals, then one for each score, the highest first."""
-    config, ranges = detector.config, batch.ranges
-    if ranges is None and batch.shots > 1:
-        normals = f"{batch.shots} normals, all copies of one (a different one gives a range)"
-    elif ranges is None:
-        normals = "1 normal (a second one gives the range that scores are compared with)"
-    else:
-        normals = (
-            f"{count_normals(batch.shots, batch.copy_of)}, which score {ranges.lowest:.4f} to "
-            f"{ranges.highest:.4f} against each other"
-        )
-    lines = [f"{config.title}, {config.heads.described}, {normals}"]
-    if batch.decision is not None:
-        decision = batch.decision
-        lines.append(
-            f"threshold {decision.threshold:.4f}: about {100 * decision.expected:.3g} of 100 good "
-            f"images would lie above it (for 8 of 10 kinds of thing {100 * decision.low:.2g} to "
-            f"{100 * decision.high:.2g})"
-        )
-    verdicts = {
-        row: ITSELF if row.score.copy_of is not None else batch.grade(row) or ""
-        for row in batch.scored
-    }
-    width = max(map(len, verdicts.values()), default=0)
-    for row in batch.ranked:
-        if (score := row.score) is None:
-            continue
-        verdict = f"{verdicts[row]:{width}}  " if width else ""
-        lines.append(
-            f"{score.fused:.4f}  {verdict}patch {score.patch_max:.4f}  "
-            f"image {score.image_residual:.4f}  text {score.text_anomaly:.4f}  {row.file.path}"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _document(
-    batch: Batch,
-    left_out: dict[str, Sequence[LeftOut]],
-    heatmaps: dict[BatchRow, dict[str, Path]] | None,
-) -> dict[str, Any]:
-    """All that is known, in the order of the queries, ready for ``json.dumps``."""
-    places = {row: index for index, row in enumerate(batch.rows)}
-    entries = []
-    for row in batch.ranked:
-        entry: dict[str, Any] = {"index": places[row], "file": row.file.path}
-        if heatmaps is not None:
-            files = heatmaps.get(row)
-            entry["heatmaps"] = files and {kind: str(path) for kind, path in files.items()}
-        entries.append(entry)
-    document = batch_dict(batch, entries)
-    scores = [entry for entry in document.pop("results") if not entry.pop("error")]
-    for entry in scores:
-        del entry["truth"]  # Nobody was asked for it.
-    document["scores"] = sorted(scores, key=lambda entry: entry["index"])
-    if heatmaps is not None:
-        document["heatmap_values"] = describe_heatmaps(batch.scale)
-    document["left_out"] = [
-        {"file": str(entry.path), "among": among, "why": entry.why}
-        for among, part in left_out.items()
-        for entry in part
-    ]
-    return document
