@@ -201,8 +201,8 @@ class TestRun:
         text = plain("".join(section(run) for section in SECTIONS))
         assert "There is one normal, so nothing to draw from." in text
         assert "it carries everything" in text
-        assert f"threshold of {run.threshold:.3f}" in text or f"is {run.threshold:.3f}" in text
-        assert "Moves furthest at" in text
+        assert f"{run.threshold:.3f}" in plain(stress_sections.head_html(run))
+        assert "A second normal would tell" in text
         assert "changed likewise" not in text
 
     def test_the_sections_come_one_by_one(self, detector, finished):
@@ -254,8 +254,8 @@ class TestWords:
         [
             ((0.1, 0.1, 0.3, 0.3, 0.3), False, "An alarm at 20° and more."),
             ((0.1,) * 5, False, "Never an alarm."),
-            ((0.3, 0.3, 0.1, 0.3, 0.1), True, "Missed at 20° and 90°."),
-            ((0.3,) * 5, True, "Found at every severity."),
+            ((0.3, 0.3, 0.1, 0.3, 0.1), True, "Below the threshold at 20° and 90°."),
+            ((0.3,) * 5, True, "Above the threshold at every severity."),
         ],
     )
     def test_a_change_is_told_by_where_the_verdict_turns(self, query, above, says):
@@ -275,9 +275,29 @@ class TestWords:
         )
         calm = [self.curve("blur", (0.3,) * 5)]
         assert stress_words.say_changes(calm, 0.2, True, 0) == (
-            "The image is found under all 5 changes. Normal 1, changed likewise, never becomes an "
-            "alarm."
+            "The image stays above the threshold under all 5 changes. Normal 1, changed likewise, "
+            "never becomes an alarm."
         )
+
+    @pytest.mark.parametrize(
+        ("fused", "query", "normal", "says", "bad"),
+        [
+            (0.5, (0.5,) * 5, (0.1,) * 5, "Stable: nothing .* lies 0.300 above", False),
+            (0.21, (0.3,) * 5, (0.1,) * 5, "Stable: .* lies only 0.010 above", True),
+            (0.5, (0.5, 0.5, 0.1, 0.5, 0.5), (0.1,) * 5, "Not stable: .* 0.300 above", True),
+            (0.1, (0.1,) * 5, (0.1,) * 5, "Stable: .* lies 0.100 below", False),
+            (0.5, (0.5,) * 5, (0.1, 0.3, 0.3, 0.3, 0.3), "Stable: .* mildly blurred", True),
+            (0.5, (0.5,) * 5, (0.1, 0.1, 0.1, 0.1, 0.3), "0.300 above the threshold.$", False),
+        ],
+    )
+    def test_a_finished_run_has_a_conclusion(self, finished, fused, query, normal, says, bad):
+        score = dataclasses.replace(finished.session.score, fused=fused)
+        session = dataclasses.replace(finished.session, score=score, chosen=0.2)
+        curves = (self.curve("blur", query, normal),)
+        run = dataclasses.replace(finished, session=session, curve=(), dropped=(), changed=curves)
+        told, is_bad = stress_words.say_conclusion(run)
+        assert re.search(says, told) and is_bad is bad
+        assert ("ic-bad" in stress_sections.head_html(run)) is bad
 
     def test_the_curve_is_told_with_its_numbers(self):
         curve = [

@@ -30,6 +30,7 @@ from .words import (
     KINDS,
     say_change,
     say_changes,
+    say_conclusion,
     say_contamination,
     say_curve,
     say_drop,
@@ -82,7 +83,7 @@ def head_html(run: StressRun) -> str:
         f'<div><p class="ic-label">Under test: {name}, {shots}</p>'
         f"<p><strong>Score {session.score.fused:.3f}</strong>: {verdict}</p>{_copies(session)}"
         f"{_status(run)}</div>"
-        f"</div>{_tally(run)}"
+        f"</div>{_conclusion(run)}{_tally(run)}"
     )
 
 
@@ -103,6 +104,14 @@ def _status(run: StressRun) -> str:
         f'<p class="ic-small" role="status">{step}</p>'
         f'<div class="ic-advance"><i style="width:{100 * run.done / len(PARTS):.0f}%"></i></div>'
     )
+
+
+def _conclusion(run: StressRun) -> str:
+    """The outcome in words, once all tests are done; "" where nothing tells."""
+    if run.next_part is not None or run.threshold is None or run.session.score.copy_of is not None:
+        return ""
+    says, bad = say_conclusion(run)
+    return f'<p class="ic-conclusion{" ic-bad" if bad else ""}">{html.escape(says)}</p>'
 
 
 def _tally(run: StressRun) -> str:

@@ -17,11 +17,14 @@ from ...analysis.stress import (
     settled_from,
     turned_at,
 )
+from ...analysis.stress_run import StressRun
 from ...errors import join_words
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # A change of score that three decimals do not show.
 UNSEEN = 0.0005
+NARROW = 0.05  # A score as close to the threshold may well lie on its other side.
+MILD = 2  # So many of the least severities are mild changes.
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def say_change(
     Args:
         curve: The scores.
         start: Score of the query as it is.
-        threshold: None where there is one normal.
+        threshold: None where nothing tells.
         above: Whether the query as it is exceeds the threshold.
 
     Returns:
@@ -223,10 +226,13 @@ def say_change(
         return f"Moves furthest {at}: from {start:.3f} to {curve.query[far]:.3f}.", ""
     turned = turned_at(curve.query, threshold, above)
     if above:
-        query = f"Missed {severities_at(curve, turned)}." if turned else "Found at every severity."
+        stays = "Above the threshold at every severity."
+        query = f"Below the threshold {severities_at(curve, turned)}." if turned else stays
     else:
         query = f"An alarm {severities_at(curve, turned)}." if turned else "Never an alarm."
-    alarms = turned_at(curve.normal or (), threshold, False)
+    if curve.normal is None:
+        return query, ""
+    alarms = turned_at(curve.normal, threshold, False)
     normal = f"an alarm {severities_at(curve, alarms)}" if alarms else "never an alarm"
     return query, f"A normal, changed likewise: {normal}."
 
@@ -238,11 +244,11 @@ def say_changes(
 
     Args:
         curves: One per kind.
-        threshold: None where there is one normal.
+        threshold: None where nothing tells.
         above: Whether the query as it is exceeds the threshold.
-        normal: Index of the normal that was changed likewise.
+        normal: Index of the normal that was changed likewise; None where there is one normal.
     """
-    if threshold is None or normal is None:
+    if threshold is None:
         return (
             "One normal gives no threshold: the curves show how far each change moves the score, "
             "and there is nothing to compare it with."
@@ -252,17 +258,56 @@ def say_changes(
     total = sum(len(curve.query) for curve in curves)
     held = total - sum(len(places) for _, places in turned)
     what, becomes = (
-        ("is found", "is missed") if above else ("stays below the threshold", "becomes an alarm")
+        ("stays above the threshold", "falls below it")
+        if above
+        else ("stays below the threshold", "becomes an alarm")
     )
     text = f"The image {what} under {_share(held, total)} changes"
     text += f"; it {becomes} when {_kinds(turned)}." if held < total else "."
     raised = sum(len(places) for _, places in alarms)
+    if normal is None:
+        return f"{text} A second normal would tell what the changes do to a good image."
     if not raised:
         return f"{text} Normal {normal + 1}, changed likewise, never becomes an alarm."
     return (
         f"{text} Normal {normal + 1}, changed likewise, becomes an alarm under "
         f"{_share(raised, total)}: there the score shows the change, not a defect."
     )
+
+
+def say_conclusion(run: StressRun) -> tuple[str, bool]:
+    """The outcome of a finished run in a few sentences, and whether it is bad news.
+
+    A verdict that holds need not be right: nobody knows here what the image truly is.
+
+    Args:
+        run: Finished, with a threshold.
+    """
+    judged = [
+        *(point for point in run.curve[:-1] if point.shots > 1),
+        *(ShotsPoint(0, (drop.fused,), (drop.threshold,)) for drop in run.dropped),
+        *(ShotsPoint(0, curve.query, (run.threshold,) * len(curve.query)) for curve in run.changed),
+    ]
+    known = [point for point in judged if None not in point.thresholds]
+    holds = all(agreement(point, run.above) == len(point.fused) for point in known)
+    margin = abs(run.session.score.fused - run.threshold)
+    narrow = "only " if margin < NARROW else ""
+    text = (
+        f"{'Stable: nothing' if holds else 'Not stable: some of what'}"
+        f"{' that' if holds else ''} was tried turns the verdict, and the score lies "
+        f"{narrow}{margin:.3f} {'above' if run.above else 'below'} the threshold."
+    )
+    mild = [
+        KINDS[curve.name].called
+        for curve in run.changed
+        if turned_at((curve.normal or ())[:MILD], run.threshold, False)
+    ]
+    if mild:
+        text += (
+            f" A normal becomes an alarm when it is mildly {join_words(mild, 'or')}: photograph "
+            "all images alike."
+        )
+    return text, bool(mild or narrow or not holds)
 
 
 def _kinds(turned: Sequence[tuple[str, tuple[int, ...]]]) -> str:
