@@ -89,7 +89,7 @@ def test_small_and_large_images_are_read_alike(detector):
     """An image is brought to the crop's size first, so its crop alone scores like itself."""
     crop = open_image(PHOTO).resize((288, 288))
     bank = detector.build_bank([crop], "washer")
-    assert detector.score([crop], bank)[0].fused == pytest.approx(0, abs=1e-6)
+    assert detector.score([crop], bank)[0].patch_max == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_a_defect_at_the_end_of_a_wide_image_is_seen(detector):
     spoilt.paste("white", (10, 80, 60, 120))
     bank = detector.build_bank([normal], "plate")
     plain, found = detector.score([normal, spoilt], bank)
-    assert plain.fused == pytest.approx(0, abs=1e-6)
+    assert plain.patch_max == pytest.approx(0, abs=1e-6)
     assert found.crop_box == (0, 0, 600, 200)
     row, column = np.unravel_index(found.patch_map.argmax(), (15, 15))
-    assert column <= 1 and found.fused > 0.1
+    assert column <= 1 and found.patch_max > 0.1 and plain.fused < 0.001 < found.fused
 
 
 def test_heads_for_images_squeezed_otherwise_are_refused(tiny_model, tmp_path):

@@ -67,7 +67,7 @@ def test_a_frame_scores_as_any_image_does(registry, washer, frame):
     assert answer["fused"] == pytest.approx(score.fused, abs=6e-5)
     assert answer["low"] < answer["high"] < answer["fused"]
     # The scale ends at twice what the normals show among themselves.
-    top = 2 * live.ranges.highest
+    top = 2 * max(live.ranges.patch_max)
     assert max(map(max, answer["map"])) == pytest.approx(min(1, score.patch_max / top), abs=1e-3)
     assert json.loads(json.dumps(answer)) == answer
 
@@ -96,6 +96,7 @@ def test_a_single_normal_gives_no_range(registry, washer, frame):
     live = build_measured_bank(detector, [str(washer.normals[0])], "washer")
     answer = score_frame(detector, live, frame)
     assert answer["low"] is None and answer["high"] is None and answer["shots"] == 1
+    assert answer["threshold"] == pytest.approx(live.threshold, abs=6e-5)
 
 
 @pytest.mark.parametrize(

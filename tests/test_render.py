@@ -96,7 +96,7 @@ def test_a_verdict_that_is_wrong_says_so(scored, anomalous, fused, says):
 
 def test_a_trained_patch_adapter_is_not_called_training_free(scored):
     def verdict(patch_adapter):
-        heads = dataclasses.replace(scored.config.heads, patch_adapter=patch_adapter)
+        heads = HeadsConfig(training_free={"patch_max": 1.0}, patch_adapter=patch_adapter)
         config = dataclasses.replace(scored.config, heads=heads)
         return verdict_html(dataclasses.replace(scored, config=config))
 
@@ -106,10 +106,13 @@ def test_a_trained_patch_adapter_is_not_called_training_free(scored):
 
 
 def test_it_says_where_the_words_do_not_count(scored):
-    assert "they do not count" in render.text_html(scored)
-    heads = HeadsConfig(training_free={"patch_max": 1.0, "text": 1.0})
-    counted = dataclasses.replace(scored, config=dataclasses.replace(scored.config, heads=heads))
-    assert "they do not count" not in render.text_html(counted)
+    def words(**weights):
+        config = dataclasses.replace(scored.config, heads=HeadsConfig(training_free=weights))
+        return render.text_html(dataclasses.replace(scored, config=config))
+
+    assert "they do not count" in words(patch_max=1.0)
+    assert "they do not count" not in words(patch_max=1.0, text=1.0)
+    assert "they do not count" not in render.text_html(scored)  # They do, if hardly at all.
 
 
 def test_display_options_change_the_picture_and_not_the_session(scored):
