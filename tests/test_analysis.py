@@ -73,6 +73,6 @@ def test_a_table_of_distances_scores_every_choice_of_normals(form, request):
         assert drop.threshold == pytest.approx(expected, abs=1e-6)
     last = shots_curve(detector, bank, encoded)[-1]
     assert last.fused == (detector.score_encoded(encoded, bank)[0].fused,)
-    for index in bank.distinct:
-        score = detector.score_normal(index, bank)
-        assert detector.judge_normal(index, bank) == (score.fused, score.patch_max)
+    scores = [detector.score_normal(index, bank) for index in bank.distinct]
+    judged = [(score.fused, score.patch_max) for score in scores]
+    assert detector.judge_normals(bank) == tuple(judged)

@@ -98,8 +98,7 @@ def normal_range(detector: Detector, bank: PromptBank) -> NormalRange | None:
     """
     if len(bank.distinct) < 2:
         return None
-    judged = [detector.judge_normal(index, bank) for index in bank.distinct]
-    return NormalRange(*zip(*judged, strict=True), bank.distinct)
+    return NormalRange(*zip(*detector.judge_normals(bank), strict=True), bank.distinct)
 
 
 def copies_told(copy_of: Sequence[int | None], names: Sequence[str] = ()) -> str:

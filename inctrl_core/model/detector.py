@@ -284,22 +284,35 @@ class Detector:
         return self.fuse(evidence, nowhere, bank.crop_boxes[index : index + 1], fusion)[0]
 
     @torch.inference_mode()
-    def judge_normal(self, index: int, bank: PromptBank) -> tuple[float, float]:
-        """``fused`` and ``patch_max`` of :meth:`score_normal`, and nothing else is worked out."""
-        evidence = self._evidence_of_normal(index, bank)
-        fusion = self._fusion_of_normal(index, bank, evidence)
-        return float(fusion.fused), float(evidence.patch_map.max())
+    def judge_normals(self, bank: PromptBank) -> tuple[tuple[float, float], ...]:
+        """``fused`` and ``patch_max`` of :meth:`score_normal` for each distinct normal, in order.
+
+        Raises:
+            PromptError: Fewer than two are distinct.
+        """
+        if isinstance(self.heads, GatedHeads) and len(bank.distinct) > 1:
+            fused = self._judge_together(bank).fused
+            peaks = bank.normal_layer_maps[list(bank.distinct)].mean(dim=1).amax(dim=-1)
+            return tuple(zip(fused.tolist(), peaks.tolist(), strict=True))
+        judged = []
+        for index in bank.distinct:
+            evidence = self._evidence_of_normal(index, bank)
+            judged.append((float(self.heads(evidence).fused), float(evidence.patch_map.max())))
+        return tuple(judged)
 
     def _fusion_of_normal(self, index: int, bank: PromptBank, evidence: Evidence) -> Fusion:
         """Of one normal against the others; a form may have a way of its own to judge normals."""
         if not isinstance(self.heads, GatedHeads):
             return self.heads(evidence)
-        whole = self.evidence(
-            evidence.layer_maps, evidence.embeddings, bank.to(self.backbone.device)
-        )
         original = bank.copy_of[index]
         place = bank.distinct.index(index if original is None else original)
-        return self.heads.judge(whole).at(place)
+        return self._judge_together(bank).at(place)
+
+    def _judge_together(self, bank: PromptBank) -> Fusion:
+        """All distinct normals of a bank in the gated form's own way."""
+        bank = bank.to(self.backbone.device)
+        embeddings = bank.features.embeddings[:1]  # Of any query: it has no say in it.
+        return self.heads.judge(self.evidence(bank.normal_layer_maps[:1], embeddings, bank))
 
     def _evidence_of_normal(self, index: int, bank: PromptBank) -> Evidence:
         bank = bank.to(self.backbone.device)
