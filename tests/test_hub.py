@@ -324,7 +324,7 @@ def test_heads_in_the_environment_leave_the_embedded_model_alone(
     own = load_detector("inctrl-lite", "cpu").config
     monkeypatch.setenv("INCTRL_HEADS", str(golden_model))
     assert load_detector("inctrl-lite", "cpu").config == own
-    assert own.heads.form == "training-free"
+    assert own.heads.form == "gated"
 
 
 def test_heads_that_do_not_fit(hub: Hub, published: Repo, split: Path) -> None:
