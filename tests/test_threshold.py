@@ -8,7 +8,13 @@ import pytest
 
 from inctrl_core import load_detector
 from inctrl_core.analysis import inspect
-from inctrl_core.analysis.changes import with_threshold, without_odd_normal
+from inctrl_core.analysis.changes import (
+    with_phrases,
+    with_query_as_normal,
+    with_threshold,
+    without_odd_normal,
+    without_query_as_normal,
+)
 from inctrl_core.analysis.decision import BELOW, CLEARLY, FAR, GRADES, LITTLE
 from inctrl_core.analysis.inspection import Session, start_session
 from inctrl_core.errors import InctrlError
@@ -132,14 +138,17 @@ def test_a_threshold_moves_the_verdict_and_computes_nothing(session):
     assert VERDICTS[BELOW] not in verdict_html(session)
 
 
+MIXED = (*NORMALS, str(EXAMPLE.queries[5].path))
+
+
+@pytest.fixture(scope="module")
+def found(detector) -> Session:
+    """With a damaged image among the normals."""
+    return inspect(detector, MIXED, QUERY, "metal washer")
+
+
 class TestOddNormal:
     """A damaged image among the normals is named, and can be left out."""
-
-    NORMALS = (*NORMALS, str(EXAMPLE.queries[5].path))
-
-    @pytest.fixture(scope="class")
-    def found(self, detector) -> Session:
-        return inspect(detector, self.NORMALS, QUERY, "metal washer")
 
     def test_it_is_the_damaged_one(self, found, session):
         assert EXAMPLE.queries[5].anomalous
@@ -153,15 +162,26 @@ class TestOddNormal:
         assert left.score.fused == pytest.approx(session.score.fused, abs=1e-6)
         assert left.threshold == pytest.approx(found.odd.threshold, abs=1e-9)
         assert found.score.fused + found.odd.change == pytest.approx(left.score.fused, abs=1e-6)
-        assert left.normal_files == self.NORMALS[:4] and len(left.normals) == 4
+        assert left.normal_files == MIXED[:4] and len(left.normals) == 4
         with pytest.raises(InctrlError):
             without_odd_normal(detector, left)
 
     def test_of_two_normals_neither_is_odd(self, detector):
-        assert inspect(detector, [NORMALS[0], self.NORMALS[-1]], QUERY, "washer").odd is None
+        assert inspect(detector, [NORMALS[0], MIXED[-1]], QUERY, "washer").odd is None
 
     def test_good_normals_of_the_examples_are_not_called_odd(self, detector):
         for example in load_examples().values():
             normals = [str(path) for path in example.normals]
             found = inspect(detector, normals, str(example.queries[0].path), example.object_name)
             assert found.odd is None, example.name
+
+
+def test_another_normal_has_its_price_told(detector, session):
+    larger = with_query_as_normal(detector, session)
+    assert larger.threshold > session.threshold == larger.threshold_before
+    told = verdict_html(larger)
+    assert f"rises from {session.threshold:.3f} to {larger.threshold:.3f}" in told
+    back = without_query_as_normal(detector, larger)
+    assert f"falls from {larger.threshold:.3f} to {session.threshold:.3f}" in verdict_html(back)
+    spoken = with_phrases(detector, larger, ["whole"], ["bent"])
+    assert spoken.threshold_before is None and "rises" not in verdict_html(spoken)

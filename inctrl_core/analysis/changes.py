@@ -76,6 +76,7 @@ def with_query_as_normal(detector: Detector, session: Session) -> Session:
         _rescore(detector, session, larger, (*session.normals, shown)),
         normal_files=(*session.normal_files, session.query_file),
         before=session.score,
+        threshold_before=session.threshold,
         change=f"Now normal number {larger.shots}, it finds itself",
     )
 
@@ -122,6 +123,7 @@ def _with_normals(
         normal_files=tuple(session.normal_files[i] for i in kept),
         given_names=tuple(session.normal_names[i] for i in kept),
         before=session.score,
+        threshold_before=session.threshold,
         change=change,
     )
 
@@ -136,5 +138,6 @@ def _rescore(
         session,
         normals=session.normals if normals is None else normals,
         chosen=None,
+        threshold_before=None,
         **results(detector, measure_bank(detector, bank), session.encoded),
     )

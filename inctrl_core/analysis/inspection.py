@@ -85,6 +85,7 @@ class Session:
         phrases: The visitor's own normal and anomaly phrases.
         before: The score before the last change to the bank, None after a plain scoring.
         change: What that change was, as a sentence.
+        threshold_before: The threshold before a change to the normals.
         anomalous: Whether the query is, where that is known: of the page's own examples.
         given_names: Names that the first normals were given by their owner; those of the files
             stand for the rest.
@@ -106,6 +107,7 @@ class Session:
     phrases: Phrases = ((), ())
     before: Score | None = None
     change: str = ""
+    threshold_before: float | None = None
     anomalous: bool | None = None
     given_names: tuple[str, ...] = ()
     chosen: float | None = None

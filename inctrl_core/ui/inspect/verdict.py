@@ -187,5 +187,18 @@ def _change(session: Session) -> str:
     return (
         f'<p class="ic-changed" role="status">{html.escape(session.change)}: {words}score '
         f"{before.fused:.3f} → <strong>{after.fused:.3f}</strong> "
-        f"({after.fused - before.fused:+.3f}).</p>"
+        f"({after.fused - before.fused:+.3f}).{_price(session)}</p>"
     )
+
+
+def _price(session: Session) -> str:
+    """The effect of other normals on all images to come, by the threshold."""
+    before, after = session.threshold_before, session.threshold
+    if before is None or after is None or abs(after - before) < 0.0005:
+        return ""
+    if after > before:
+        return (
+            f" <strong>The price: the threshold rises from {before:.3f} to {after:.3f}</strong>, "
+            "so faults that score less than that pass."
+        )
+    return f" The threshold falls from {before:.3f} to {after:.3f}."
