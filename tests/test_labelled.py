@@ -178,6 +178,13 @@ class TestChoice:
         fused = 0.9 if anomalous else 0.1
         assert f"{fused:.3f}" in reasons(anomalous, Correction(cause, fused, amount)).told(0.5)
 
+    def test_what_a_small_mask_marks_is_smaller_than_a_patch(self):
+        tiny = dataclasses.replace(reasons(True, fused=0.2), marked=0.18)
+        assert tiny.cause(0.5) == SMALL and "0.18" in tiny.told(0.5)
+        assert dataclasses.replace(tiny, marked=1.2).cause(0.5) is None
+        # A false alarm has no such reason.
+        assert dataclasses.replace(tiny, anomalous=False).cause(0.1) is None
+
     def test_without_a_correction_that_is_said(self):
         assert "explains it" in reasons(True).told(0.7)
 
@@ -242,6 +249,20 @@ class TestReasons:
         small = next(one for one in found.corrections if one.cause == SMALL)
         assert small.threshold is not None and small.fused > found.fused
         assert found.explanation(0.99).cause == SMALL
+
+    def test_a_mask_says_where_to_look_and_how_much_it_marks(self, detector):
+        folder = EXAMPLES / "pill-blister"
+        normals = sorted((folder / "normals").iterdir())
+        bank = detector.build_bank(normals, "pill blister")
+        query, mask = folder / "queries" / "hair.jpg", folder / "masks" / "hair_mask.png"
+        found = explain_failure(detector, normals, query, True, bank, str(mask))
+        marked = np.asarray(Image.open(mask).convert("L")) > 127
+        assert found.marked == pytest.approx(225 * marked.mean(), rel=0.1)
+        row, column = found.patch
+        height, width = marked.shape
+        rows = slice(row * height // 15, -(-(row + 1) * height // 15))
+        columns = slice(column * width // 15, -(-(column + 1) * width // 15))
+        assert marked[rows, columns].any()
 
     def test_the_nearest_patch_is_that_of_the_score(self, detector):
         query = EXAMPLES / "washer" / "queries" / "dent.jpg"

@@ -83,6 +83,22 @@ class Reasons:
             one for one in self.corrections if self.anomalous or self.fused - one.fused >= least
         )
 
+    @property
+    def small(self) -> bool:
+        """Whether what its mask marks is smaller than a patch; a miss alone is a matter of that."""
+        return self.anomalous and self.marked is not None and self.marked < 1
+
+    def cause(self, threshold: float) -> str | None:
+        """One of ``CAUSES``; None where nothing explains the failure.
+
+        Args:
+            threshold: See :meth:`explanation`.
+        """
+        found = self.explanation(threshold)
+        if found is not None:
+            return found.cause
+        return SMALL if self.small else None
+
     def told(self, threshold: float) -> str:
         """The explanation, or that there is none, in one or two sentences.
 
@@ -98,8 +114,8 @@ class Reasons:
             return f"{_cause_told(found, self.anomalous)} {found.fused:.3f}, {side} {line}."
         names = [_NAMES[cause] for cause in self.tried]
         said = f"Neither {join_words(names, 'nor')} explains it" if names else "Nothing explains it"
-        if self.anomalous and self.marked is not None and self.marked < 1:
-            return f"{said}. But its mask marks only {self.marked:.2f} of a patch."
+        if self.small:
+            return f"Smaller than a patch: its mask marks {self.marked:.2f} of one. {said}."
         if self.anomalous:
             return f"{said}. To this model it looks like the normals."
         part = min(self.helpful, key=lambda one: one.fused, default=None)

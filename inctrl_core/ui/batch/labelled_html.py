@@ -184,8 +184,7 @@ def reason_html(
     """
     why = ""
     if fails:
-        found = reasons.explanation(threshold)
-        cause = "none" if found is None else found.cause
+        cause = reasons.cause(threshold) or "none"
         why = (
             f'<div class="ic-why" data-cause="{cause}"><p class="ic-label">Why</p>'
             f"<p>{html.escape(reasons.told(threshold))}</p></div>"

@@ -31,7 +31,7 @@ WELCOME = (
     "the form and the images to check above, and press <strong>Score all</strong>; or try an "
     "example.</p></div>"
 )
-LABELLED_EXAMPLE = "circuit-board"  # Of which the embedded model misses some.
+LABELLED_EXAMPLE = "pill-blister"  # With a miss and a false alarm of the embedded model.
 TO_THE_TOP = "() => { if (window.innerWidth >= 800) window.scrollTo({top: 0}); }"
 
 
