@@ -31,7 +31,8 @@ from inctrl_core.ui.batch.labelled_handlers import (
     labelled_result,
 )
 from inctrl_core.ui.batch.labelled_report import labelled_report
-from inctrl_core.ui.batch.table import summary_html
+from inctrl_core.ui.batch.tab import forget
+from inctrl_core.ui.batch.table import summary_html, table_html
 from inctrl_core.ui.common import models
 from inctrl_core.ui.common.examples import EXAMPLES, load_examples
 from inctrl_core.ui.common.models import ModelRegistry
@@ -128,6 +129,12 @@ class TestFields:
             "rust_mask.png",
         ]
 
+    def test_the_table_says_whose_threshold_it_means(self, handlers, job):
+        own = f"{job.batch.threshold:.3f}"
+        assert own in table_html(job).split("</caption>")[0]
+        plain = run(handlers, files=uploads(GOOD))
+        assert "threshold" not in table_html(plain).split("</caption>")[0]
+
     def test_plain_images_beside_labelled_ones_have_no_part_in_the_figures(self, handlers):
         made = run(handlers, files=uploads([BAD[0]]), good=uploads(GOOD), bad=uploads(BAD[1:]))
         assert made.batch.rows[0].file.anomalous is None
@@ -145,6 +152,11 @@ class TestFields:
         assert Path(made.unpacked).is_dir()
         following = start(handlers, good=uploads(GOOD), previous=made)[0]
         assert isinstance(following, BatchJob) and not Path(made.unpacked).exists()
+        again = run(handlers, archive=archive)
+        forget(again)  # As when its visitor is gone.
+        assert not Path(again.unpacked).exists()
+        forget(following)
+        forget(None)
 
     def test_a_zip_for_training_brings_normals_where_the_form_has_none(self, handlers, tmp_path):
         files = {f"nut/train/good/{path.name}": path for path in NORMALS}

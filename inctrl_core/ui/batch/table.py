@@ -120,9 +120,16 @@ def table_html(job: BatchJob) -> str:
     )
     return (
         f'<div class="ic-scored"><table data-job="{html.escape(job.key)}"><caption>Press a heading '
-        "to sort, an image to look at it closely.</caption>"
+        f"to sort, an image to look at it closely.{_whose(job)}</caption>"
         f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _whose(job: BatchJob) -> str:
+    """Which threshold the table speaks of, where the visitor may move another."""
+    if not job.labelled or job.batch.threshold is None:
+        return ""
+    return f" The threshold here is the normals' own, {job.batch.threshold:.3f}."
 
 
 def _table_row(batch: Batch, row: BatchRow, known: bool) -> str:
