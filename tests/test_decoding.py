@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -19,9 +20,10 @@ from PIL import Image
 
 from inctrl_core import ImageError, InctrlError
 from inctrl_core.config import SQUASH, PreprocessConfig
+from inctrl_core.images import answers
 from inctrl_core.images import workers as decoding
 from inctrl_core.images.files import open_image
-from inctrl_core.images.preprocessing import crop_image, preprocess, seen_image
+from inctrl_core.images.preprocessing import FAST_SIDE, crop_image, preprocess, seen_image
 from inctrl_core.images.seen import open_here, see_image, see_thumbnail, shrink
 from inctrl_core.images.workers import DecodingPool
 from tests.fuzz import corpus, harm
@@ -90,6 +92,47 @@ class TestAnswers:
             with pytest.raises(ImageError) as here:
                 open_image(source)
             assert str(there.value) == str(here.value)
+
+
+class TestPixels:
+    """What lies in the shared memory, and what does not fit into it."""
+
+    def answer(self, *sides: tuple[int, int]) -> tuple[Image.Image, ...]:
+        random = np.random.default_rng(0)
+        return tuple(
+            Image.fromarray(random.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sides
+        )
+
+    def test_images_come_out_as_they_were_whether_they_fit_or_not(self):
+        pixels = memoryview(bytearray(3 * 50 * 40 + 3 * 7))
+        images = self.answer((50, 40), (30, 30), (7, 1))
+        packed = answers.pack(("returned", (*images, "and", 3)), pixels)
+        assert 3 * 30 * 30 < len(packed) < 3 * 30 * 30 + 500
+        kind, (*back, word, number) = answers.unpack(packed, pixels)
+        assert (kind, word, number) == ("returned", "and", 3)
+        assert [image.tobytes() for image in back] == [image.tobytes() for image in images]
+        pixels[:] = bytes(len(pixels))  # The next answer is written over them.
+        assert back[0].tobytes() == images[0].tobytes()
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            (-3, (1, 1), None), (0, (-5, -5), None), (0, (0, 9), None), (30, (2, 1), None),
+            (0, (10**6, 10**6), None), (0, (1.5, 2), None), (0, 3, None), "here", (0, (1, 1), 7),
+        ],
+    )  # fmt: skip
+    def test_places_that_no_honest_process_names(self, place):
+        class Packer(pickle.Pickler):
+            def persistent_id(self, value):
+                return place if value == "image" else None
+
+        stream = io.BytesIO()
+        Packer(stream).dump(("returned", "image"))
+        with pytest.raises(pickle.UnpicklingError):
+            answers.unpack(stream.getvalue(), memoryview(bytearray(33)))
+
+    def test_the_largest_image_for_torch_fits(self):
+        assert 3 * FAST_SIDE**2 <= decoding.SHARED
 
 
 @linux

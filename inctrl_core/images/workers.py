@@ -10,7 +10,7 @@ process is killed, or send all results through one queue.
 from __future__ import annotations
 
 import contextlib
-import io
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError, InctrlError
+from .answers import Whole, pack, unpack
 
 # One that meets a hostile file leaves the other to everyone else; more would take cores from the
 # model.
@@ -35,6 +36,9 @@ MEMORY = 1280 * 2**20
 # Waiting for cores or a disk included; where the system does not count a process's time, all.
 WALL_SECONDS = 60.0 if hasattr(signal, "setitimer") else 10.0
 MAX_ANSWER = 64 * 2**20
+# For the pixels of an answer, as far as they fit; a photograph for torch to resize does. Through
+# the pipe they would be copied several times more.
+SHARED = 12 * 2**20
 
 TOO_LONG = "{name} takes too long to read; save it again as PNG or JPEG."
 BROKE = "{name} breaks what reads it; save it again as PNG or JPEG."
@@ -43,14 +47,6 @@ NO_PROCESS = "This computer cannot start a process to read images now; try again
 CLOSED = "The program is ending; start it again."
 
 _RETURNED, _REFUSED, _FAILED = "returned", "refused", "failed"
-# What an answer may consist of besides numbers, text and bytes: a process that a file has taken
-# over must not be able to name anything else.
-_ANSWERS = {
-    (__name__, "_restore_image"),
-    (__name__, "_Whole"),
-    ("inctrl_core.images.seen", "SeenImage"),
-    ("inctrl_core.images.levels", "Levels"),
-}
 
 
 class DecodingPool:
@@ -99,7 +95,7 @@ class DecodingPool:
             ImageError: The image cannot be used, or takes too long or too much memory.
         """
         answer = self.run(_open_and_reduce, source, reduce, arguments, options)
-        if isinstance(answer, _Whole):
+        if isinstance(answer, Whole):
             answer = self._reducing.submit(reduce, answer.image, *arguments).result()
         return answer
 
@@ -123,7 +119,7 @@ class DecodingPool:
                 raise InctrlError(CLOSED)
             if worker is None:
                 worker = self._start()
-            kind, value = _unpacked(worker.ask(request))
+            kind, value = unpack(worker.ask(request), worker.pixels)
         except (_Ended, pickle.UnpicklingError) as error:
             ended = error if isinstance(error, _Ended) else _Ended(worker.end())
             self._workers.discard(worker)
@@ -173,12 +169,15 @@ class _Ended(Exception):
 
 
 class _Worker:
-    """A process and the pipe to it."""
+    """A process, the pipe to it, and memory for the pixels of its answers."""
 
     def __init__(self, context: multiprocessing.context.SpawnContext) -> None:
         self._connection, theirs = context.Pipe()
+        shared = context.RawArray(ctypes.c_ubyte, SHARED)
+        self.pixels = memoryview(shared).cast("B")
         # Daemonic: ended where this process ends in an orderly way; otherwise their pipe closes.
-        self.process = context.Process(target=serve, args=(theirs,), name="decoder", daemon=True)
+        given = theirs, shared
+        self.process = context.Process(target=serve, args=given, name="decoder", daemon=True)
         try:
             self.process.start()
         finally:
@@ -209,13 +208,15 @@ class _Worker:
         return self.process.exitcode
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, shared: ctypes.Array) -> None:
     """Answers requests until the other end is closed; the main function of a process.
 
     Args:
         connection: Requests and answers, see :meth:`DecodingPool.run`.
+        shared: Memory for the pixels of one answer at a time.
     """
     _restrain()
+    pixels = memoryview(shared).cast("B")
     while True:
         try:
             function, arguments = pickle.loads(connection.recv_bytes())
@@ -230,7 +231,7 @@ def serve(connection: Connection) -> None:
                 outcome = _REFUSED, TOO_LARGE
             except Exception:
                 outcome = _FAILED, traceback.format_exc()
-            answer = _packed(outcome)
+            answer = pack(outcome, pixels)
         try:
             connection.send_bytes(answer)
         except OSError:
@@ -285,17 +286,6 @@ def _limited_time() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-class _Whole:
-    """An image that the other side reduces, with torch.
-
-    Args:
-        image: RGB, of at most ``FAST_SIDE`` pixels a side.
-    """
-
-    def __init__(self, image: Any) -> None:
-        self.image = image
-
-
 def _open_and_reduce(
     source: Any, reduce: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
@@ -303,49 +293,4 @@ def _open_and_reduce(
     from .preprocessing import FAST_SIDE
 
     image = open_image(source, **options)
-    return _Whole(image) if max(image.size) <= FAST_SIDE else reduce(image, *arguments)
-
-
-class _Packer(pickle.Pickler):
-    def reducer_override(self, value: Any) -> Any:
-        from PIL import Image
-
-        from .files import levels_used
-
-        if isinstance(value, Image.Image):
-            return _restore_image, (value.size, value.tobytes(), levels_used(value))
-        return NotImplemented
-
-
-def _packed(outcome: tuple[str, Any]) -> bytes:
-    stream = io.BytesIO()
-    _Packer(stream, pickle.HIGHEST_PROTOCOL).dump(outcome)
-    return stream.getvalue()
-
-
-class _Unpacker(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ANSWERS:
-            raise pickle.UnpicklingError(f"{module}.{name} in an answer")
-        return super().find_class(module, name)
-
-
-def _restore_image(size: tuple[int, int], data: bytes, levels: Any) -> Any:
-    from PIL import Image
-
-    from .files import with_levels
-
-    return with_levels(Image.frombytes("RGB", size, data), levels)
-
-
-def _unpacked(answer: bytes) -> tuple[str, Any]:
-    """The parts of an answer.
-
-    Raises:
-        UnpicklingError: No honest process has made it.
-    """
-    try:
-        kind, value = _Unpacker(io.BytesIO(answer)).load()
-    except Exception as error:
-        raise pickle.UnpicklingError(str(error)) from error
-    return kind, value
+    return Whole(image) if max(image.size) <= FAST_SIDE else reduce(image, *arguments)
