@@ -83,10 +83,12 @@ def serve(arguments: argparse.Namespace) -> int:
     from inctrl_core.images.workers import DecodingPool
     from inctrl_core.ui.common.log import start_log
     from inctrl_core.ui.serving.ending import Ending
+    from inctrl_core.ui.serving.memory import return_large_blocks
     from inctrl_core.ui.serving.settings import check_settings
     from inctrl_core.ui.serving.uploads import own_uploads
 
     start_log()
+    return_large_blocks()
     try:
         with Ending() as ending:
             check_settings()

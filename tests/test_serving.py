@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -30,6 +34,33 @@ PATIENCE = 60
 DEAD = "http://127.0.0.1:9"
 KINDS = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 BAD = ("socks5://127.0.0.1:9", "socks5h://h:1", "socks4://h:1", "::::", "http://[::1", "\x01", "%")
+
+
+# A large image, four more at once, and something small that outlives them at the heap's end.
+LARGE_IMAGES = """
+import ctypes
+from pathlib import Path
+from inctrl_core.ui.serving.memory import return_large_blocks
+{call}
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+def take(size):
+    place = library.malloc(ctypes.c_size_t(size))
+    ctypes.memset(place, 1, size)
+    return place
+
+library.free(take(30 << 20))
+before = resident()
+large = [take(16 << 20) for _ in range(4)]
+take(500_000)
+for place in large:
+    library.free(place)
+print((resident() - before) >> 20)
+"""
 
 
 def turn(value: str) -> str:
@@ -375,3 +406,14 @@ def test_what_is_entered_until_the_end_is_given_and_left():
     assert left == [1]
     for number, handler in zip(SIGNALS, handlers, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's malloc")
+@pytest.mark.parametrize(
+    ("call", "kept"), [("", range(50, 80)), ("return_large_blocks()", range(5))]
+)
+def test_memory_of_large_images_goes_back_to_the_system(call: str, kept: range) -> None:
+    program = [sys.executable, "-c", LARGE_IMAGES.format(call=call)]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=root, check=True)
+    assert int(done.stdout) in kept
