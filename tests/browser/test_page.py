@@ -161,7 +161,7 @@ def test_own_phrases_and_a_query_as_normal_change_the_score(page: Page):
     page.locator("#apply-phrases").click()
     changed = page.locator("#verdict .ic-changed")
     expect(changed).to_contain_text(
-        re.compile(r"With 2 of your own phrases: damage wording \d+% → \d+%"), timeout=TIMEOUT
+        re.compile(r"With 2 of your own phrases: text signal \d+% → \d+%"), timeout=TIMEOUT
     )
     page.locator("#add-normal").click()
     expect(changed).to_contain_text("Now normal number 7", timeout=TIMEOUT)

@@ -181,7 +181,7 @@ def _change(session: Session) -> str:
     if before.text_anomaly != after.text_anomaly:
         gated = session.config.heads.form == "gated"
         words = (
-            f"{'relative text' if gated else 'damage wording'} {100 * before.text_anomaly:.0f}% → "
+            f"{'text signal' if gated else 'damage wording'} {100 * before.text_anomaly:.0f}% → "
             f"<strong>{100 * after.text_anomaly:.0f}%</strong>, "
         )
     return (
