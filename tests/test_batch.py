@@ -370,6 +370,15 @@ class TestMarkup:
         assert "and 1 of the 2 others" in text and ">100%</abbr> (AUROC)" in text
         assert "1 file could not be read; it stands at the end" in text
 
+    def test_normals_that_may_show_too_little_are_doubted(self):
+        def says(above: int, below: int, truth: bool | None = None) -> bool:
+            rows = [(f"a{i}", 0.3, truth) for i in range(above)]
+            rows += [(f"b{i}", 0.1, truth) for i in range(below)]
+            return "do not show all that is good" in batch_table.summary_html(job(made(rows)))
+
+        assert says(4, 2) and says(6, 0)
+        assert not says(3, 3) and not says(3, 1) and not says(5, 1, truth=True)
+
     def test_images_of_other_proportions_are_counted(self):
         square = made([("a", 0.3, None), ("b", 0.1, None), ("c", None, None)])
         alike = dataclasses.replace(square, normal_boxes=((0, 0, 200, 100), (0, 0, 90, 90)))

@@ -18,6 +18,7 @@ from ...images.files import plain_name
 from ...images.levels import describe_levels, describe_set
 from ..common.markup import count_words
 
+MANY = 6  # Of fewer images, most above the threshold tell nothing about the normals.
 _HEAD = {"score": " aria-sort=descending", "patch": " class=ic-wide"}
 AUROC_HELP = (
     "The area under the ROC curve: 100% where every anomalous image scores higher than every "
@@ -193,6 +194,12 @@ def _remarks(job: BatchJob) -> list[str]:
     told = copies_told(batch.copy_of, batch.normal_names)
     if told:
         remarks.append(html.escape(told))
+    above = sum(bool(batch.above(row)) for row in batch.scored)
+    if not batch.truths and len(batch.rows) >= MANY and above > len(batch.scored) / 2:
+        remarks.append(
+            "Most of them lie above: either most are anomalous, or your normals do not show all "
+            "that is good. Of those above, add some that you know to be good to the normals."
+        )
     found_itself = [row for row in batch.scored if batch.standing(row) == ITSELF]
     # A known bad image counts below: that it looks the same as a normal is how it is missed.
     found_itself = [row for row in found_itself if not (job.labelled and row.file.anomalous)]
