@@ -341,4 +341,6 @@ def test_the_threshold_moves_the_verdict(page: Page) -> None:
     field.press("Enter")
     expect(line).to_contain_text(f"Your threshold: {score + 0.01:.3f}", timeout=TIMEOUT)
     expect(heading).to_have_text("Looks like the normals")
+    expect(page.locator("#code")).to_contain_text(f"print(result.score.fused, {score + 0.01:.3f})")
+    expect(page.locator("#code [data-address]")).to_have_text(page.url.split("?")[0].rstrip("/"))
     expect(page.locator(SCORE)).to_have_text(f"{score:.3f}")

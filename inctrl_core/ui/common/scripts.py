@@ -50,6 +50,7 @@ _ADDRESSED = """
   const address = window.location.origin + window.location.pathname.replace(/\\/$/, '');
   document.querySelectorAll('[data-address]').forEach(place => place.textContent = address);
 """
+ADDRESSED = f"() => {{{_ADDRESSED}}}"
 DESCRIBED = f"() => {{{_DESCRIBED}}}"
 SHOWN = f"() => {{{_DESCRIBED}{_ADDRESSED}{_IN_VIEW}}}"
 # Presses the button where it is on the screen.

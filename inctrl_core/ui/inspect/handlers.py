@@ -159,15 +159,15 @@ class InspectHandlers:
 
     def set_threshold(
         self, session: Session | None, threshold: float | None
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, Any, Any, Any]:
         """Judges the score by another threshold; nothing is computed again."""
         try:
             if session is None:
                 raise InctrlError(EXPIRED)
             chosen = with_threshold(session, threshold)
         except InctrlError as error:
-            return gr.skip(), gr.skip(), error_html(str(error))
-        return chosen, verdict_html(chosen), ""
+            return gr.skip(), gr.skip(), gr.skip(), error_html(str(error))
+        return chosen, verdict_html(chosen), code_html(chosen), ""
 
     def pick_patch(self, session: Session | None, event: gr.EventData) -> tuple[Any, Any]:
         """Turns a click on the heatmap into a row and a column."""

@@ -13,7 +13,15 @@ from ...model.evidence import DECIDE
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, gallery_html
 from ..common.form import MODEL_QUEUE, Shared, check_form
-from ..common.scripts import CHANGED, FORM_CHANGED, NAME_CHANGED, PRESS_SCORE, QUERY_CHANGED, SHOWN
+from ..common.scripts import (
+    ADDRESSED,
+    CHANGED,
+    FORM_CHANGED,
+    NAME_CHANGED,
+    PRESS_SCORE,
+    QUERY_CHANGED,
+    SHOWN,
+)
 from .handlers import ADD, LOOKS_FOR, InspectHandlers
 from .map_view import MapView
 
@@ -119,12 +127,12 @@ class InspectTab:
         self.threshold.input(
             self.handlers.set_threshold,
             [self.session, self.threshold],
-            [self.session, self.verdict, self.notice],
+            [self.session, self.verdict, self.code, self.notice],
             trigger_mode="always_last",
             show_progress="hidden",
             concurrency_limit=4,
             api_visibility="private",
-        )
+        ).then(None, js=ADDRESSED, api_visibility="private")
         for own in (form.query.upload, form.query.clear):
             said = [form.queries, self.notice]
             own(None, self.notice, said, js=QUERY_CHANGED, api_visibility="private")

@@ -74,7 +74,7 @@ def text_step(lesson: Lesson) -> str:
         + sum_line("Text signal", f"1 ÷ (1 + e<sup>{logit}</sup>)", number(text.share))
     )
     if isinstance(account, GatedAccount):
-        words += formula("relative text = 1 ÷ (1 + e<sup>−d</sup>)", f"d: deviation. {DEVIATION}")
+        words += formula("text signal = 1 ÷ (1 + e<sup>−d</sup>)", f"d: deviation. {DEVIATION}")
         words += sum_line(
             "Relative text",
             f"1 ÷ (1 + e<sup>−{operand(account.text_deviation)}</sup>)",

@@ -292,10 +292,10 @@ def say_conclusion(run: StressRun) -> tuple[str, bool]:
     holds = all(agreement(point, run.above) == len(point.fused) for point in known)
     margin = abs(run.session.score.fused - run.threshold)
     narrow = "only " if margin < NARROW else ""
+    what = "Stable: nothing that" if holds else "Not stable: some of what"
     text = (
-        f"{'Stable: nothing' if holds else 'Not stable: some of what'}"
-        f"{' that' if holds else ''} was tried turns the verdict, and the score lies "
-        f"{narrow}{margin:.3f} {'above' if run.above else 'below'} the threshold."
+        f"{what} was tried turns the verdict, and the score lies {narrow}{margin:.3f} "
+        f"{'above' if run.above else 'below'} the threshold."
     )
     mild = [
         KINDS[curve.name].called
