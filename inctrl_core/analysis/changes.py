@@ -1,16 +1,30 @@
-"""Changes to a result: other phrases, another threshold, other normals; nothing is encoded anew."""
+"""Changes to a result: other phrases, another threshold, other normals, a closer look.
+
+Nothing is encoded anew but for the last.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
 from ..errors import PromptError
+from ..images.seen import Opener, open_here
 from ..model.bank import PromptBank, same_images
 from ..model.detector import Detector
 from ..model.prompts import build_prompts, clean_phrases, extend_prompts
+from .closer import (
+    Progress,
+    Step,
+    check_parts,
+    closer_normals,
+    look_closer,
+    parts_opener,
+)
 from .decision import check_threshold
 from .inspection import NORMAL_PIXELS, Picture, Session, picture, results
 from .normal_range import called, measure_bank
@@ -59,6 +73,40 @@ def with_threshold(session: Session, threshold: float | None) -> Session:
         InctrlError: It is not.
     """
     return dataclasses.replace(session, chosen=check_threshold(threshold))
+
+
+def with_closer_look(
+    detector: Detector, session: Session, parts: int, on_step: Progress = lambda done, steps: None
+) -> Session:
+    """The same result, and the query looked at in parts; see :mod:`.closer`.
+
+    Args:
+        detector: The session's model.
+        session: A visitor's; its images are opened again.
+        parts: Parts a side, 1 to 4; 1 is the whole image, without a closer look.
+        on_step: Told how many steps are done, of how many.
+
+    Raises:
+        InctrlError: There cannot be so many parts, or an image can no longer be read.
+    """
+    return compute_closer_look(partial(_call, detector), session, parts, open_here, on_step)
+
+
+def compute_closer_look(
+    step: Step, session: Session, parts: int, opener: Opener, on_step: Progress
+) -> Session:
+    """:func:`with_closer_look`, wherever its steps are computed and its images opened."""
+    if check_parts(parts) == 1:
+        return dataclasses.replace(session, closer=None)
+    open_parts = parts_opener(session.config.preprocess, session.bank.levels, parts, opener)
+    normals = [session.normal_files[i] for i in session.bank.distinct]
+    closer = closer_normals(step, open_parts, normals, parts, on_step)
+    look = look_closer(step, open_parts, closer, session.query_file, session.score.crop_box)
+    return dataclasses.replace(session, closer=look)
+
+
+def _call(detector: Detector, function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(detector, *arguments)
 
 
 def with_query_as_normal(detector: Detector, session: Session) -> Session:
@@ -139,5 +187,6 @@ def _rescore(
         normals=session.normals if normals is None else normals,
         chosen=None,
         threshold_before=None,
+        closer=session.closer if normals is None else None,
         **results(detector, measure_bank(detector, bank), session.encoded),
     )

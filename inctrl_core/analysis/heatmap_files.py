@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -21,8 +22,8 @@ from ..errors import InctrlError, name_some
 from ..images.files import open_image
 from ..images.levels import Levels
 from ..images.overlay import level_map, overlay, value_map
+from ..images.preprocessing import CropBox
 from ..output import write_whole
-from .batch import BatchRow
 from .export import MAX_STEM, safe_names
 from .normal_range import PatchScale
 
@@ -81,22 +82,26 @@ def is_heatmap(path: Path) -> bool:
 
 
 def write_heatmaps(
-    files: dict[str, Path], row: BatchRow, scale: PatchScale, levels: Levels | None = None
+    files: dict[str, Path],
+    source: str,
+    place: tuple[np.ndarray, CropBox],
+    scale: PatchScale,
+    levels: Levels | None = None,
 ) -> None:
     """Writes the heatmaps of one image.
 
     Args:
         files: One of :func:`heatmap_files`.
-        row: With a score.
+        source: Path of the image.
+        place: Its map [G, G], and the part of the image that this covers, in its pixels.
         scale: Scale of the overlay and the 8-bit map.
-        levels: The levels by which the row's image was read, as the bank has them.
+        levels: The levels by which the image was read, as the bank has them.
 
     Raises:
         ImageError: The image can no longer be read.
         InctrlError: A file cannot be written.
     """
-    image = open_image(row.file.path, levels)
-    place = row.score.patch_map, row.score.crop_box
+    image = open_image(source, levels)
     for kind, path in files.items():
         if kind == "overlay":
             picture = overlay(image, *place, scale.style())

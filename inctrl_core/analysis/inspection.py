@@ -29,6 +29,7 @@ from ..model.prompts import (
     clean_object_name,
 )
 from ..model.score import Score
+from .closer import CloserLook
 from .decision import Decision, decide
 from .explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from .export import file_names
@@ -91,6 +92,7 @@ class Session:
             stand for the rest.
         chosen: The threshold that the visitor chose; None: the bank's own.
         odd: A normal that differs too much from the others, and the score without it.
+        closer: The query in parts, where it was looked at so.
     """
 
     model: str
@@ -112,6 +114,7 @@ class Session:
     given_names: tuple[str, ...] = ()
     chosen: float | None = None
     odd: DropOne | None = None
+    closer: CloserLook | None = None
 
     @property
     def bank(self) -> PromptBank:

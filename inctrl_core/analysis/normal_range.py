@@ -231,10 +231,16 @@ def patch_scale(bank: PromptBank, layer: int | None = None) -> PatchScale:
     """
     maps = bank.normal_layer_maps
     if maps is None:
-        return PatchScale(0.0, UNCALIBRATED_HIGH, None)
+        return scale_over(None)
     maps = maps[list(bank.distinct)]
     values = maps.mean(dim=1) if layer is None else maps[:, layer]
-    normal_high = float(values.max())
+    return scale_over(float(values.max()))
+
+
+def scale_over(normal_high: float | None) -> PatchScale:
+    """The scale over the largest residual of a normal against the others, if there is one."""
+    if normal_high is None:
+        return PatchScale(0.0, UNCALIBRATED_HIGH, None)
     return PatchScale(0.0, max(SCALE_OVER_NORMAL * normal_high, NARROWEST_SCALE), normal_high)
 
 

@@ -11,13 +11,15 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from ..analysis.batch import Batch, BatchRow, QueryFile
 from ..analysis.batch_job import score_batch
+from ..analysis.closer import PARTS, CloserLook, closer_normals, look_closer, parts_opener
 from ..analysis.decision import RATE, RATES, check_rate
 from ..analysis.export import batch_csv
 from ..analysis.heatmap_files import (
@@ -75,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"share of good images above the threshold, {RATES[0]:g} to {RATES[1]:g} (default: "
         f"{RATE:g})",
     )
+    parser.add_argument(
+        "--parts",
+        type=int,
+        choices=PARTS,
+        default=1,
+        help="look closer: read the images in N x N parts too, so that small things show "
+        '(in --heatmaps, and as "closer" in --json)',
+    )
     add_model_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON document on standard output")
@@ -99,6 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_rate(arguments.false_alarms)
     if arguments.normals_file and arguments.object is not None:
         raise InctrlError("The normals of the file have a name already; leave out --object.")
+    if arguments.normals_file and arguments.parts > 1:
+        raise InctrlError("--parts needs the images of the normals; name them with --normal.")
     found = None
     if arguments.normal:
         found = _find(arguments.normal, arguments.recursive)
@@ -130,12 +142,13 @@ def run(arguments: argparse.Namespace) -> None:
         sys.stderr.write(f"note: {read}\n")
     _tell_proportions(batch)
     _tell_copies(batch)
-    heatmaps, problem = _draw(batch, files)
+    looks = _look_closer(detector, batch, found, arguments.parts)
+    heatmaps, problem = _draw(batch, files, looks)
     if arguments.json:
         drawn = None if files is None else heatmaps
-        print_result(json.dumps(score_document(batch, left_out, drawn)) + "\n")
+        print_result(json.dumps(score_document(batch, left_out, drawn, looks)) + "\n")
     else:
-        print_result(score_table(detector, batch))
+        print_result(score_table(detector, batch, looks))
     if arguments.csv:
         names = {row: row.file.path for row in batch.rows}
         write_text(arguments.csv, "\N{ZERO WIDTH NO-BREAK SPACE}" + batch_csv(batch, names))
@@ -189,8 +202,30 @@ def _unreadable(rows: Iterable[BatchRow]) -> list[LeftOut]:
     return [LeftOut(Path(row.file.path), row.error) for row in rows if row.error]
 
 
+def _look_closer(
+    detector: Detector, batch: Batch, found: FoundImages | None, parts: int
+) -> dict[BatchRow, CloserLook]:
+    """A closer look at every scored row; none for a single part."""
+    if parts == 1 or found is None:
+        return {}
+
+    def step(function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(detector, *arguments)
+
+    open_parts = parts_opener(detector.config.preprocess, batch.levels, parts)
+    kept = [file for file, copy in zip(found.files, batch.copy_of, strict=True) if copy is None]
+    closer = closer_normals(step, open_parts, kept, parts)
+    rows = tqdm(batch.scored, desc="looking closer", unit="image", disable=len(batch.scored) < 4)
+    return {
+        row: look_closer(step, open_parts, closer, row.file.path, row.score.crop_box)
+        for row in rows
+    }
+
+
 def _draw(
-    batch: Batch, files: Sequence[dict[str, Path]] | None
+    batch: Batch,
+    files: Sequence[dict[str, Path]] | None,
+    looks: Mapping[BatchRow, CloserLook],
 ) -> tuple[dict[BatchRow, dict[str, Path]], InctrlError | None]:
     """Writes the heatmaps of every scored row, until one cannot be written.
 
@@ -203,7 +238,11 @@ def _draw(
     pairs = [(row, each) for row, each in zip(batch.rows, files, strict=True) if row.score]
     for row, each in tqdm(pairs, desc="drawing", unit="image", disable=len(pairs) < 8):
         try:
-            write_heatmaps(each, row, batch.scale, batch.levels)
+            look = looks.get(row)
+            scale = batch.scale if look is None else look.scale
+            patch_map = row.score.patch_map if look is None else look.patch_map
+            place = patch_map, row.score.crop_box
+            write_heatmaps(each, row.file.path, place, scale, batch.levels)
         except InctrlError as error:
             return written, error
         written[row] = each

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..analysis.batch import Batch, BatchRow
+from ..analysis.closer import CloserLook
 from ..analysis.export import batch_dict
 from ..analysis.heatmap_files import describe_heatmaps
 from ..analysis.labelled import (
@@ -23,7 +24,7 @@ from ..images.folders import LeftOut
 from ..model.detector import Detector
 
 
-def score_table(detector: Detector, batch: Batch) -> str:
+def score_table(detector: Detector, batch: Batch, looks: Mapping[BatchRow, CloserLook]) -> str:
     """A line on the normals, then one for each score, the highest first."""
     config, ranges = detector.config, batch.ranges
     if ranges is None and batch.shots > 1:
@@ -54,12 +55,21 @@ def score_table(detector: Detector, batch: Batch) -> str:
         verdict = f"{verdicts[row]:{width}}  " if width else ""
         lines.append(
             f"{score.fused:.4f}  {verdict}patch {score.patch_max:.4f}  "
-            f"image {score.image_residual:.4f}  text {score.text_anomaly:.4f}  {row.file.path}"
+            f"image {score.image_residual:.4f}  text {score.text_anomaly:.4f}  "
+            f"{_closer(looks.get(row))}{row.file.path}"
         )
     result = judge_batch(batch)
     if result is not None:
         lines.append(_labelled(result))
     return "\n".join(lines) + "\n"
+
+
+def _closer(look: CloserLook | None) -> str:
+    """The strongest patch of a closer look beside the normals' own."""
+    if look is None:
+        return ""
+    own = f" (normals {max(look.normal_peaks):.4f})" if look.normal_peaks else ""
+    return f"closer {look.peak:.4f}{own}  "
 
 
 def _labelled(result: LabelledResult) -> str:
@@ -76,12 +86,15 @@ def score_document(
     batch: Batch,
     left_out: dict[str, Sequence[LeftOut]],
     heatmaps: dict[BatchRow, dict[str, Path]] | None,
+    looks: Mapping[BatchRow, CloserLook],
 ) -> dict[str, Any]:
     """All that is known, in the order of the queries, ready for ``json.dumps``."""
     places = {row: index for index, row in enumerate(batch.rows)}
     entries = []
     for row in batch.ranked:
         entry: dict[str, Any] = {"index": places[row], "file": row.file.path}
+        if looks:
+            entry["closer"] = looks[row].to_dict() if row in looks else None
         if heatmaps is not None:
             files = heatmaps.get(row)
             entry["heatmaps"] = files and {kind: str(path) for kind, path in files.items()}
@@ -97,7 +110,8 @@ def score_document(
             del entry["truth"]  # Nobody was asked for it.
     document["scores"] = sorted(scores, key=lambda entry: entry["index"])
     if heatmaps is not None:
-        document["heatmap_values"] = describe_heatmaps(batch.scale)
+        scale = next(iter(looks.values())).scale if looks else batch.scale
+        document["heatmap_values"] = describe_heatmaps(scale)
     document["left_out"] = [
         {"file": str(entry.path), "among": among, "why": entry.why}
         for among, part in left_out.items()

@@ -73,7 +73,7 @@ def overlay(
     patch_map: np.ndarray,
     crop_box: CropBox,
     style: OverlayStyle,
-    marked: tuple[int, int] | None = None,
+    framed: CropBox | None = None,
 ) -> Image.Image:
     """Lays a map over the image it belongs to, at the image's own size.
 
@@ -85,7 +85,7 @@ def overlay(
         patch_map: float [G, G].
         crop_box: Place of the map, in pixels of ``image``.
         style: Scale and colours.
-        marked: (row, column) of a patch to frame.
+        framed: A box to frame, in pixels of ``image``.
 
     Returns:
         RGB image of the same size.
@@ -105,8 +105,8 @@ def overlay(
         result = image.point([round(_OUTSIDE * value) for value in range(256)] * 3)
         result.paste(mixed, (left, top))
         _frame(result, (left, top, left + size[0], top + size[1]), thin=True)
-    if marked is not None:
-        _frame(result, patch_box(crop_box, patch_map.shape[0], *marked))
+    if framed is not None:
+        _frame(result, framed)
     return result
 
 

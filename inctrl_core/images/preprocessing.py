@@ -114,6 +114,35 @@ def seen_image(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     return _squash(image, sides, size)
 
 
+def cut_parts(image: Image.Image, config: PreprocessConfig, parts: int) -> tuple[Image.Image, ...]:
+    """The square that the model sees of an image, cut into equal parts; each is a crop of its own.
+
+    By Pillow alone, whatever the image's size: processes that decode images have no torch.
+
+    Args:
+        image: RGB.
+        config: How the model sees images.
+        parts: N; there are N x N parts.
+
+    Returns:
+        N * N RGB images, S x S, row by row.
+    """
+    size = config.image_size
+    left, top, right, bottom = seen_box(image.size, size, config.resize_mode)
+    columns, rows = _cuts(left, right, image.width, parts), _cuts(top, bottom, image.height, parts)
+    gap = 3.0 if max(image.size) > _LONG * size else None
+    cut = (image.crop((x0, y0, x1, y1)) for y0, y1 in rows for x0, x1 in columns)
+    bicubic = Image.Resampling.BICUBIC
+    return tuple(part.resize((size, size), bicubic, reducing_gap=gap) for part in cut)
+
+
+def _cuts(start: float, end: float, side: int, parts: int) -> list[tuple[int, int]]:
+    """Where each part begins and ends, in whole pixels; none is empty."""
+    edges = [round(start + (end - start) * i / parts) for i in range(parts + 1)]
+    begins = [min(edge, side - 1) for edge in edges[:-1]]
+    return [(a, max(a + 1, b)) for a, b in zip(begins, edges[1:], strict=True)]
+
+
 def to_tensor(crop: Image.Image, config: PreprocessConfig) -> torch.Tensor:
     """Normalises an RGB crop: float32 [3, S, S]."""
     import torch

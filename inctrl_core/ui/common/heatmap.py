@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from dataclasses import dataclass
 
 from PIL import Image
 
+from ...analysis.closer import closer_told
 from ...analysis.inspection import Picture, Session
 from ...analysis.normal_range import PatchScale
 from ...errors import InctrlError
 from ...images.overlay import COLOUR_MAPS, overlay
+from ...images.preprocessing import patch_box
 from .charts import colour_bar
 
 MEAN = "All layers"
@@ -93,11 +96,25 @@ def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
         style = dataclasses.replace(style, clear=None)
     query = session.query
     try:
-        marked = patch_place(session, display.row), patch_place(session, display.column)
+        place = patch_place(session, display.row), patch_place(session, display.column)
+        framed = patch_box(query.crop_box, session.score.patch_map.shape[0], *place)
     except InctrlError:
-        marked = None  # Said where the patch would be examined; the map is right all the same.
-    image = overlay(query.image, patch_map, query.crop_box, style, marked)
-    return image, colour_bar(scale, display.colour_map, bool(display.whole)) + _unseen(query)
+        framed = None  # Said where the patch would be examined; the map is right all the same.
+    image = overlay(query.image, patch_map, query.crop_box, style, framed)
+    bar = colour_bar(scale, display.colour_map, bool(display.whole))
+    return image, bar + _closer(session, display) + _unseen(query)
+
+
+def _closer(session: Session, display: Display) -> str:
+    """What the parts of the image say, where the map is theirs."""
+    if session.closer is None:
+        return ""
+    if display.layer != MEAN:
+        says = f"Choose the layer “{MEAN}” to see the map of the parts."
+    else:
+        says = closer_told(session.closer, session.bank.shots)
+        says += " The score is that of the whole image."
+    return f'<p class="ic-closer">{html.escape(says)}</p>'
 
 
 def _unseen(query: Picture) -> str:
@@ -117,5 +134,7 @@ def _map(session: Session, layer: str) -> tuple[PatchScale, object]:
     if layer not in names:
         raise InctrlError(f"Choose a layer among {', '.join(names)}.")
     index = names.index(layer)
+    if index == 0 and session.closer is not None:
+        return session.closer.scale, session.closer.patch_map
     maps = session.score.layer_maps
     return session.scales[index], session.score.patch_map if index == 0 else maps[index - 1]

@@ -8,6 +8,8 @@ from typing import Any
 import gradio as gr
 import torch
 
+from ...analysis.changes import compute_closer_look
+from ...analysis.closer import Progress as Steps
 from ...analysis.inspection import (
     NORMAL_PIXELS,
     Session,
@@ -101,6 +103,25 @@ class ModelRunner:
         return self.against(
             model, files[0], object_name, inspect_query, lambda _: about, opened.normals, sought
         )[1]
+
+    def look_closer(
+        self, session: Session, parts: int, on_step: Steps = lambda done, steps: None
+    ) -> Session:
+        """:func:`.changes.with_closer_look`; others have their turns between its steps.
+
+        Args:
+            session: A visitor's.
+            parts: Parts a side.
+            on_step: Told of each step before it begins.
+
+        Raises:
+            InctrlError: There cannot be so many parts, or an image is no longer there.
+        """
+
+        def step(function: Callable[..., Any], *arguments: Any) -> Any:
+            return self(function, session.model, *arguments)
+
+        return compute_closer_look(step, session, parts, self.images, on_step)
 
     def measure(
         self,

@@ -30,8 +30,10 @@ def python_lines(session: Session) -> str:
     lines = [
         "from inctrl_core import analysis, load_detector",
     ]
-    if any(session.phrases):
-        lines.append("from inctrl_core.analysis.changes import with_phrases")
+    changes = [] if session.closer is None else ["with_closer_look"]
+    changes += ["with_phrases"] if any(session.phrases) else []
+    if changes:
+        lines.append(f"from inctrl_core.analysis.changes import {', '.join(changes)}")
     lines += [
         "",
         f"detector = load_detector({session.model!r})",
@@ -43,6 +45,10 @@ def python_lines(session: Session) -> str:
     if any(session.phrases):
         normal, anomaly = map(list, session.phrases)
         lines.append(f"result = with_phrases(detector, result, {normal!r}, {anomaly!r})")
+    if session.closer is not None:
+        look = session.closer
+        lines.append(f"result = with_closer_look(detector, result, {look.parts})")
+        lines.append(f"print(result.closer.peak)  # {look.peak:.3f}")
     lines.append(
         f"print(result.score.fused, {_threshold(session)})"
         f"  # {session.score.fused:.3f}, {_number(session.threshold)}"

@@ -143,7 +143,7 @@ class InspectHandlers:
     def show_words(self, session: Session | None, layer: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", *[gr.skip()] * 5, "", "", ""
+            return gr.Column(visible=False), "", *[gr.skip()] * 6, "", "", ""
         return (
             gr.Column(visible=True),
             verdict_html(session),
@@ -151,6 +151,7 @@ class InspectHandlers:
             _threshold_slider(session),
             gr.Radio(value=session.bank.looks_for, visible=session.config.heads.form == "gated"),
             gr.Radio(layers(session), value=offered_layer(session, layer)),
+            parts_of(session),
             ADD if session.score.copy_of is None else TAKE_OUT,
             text_html(session),
             ledger_html(session),
@@ -203,6 +204,28 @@ class InspectHandlers:
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
 
+    def look_closer(
+        self,
+        session: Session | None,
+        parts: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> tuple[Any, Any, int]:
+        """Looks at the images in parts.
+
+        Returns:
+            The session, what to say above the result, and the parts that the map is of.
+        """
+        if session is None:
+            return gr.skip(), error_html(EXPIRED), 1
+
+        def show(done: int, steps: int) -> None:
+            progress((done, steps), desc="Comparing the parts")
+
+        try:
+            return self.run.look_closer(session, parts, show), "", parts
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), parts_of(session)
+
     def leave_out(self, session: Session | None, normals: UploadedGallery) -> tuple[Any, Any, Any]:
         """Leaves out the normal that differs too much from the others."""
         return self._change_normals(session, normals, without_odd_normal)
@@ -252,6 +275,11 @@ class InspectHandlers:
         except InctrlError as error:
             return None, error_html(str(error))
         return str(path), ""
+
+
+def parts_of(session: Session) -> int:
+    """Parts a side of the closer look; 1 where there is none."""
+    return 1 if session.closer is None else session.closer.parts
 
 
 def _leave_out(session: Session) -> gr.Button:

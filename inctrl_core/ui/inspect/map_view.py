@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gradio as gr
 
+from ...analysis.closer import PARTS
 from ...images.overlay import COLOUR_MAPS, COLOUR_NAMES
 from ..common.heatmap import MEAN, layer_names
 from ..common.scripts import DESCRIBED
 from .handlers import InspectHandlers
 
 LAYERS = 3
+CLOSER = {1: "Whole image"} | {n: f"{n} × {n} parts" for n in PARTS[1:]}
 
 
 class MapView:
@@ -53,6 +55,13 @@ class MapView:
                     label="Layer",
                     info="Shallow: edges and texture. Deep: shapes and things.",
                     elem_id="layer",
+                )
+                self.parts = gr.Dropdown(
+                    [(words, parts) for parts, words in CLOSER.items()],
+                    value=1,
+                    label="Look closer",
+                    info="Reads the images in parts, so that small things show. Takes longer.",
+                    elem_id="parts",
                 )
                 self.colour_map = gr.Dropdown(
                     [(COLOUR_NAMES[name], name) for name in COLOUR_MAPS],

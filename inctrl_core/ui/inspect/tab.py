@@ -12,16 +12,18 @@ from ...analysis.inspection import Session
 from ...model.evidence import DECIDE
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, gallery_html
-from ..common.form import MODEL_QUEUE, Shared, check_form
+from ..common.form import ANALYSIS_QUEUE, MODEL_QUEUE, Shared, check_form
 from ..common.scripts import (
     ADDRESSED,
     CHANGED,
+    DESCRIBED,
     FORM_CHANGED,
     NAME_CHANGED,
     PRESS_SCORE,
     QUERY_CHANGED,
     SHOWN,
 )
+from .code import code_html
 from .handlers import ADD, LOOKS_FOR, InspectHandlers
 from .map_view import MapView
 
@@ -133,6 +135,15 @@ class InspectTab:
             concurrency_limit=4,
             api_visibility="private",
         ).then(None, js=ADDRESSED, api_visibility="private")
+        self.map.parts.input(
+            self.look_closer,
+            [self.session, self.map.parts, *self.map.display[1:]],
+            [self.session, self.notice, self.map.parts, *self.map.pictures, self.code],
+            **ANALYSIS_QUEUE,
+            trigger_mode="always_last",
+            show_progress_on=[self.map.bar],
+            api_visibility="private",
+        ).then(None, js=DESCRIBED, api_visibility="private")
         for own in (form.query.upload, form.query.clear):
             said = [form.queries, self.notice]
             own(None, self.notice, said, js=QUERY_CHANGED, api_visibility="private")
@@ -172,7 +183,7 @@ class InspectTab:
     def _words(self) -> list[gr.components.Component]:
         """The outputs of :meth:`.InspectHandlers.show_words`."""
         words = [self.result, self.verdict, self.leave_out, self.threshold, self.looks_for]
-        words += [self.map.layer, self.toggle_normal]
+        words += [self.map.layer, self.map.parts, self.toggle_normal]
         return [*words, self.text, self.ledger, self.code]
 
     @property
@@ -209,6 +220,21 @@ class InspectTab:
             return told | (self._shown(None, controls) if session is None else {})
         places = dict(zip(self.map.place, placed[1:3], strict=True))
         return told | self._shown(scored, controls | places)
+
+    def look_closer(
+        self,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+        *given: Any,
+    ) -> Shown:
+        """Looks at the images in parts, and shows their map."""
+        session, parts, *display = given
+        changed, says, parts = self.handlers.look_closer(session, parts, progress)
+        told = {self.session: changed, self.notice: says, self.map.parts: parts}
+        if changed == gr.skip():
+            return told
+        pictures = self.handlers.show_map(changed, *display)
+        told |= dict(zip(self.map.pictures, pictures, strict=True))
+        return told | {self.code: code_html(changed)}
 
     def _controls(self, values: Sequence[Any]) -> Shown:
         return dict(zip(self.map.display[1:], values, strict=True))

@@ -12,6 +12,7 @@ import gradio as gr
 from ...analysis.batch import QueryFile, open_chunk, score_chunk
 from ...analysis.batch_job import BatchJob, check_files, new_job
 from ...analysis.changes import with_phrases
+from ...analysis.closer import check_parts
 from ...analysis.decision import RATE, check_threshold
 from ...analysis.explanations import patch_matches
 from ...analysis.export import batch_dict
@@ -71,10 +72,14 @@ class AnalysisApi:
             normal_phrases = gr.Textbox(label="Own normal phrases", value="")
             anomaly_phrases = gr.Textbox(label="Own anomaly phrases", value="")
             looks_for = later_choice(gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for"))
+            parts = later_choice(gr.Number(1, precision=0, label="Parts a side"))
             result = gr.JSON(label="Result")
         common = [name, model]
         endpoints: dict[Callable, list] = {
-            self.explain: [normals, query, *common, normal_phrases, anomaly_phrases, looks_for],
+            self.explain: [
+                *(normals, query, *common, normal_phrases, anomaly_phrases),
+                *(looks_for, parts),
+            ],
             self.score_batch: [normals, queries, *common, looks_for],
             self.score_labelled: [normals, good, bad, *common, looks_for, threshold],
             self.stress_test: [normals, query, *common, looks_for],
@@ -99,6 +104,7 @@ class AnalysisApi:
         normal_phrases: str = "",
         anomaly_phrases: str = "",
         looks_for: str = DECIDE,
+        parts: int = 1,
     ) -> dict[str, Any]:
         """Says why a query gets its score, by the normals' range, the signals, words and patches.
 
@@ -111,6 +117,7 @@ class AnalysisApi:
             anomaly_phrases: Phrases of your own for a damaged one, one a line.
             looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
                 normals suggest).
+            parts: 2 to 4 to look closer, at the images in so many parts a side; 1 not to.
 
         Returns:
             score (its copy_of names the normal that the query is or is a copy of, if any), normals
@@ -120,13 +127,18 @@ class AnalysisApi:
             (the score above which an image counts as anomalous, and how far above it this one
             lies), decision (the share of good images expected above the threshold, or null),
             ledger (the score without each signal), text (closest phrases), strongest_patch (row
-            and column from 1, and its match at each layer).
+            and column from 1, and its match at each layer), closer (null, or of the images in
+            parts: the query's largest residual, peak; those of the normals against each other,
+            normal_peaks; whether it is above them; shots, the number of normals that fit; and its
+            patch_map, with so many times more patches a side).
         """
         with told_to_client():
+            parts = check_parts(1 if parts is None else parts)
             session = self._session(normals, query, object_name, model, looks_for)
             lines = (normal_phrases or "").splitlines(), (anomaly_phrases or "").splitlines()
             if any(lines):
                 session = self.run(with_phrases, model, session, *lines)
+            session = self.run.look_closer(session, parts)
         return session_to_dict(session)
 
     def score_batch(
@@ -297,6 +309,7 @@ def session_to_dict(session: Session) -> dict[str, Any]:
         else session.ranges and session.ranges.standing(session.score.fused),
         "ledger": dataclasses.asdict(session.ledger),
         "text": dataclasses.asdict(session.text),
+        "closer": session.closer and session.closer.to_dict(),
         "strongest_patch": {
             "row": row,
             "column": column,
