@@ -11,5 +11,13 @@ from .inspection import inspect
 from .labelled import score_labelled
 from .reasons import explain_failure
 from .stress_run import stress_test
+from .unsorted import find_normals
 
-__all__ = ["explain_failure", "inspect", "score_batch", "score_labelled", "stress_test"]
+__all__ = [
+    "explain_failure",
+    "find_normals",
+    "inspect",
+    "score_batch",
+    "score_labelled",
+    "stress_test",
+]

@@ -29,6 +29,7 @@ from ..analysis.heatmap_files import (
     write_heatmaps,
 )
 from ..analysis.normal_range import called, copies_told
+from ..analysis.unsorted import find_normals
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
 from ..errors import ImageError, InctrlError, name_some
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
@@ -55,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     normals.add_argument("--normal", help="1 to 16 images without defects, or their folder", **many)
     normals.add_argument(
         "--normals-file", type=Path, metavar="FILE", help="normals that --save-normals has kept"
+    )
+    normals.add_argument(
+        "--find-normals",
+        type=int,
+        metavar="N",
+        help="no normals: choose N ordinary ones among the images to score",
     )
     parser.add_argument("--query", default=[], help="images to score, or their folder", **many)
     for label in ("good", "bad"):
@@ -120,6 +127,8 @@ def run(arguments: argparse.Namespace) -> None:
         files = heatmap_files(arguments.heatmaps, queries.names)
         prepare_folder(arguments.heatmaps, files)  # Before minutes of scoring.
     detector = load_model_option(arguments)
+    if arguments.find_normals is not None:
+        found = _find_normals(detector, queries, arguments.find_normals)
     normals = _normals(detector, arguments, found)
     if arguments.save_normals:
         save_bank(arguments.save_normals, normals.bank, detector, normals.names)
@@ -154,6 +163,22 @@ def run(arguments: argparse.Namespace) -> None:
         write_text(arguments.csv, "\N{ZERO WIDTH NO-BREAK SPACE}" + batch_csv(batch, names))
     if problem is not None:
         raise problem
+
+
+def _find_normals(detector: Detector, queries: FoundImages, shots: int) -> FoundImages:
+    """The images to score that are chosen as normals; standard error names them."""
+    with tqdm(desc="comparing", unit="step") as bar:
+
+        def show(done: int, steps: int) -> None:
+            bar.total, bar.n = steps, done
+            bar.refresh()
+
+        places = find_normals(detector, queries.files, shots, show).normals
+    chosen = FoundImages(
+        tuple(queries.files[i] for i in places), tuple(queries.names[i] for i in places), ()
+    )
+    sys.stderr.write(f"note: taken as normals: {name_some(list(map(str, chosen.files)))}\n")
+    return chosen
 
 
 def _normals(

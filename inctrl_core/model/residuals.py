@@ -183,6 +183,32 @@ def residuals_per_normal(query: Sequence[Tensor], normals: Sequence[Tensor]) -> 
     return torch.stack([nearest_per_normal(*pair) for pair in pairs], dim=2)
 
 
+def residuals_both_ways(one: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Residuals of an image against each of others, and of each of those against it.
+
+    One product for both, so a table of all images against all takes half of them.
+
+    >>> one, other = torch.eye(2), torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
+    >>> [maps.tolist() for maps in residuals_both_ways([one], [other])]
+    [[[0.0, 0.5]], [[0.0, 0.5]]]
+
+    Args:
+        one: D tensors [P, C_d], rows of unit length.
+        others: D tensors [N, P, C_d], rows of unit length.
+
+    Returns:
+        Two of [N, P] in [0, 1], the mean over depths: the image's own patches, and the others'.
+    """
+    own, theirs = [], []
+    for patches, flat in zip(one, others, strict=True):
+        cosine = (patches @ flat.flatten(0, 1).T).unflatten(1, flat.shape[:2])
+        own.append(cosine.amax(dim=2).T)
+        theirs.append(cosine.amax(dim=0))
+    return tuple(
+        (0.5 * (1.0 - torch.stack(maps).mean(dim=0))).clamp(0.0, 1.0) for maps in (own, theirs)
+    )
+
+
 def leave_one_out(pairwise: Tensor, left_out: Tensor | None = None) -> Tensor:
     """Each normal's residual maps against the other K - 1, or against fewer of them.
 

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ...analysis.batch import BatchRow, open_chunk, score_chunk
-from ...analysis.batch_job import BatchJob, files_problem, new_job
+from ...analysis.batch_job import BatchJob, check_files, files_problem, new_job
 from ...analysis.export import batch_csv, batch_json, write_zip
 from ...analysis.inspection import Session
 from ...checkpoints.hub import Progress
@@ -60,6 +60,25 @@ class BatchHandlers:
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return *fill_form(example, example.cover), [str(query.path) for query in example.queries]
+
+    def take_normals(
+        self,
+        files: UploadedFiles,
+        model: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> list[str]:
+        """Paths of the images to be taken as normals, chosen among those to check."""
+
+        def show(done: int, steps: int) -> None:
+            progress((done, steps), desc="Comparing the images with each other")
+
+        paths = [file.path for file in query_files(files)]
+        try:
+            check_files(query_files(files))
+            found = self.run.find_normals(model, paths, show, download_progress(progress))
+        except InctrlError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return [paths[place] for place in found.normals]
 
     def start(
         self,

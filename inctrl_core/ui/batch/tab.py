@@ -12,6 +12,7 @@ from ...images.limits import most_bytes
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, fill_form, gallery_html
 from ..common.form import (
+    ANALYSIS_QUEUE,
     IMAGE_FILES,
     MODEL_QUEUE,
     OpenAfter,
@@ -29,7 +30,7 @@ from .table import ON_LOAD as TABLE_ON_LOAD
 WELCOME = (
     '<div class="ic-welcome"><h2>Which of these are unlike the others?</h2><p>Add normal images in '
     "the form and the images to check above, and press <strong>Score all</strong>; or try an "
-    "example.</p></div>"
+    "example. Without normals it finds some among the images.</p></div>"
 )
 LABELLED_EXAMPLE = "pill-blister"  # With a miss and a false alarm of the embedded model.
 TO_THE_TOP = "() => { if (window.innerWidth >= 800) window.scrollTo({top: 0}); }"
@@ -65,6 +66,9 @@ class BatchTab:
             file_types=IMAGE_FILES,
             height=170,
             elem_id="batch-files",
+        )
+        self.find = gr.Button(
+            "No normals? Find them among these images", size="sm", elem_id="batch-find"
         )
         self.histogram = gr.HTML(elem_id="batch-histogram", render=False)
         self.labelled = LabelledView(self.handlers.run, self.job, self.histogram)
@@ -111,6 +115,16 @@ class BatchTab:
         )
         self._start_after(tried.success)
         form = self.form
+        found = self.find.click(
+            self.handlers.take_normals,
+            [self.files, form.model],
+            form.normals,
+            preprocess=False,
+            **ANALYSIS_QUEUE,
+            show_progress_on=self.notice,
+            api_visibility="private",
+        )
+        self._start_after(found.success)
         changed = [form.normals.upload, form.normals.delete]
         for files in (self.files, *self.labelled.fields):
             changed += [files.upload, files.delete, files.clear]

@@ -204,7 +204,12 @@ def _remarks(job: BatchJob) -> list[str]:
     # A known bad image counts below: that it looks the same as a normal is how it is missed.
     found_itself = [row for row in found_itself if not (job.labelled and row.file.anomalous)]
     among = [plain_name(batch.name(row)) for row in found_itself]
-    if among:
+    if among and len(among) == batch.shots:
+        remarks.append(
+            f"Your normals, {html.escape(name_some(among))}, are all among these images. Look at "
+            "them first: an anomalous one hides others like it."
+        )
+    elif among:
         verb, score = ("is", "its score says") if len(among) == 1 else ("are", "their scores say")
         remarks.append(
             f"{html.escape(name_some(among))} {verb} among the normals, or copies of them: {score} "

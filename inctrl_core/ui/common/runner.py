@@ -20,6 +20,7 @@ from ...analysis.inspection import (
     start_session,
 )
 from ...analysis.normal_range import MeasuredBank, build_measured_bank
+from ...analysis.unsorted import Unsorted, compute_normals
 from ...checkpoints.hub import Progress
 from ...config import PreprocessConfig
 from ...devices import NO_MEMORY
@@ -122,6 +123,31 @@ class ModelRunner:
             return self(function, session.model, *arguments)
 
         return compute_closer_look(step, session, parts, self.images, on_step)
+
+    def find_normals(
+        self,
+        model: str,
+        files: Sequence[str],
+        on_step: Steps = lambda done, steps: None,
+        on_progress: Progress | None = None,
+    ) -> Unsorted:
+        """:func:`.unsorted.find_normals`; others have their turns between its steps.
+
+        Args:
+            model: Name of the model in the list.
+            files: Paths of the images.
+            on_step: Told of each step before it begins.
+            on_progress: Told of a download.
+
+        Raises:
+            InctrlError: There are too few images that can be read.
+        """
+
+        def step(function: Callable[..., Any], *arguments: Any) -> Any:
+            return self(function, model, *arguments)
+
+        config = self.sees(model, on_progress)
+        return compute_normals(step, config, files, self.images, on_step)
 
     def measure(
         self,

@@ -42,7 +42,7 @@ MAX_QUERIES = 64
 
 
 class AnalysisApi:
-    """The endpoints ``/explain``, ``/score_batch``, ``/score_labelled`` and ``/stress_test``.
+    """The endpoints ``/explain``, ``/score_batch``, ``/stress_test`` and the like.
 
     Their components are never shown: they give the endpoints types that clients understand.
 
@@ -83,6 +83,7 @@ class AnalysisApi:
             self.score_batch: [normals, queries, *common, looks_for],
             self.score_labelled: [normals, good, bad, *common, looks_for, threshold],
             self.stress_test: [normals, query, *common, looks_for],
+            self.find_normals: [queries, model],
         }
         for endpoint, inputs in endpoints.items():
             gr.Button(visible=False).click(
@@ -272,6 +273,26 @@ class AnalysisApi:
                 result = self.run(compute_part, model, session, part, run.query, run.normal)
                 run = with_result(run, result)
         return run_to_dict(run)
+
+    def find_normals(self, queries: UploadedFiles, model: str = "") -> dict[str, Any]:
+        """Finds images to take as normals among unsorted ones, most of which should be normal.
+
+        Args:
+            queries: 4 to 64 images.
+            model: One of the offered models.
+
+        Returns:
+            normals, the indices (places in the input, counted from 0) of up to 8 images that
+            together show what most of them show; scores, for each image its index and its mutual
+            score, the highest, least like the others, first; unread, what cannot be read, and why.
+        """
+        with told_to_client():
+            files = query_files(queries)
+            if len(files) > MAX_QUERIES:
+                raise InctrlError(f"There are {len(files)} images; use at most {MAX_QUERIES}.")
+            check_files(files)
+            found = self.run.find_normals(model, [file.path for file in files])
+        return found.to_dict()
 
     def _session(
         self,
