@@ -174,6 +174,18 @@ class TestWhereOneIsLent:
         assert alike(ask(client, "/stress_test"), here.stress_test(*given, DEFAULT_MODEL))
         assert len(service.asked("/schedule")) == len(service.asked("/release")) == 13
 
+    def test_images_in_parts_and_unsorted_ones_cross_as_well(self, client, service, here):
+        given = [{"path": str(path)} for path in NORMALS], {"path": str(QUERY)}, "grass lawn"
+        options = DEFAULT_MODEL, "", "", "decide", 2
+        explained = ask(client, "/explain", *options[1:])
+        assert alike(explained["closer"], here.explain(*given, *options)["closer"])
+        images = [*NORMALS, *QUERIES]
+        found = client.predict(
+            [handle_file(path) for path in images], DEFAULT_MODEL, api_name="/find_normals"
+        )
+        paths = [{"path": str(path)} for path in images]
+        assert alike(found, here.find_normals(paths, DEFAULT_MODEL))
+
     def test_a_tool_of_language_models_gets_one_as_well(self, space, service, expected):
         images = [QUERY, *NORMALS]
         names = "query", "normal_1", "normal_2", "normal_3", "normal_4"

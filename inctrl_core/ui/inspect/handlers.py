@@ -31,7 +31,7 @@ from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
 from .code import code_html
-from .render import ledger_html, provenance_html, text_html
+from .render import ledger_html, missing_html, provenance_html, text_html
 from .report import report_html
 from .verdict import verdict_html
 
@@ -143,7 +143,7 @@ class InspectHandlers:
     def show_words(self, session: Session | None, layer: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", *[gr.skip()] * 6, "", "", ""
+            return gr.Column(visible=False), "", *[gr.skip()] * 6, *[""] * 4
         return (
             gr.Column(visible=True),
             verdict_html(session),
@@ -156,7 +156,12 @@ class InspectHandlers:
             text_html(session),
             ledger_html(session),
             code_html(session),
+            "",
         )
+
+    def find_missing(self, session: Session | None) -> str:
+        """Shows what the normals have and the query lacks."""
+        return error_html(EXPIRED) if session is None else missing_html(session)
 
     def set_threshold(
         self, session: Session | None, threshold: float | None

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from ...analysis.explanations import PatchMatch, patch_matches
 from ...analysis.inspection import Picture, Session
+from ...analysis.missing import find_missing, missing_told
 from ...config import HeadsConfig, ModelConfig
-from ...images.overlay import mark_patch
+from ...images.overlay import mark_patch, overlay
 from ...model.heads import training_free_weights
 from ..common.charts import ledger_table, text_bars
 from ..common.heatmap import (
@@ -54,6 +55,22 @@ def provenance_html(session: Session, display: Display) -> str:
         f'<p class="ic-lead">Patch in row {row + 1}, column {column + 1}: difference '
         f"<strong>{mean:.3f}</strong> on average. Its most similar patch among the normals, at "
         f'each layer of the network:</p><div class="ic-tiles">{tiles}</div>'
+    )
+
+
+def missing_html(session: Session) -> str:
+    """What the normals have and the query lacks, on the picture of a normal."""
+    missing = find_missing(session.bank, session.encoded)
+    says = f"<p>{html.escape(missing_told(missing))}</p>"
+    if missing is None:
+        return says
+    normal = session.normals[missing.normal]
+    drawn = overlay(normal.image, missing.loss, normal.crop_box, missing.scale.style())
+    number = missing.normal + 1
+    return (
+        f'<div class="ic-missing"><img src="{jpeg_uri(drawn)}" alt="Normal {number}, under a map '
+        f'of what this image lacks"><div><p class="ic-label">Normal {number}: what the image '
+        f"lacks is coloured</p>{says}</div></div>"
     )
 
 

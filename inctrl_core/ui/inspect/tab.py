@@ -78,8 +78,12 @@ class InspectTab:
             self.map.build()
             with gr.Row(elem_id="result-buttons"):
                 self.toggle_normal = gr.Button(ADD, size="sm", elem_id="add-normal")
+                self.find_missing = gr.Button(
+                    "Is something missing?", size="sm", elem_id="find-missing"
+                )
                 self.save = gr.Button("Save this result (HTML)", size="sm", elem_id="save-result")
             self.download = gr.DownloadButton(visible=False)
+            self.missing = gr.HTML(elem_id="missing")
             self.map.build_provenance()
             gr.Markdown("### What do the words say?", elem_classes="ic-heading")
             self.text = gr.HTML(elem_id="text")
@@ -165,6 +169,14 @@ class InspectTab:
         ):
             changed = self._change_after(button.click, handler, [form.normals], self.notice)
             changed.then(None, js=CHANGED, api_visibility="private")
+        self.find_missing.click(
+            self.handlers.find_missing,
+            self.session,
+            self.missing,
+            show_progress_on=self.missing,
+            concurrency_limit=4,
+            api_visibility="private",
+        )
         saved = self.save.click(
             self.handlers.save,
             self.map.display[:-1],
@@ -184,7 +196,7 @@ class InspectTab:
         """The outputs of :meth:`.InspectHandlers.show_words`."""
         words = [self.result, self.verdict, self.leave_out, self.threshold, self.looks_for]
         words += [self.map.layer, self.map.parts, self.toggle_normal]
-        return [*words, self.text, self.ledger, self.code]
+        return [*words, self.text, self.ledger, self.code, self.missing]
 
     @property
     def _all(self) -> list[gr.components.Component]:

@@ -18,6 +18,7 @@ from ...analysis.explanations import patch_matches
 from ...analysis.export import batch_dict
 from ...analysis.inspection import Session
 from ...analysis.labelled import labelled_dict
+from ...analysis.missing import find_missing
 from ...analysis.normal_range import ITSELF, normals_to_dict
 from ...analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from ...errors import InctrlError
@@ -131,7 +132,9 @@ class AnalysisApi:
             and column from 1, and its match at each layer), closer (null, or of the images in
             parts: the query's largest residual, peak; those of the normals against each other,
             normal_peaks; whether it is above them; shots, the number of normals that fit; and its
-            patch_map, with so many times more patches a side).
+            patch_map, with so many times more patches a side), missing (what the normals share and
+            the query lacks: its largest loss, peak, in a row and column of one normal; those of the
+            normals, normal_peaks; whether it is above them; and the map, loss; or null).
         """
         with told_to_client():
             parts = check_parts(1 if parts is None else parts)
@@ -314,6 +317,7 @@ def session_to_dict(session: Session) -> dict[str, Any]:
     apart = aspect_mismatch(session.score.crop_box, session.bank.crop_boxes)
     row, column = strongest_patch(session)
     matches = patch_matches(session.score, row - 1, column - 1)
+    missing = find_missing(session.bank, session.encoded)
     return {
         "model": session.model,
         "object_name": session.bank.object_name,
@@ -331,6 +335,7 @@ def session_to_dict(session: Session) -> dict[str, Any]:
         "ledger": dataclasses.asdict(session.ledger),
         "text": dataclasses.asdict(session.text),
         "closer": session.closer and session.closer.to_dict(),
+        "missing": missing and missing.to_dict(),
         "strongest_patch": {
             "row": row,
             "column": column,
