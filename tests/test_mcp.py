@@ -80,7 +80,11 @@ def test_the_tools_say_what_they_take(address):
     for tool in tools:
         assert "normal images" in tool.description
         properties = tool.inputSchema["properties"]
-        assert {"query", "normal_1", "normal_4", "object_name", "model"} <= set(properties)
+        assert {"query", "object_name", "model"} <= set(properties)
+        assert [key for key in properties if key.startswith("normal_")] == [
+            f"normal_{number}" for number in range(1, 17)
+        ]
+        assert set(tool.inputSchema["required"]) == {"query", "normal_1"}
         assert all("description" in schema for schema in properties.values())
 
 
@@ -93,6 +97,14 @@ def test_a_score_is_the_library_s(address, example, arguments):
     expected = detector.score([str(example.queries[example.cover].path)], bank)[0]
     assert float(re.search(r"'fused': ([\d.]+)", text)[1]) == pytest.approx(expected.fused)
     assert "'shots': 3" in text
+
+
+def test_sixteen_normals_are_used(address, example, arguments):
+    """Of those that are given, whatever their numbers; the last as well."""
+    given = {f"normal_{17 - i}": arguments[f"normal_{i}"] for i in (1, 2)}
+    given |= {key: value for key, value in arguments.items() if key != "normal_2"}
+    text = ask(address, "score_image", given).content[0].text
+    assert "'shots': 4" in text and "'copy_of': 0" in text
 
 
 def test_a_heatmap_is_an_image(address, example, arguments):

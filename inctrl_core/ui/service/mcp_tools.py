@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from ...config import MAX_SHOTS
 from ..common.form import MODEL_QUEUE, UploadedFile
 from ..common.models import ModelRegistry
 from .api import ScoreApi
+
+NORMALS = tuple(f"normal_{number}" for number in range(1, MAX_SHOTS + 1))
+
+_ABOUT = """{does} 1 to {most} normal images of the same kind.
+
+Args:
+    query: The image to check.
+    normal_1: A normal image of the same kind of object.
+{others}
+    object_name: What the images show, for example "metal nut".
+    model: One of the offered models.
+
+Returns:
+    {returns}
+"""
+_OTHER = "    {}: Another one; more make the result more reliable."
+_SCORE = (
+    "The anomaly score (fused) and its parts in [0, 1]; the 15 x 15 map of differences; the part "
+    "of the query that was seen, and whether its width and height are in another proportion than "
+    "those of every normal (then the score means little). copy_of names the normal that the query "
+    "is or is a copy of, if any (then the score says nothing); normal_range has the scores of the "
+    "normals against each other, without copies; threshold is the score above which an image "
+    "counts as anomalous, grade says how far above it this one lies."
+)
+_HEATMAP = "The query under a heatmap: yellow where it differs most."
 
 
 class McpTools:
@@ -33,83 +60,74 @@ class McpTools:
         """Registers the tools."""
         with gr.Group(visible=False):
             query = gr.File(label="Query image")
-            normals = [gr.File(label=f"Normal image {number}") for number in (1, 2, 3, 4)]
+            normals = [gr.File(label=f"Normal image {n}") for n in range(1, MAX_SHOTS + 1)]
             object_name = gr.Textbox(label="Object name", value="object")
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
             score = gr.JSON(label="Score")
             heatmap = gr.Image(label="Heatmap over the query", format="jpeg")
         inputs = [query, *normals, object_name, model]
-        self._register(self.score_image, inputs, score)
-        self._register(self.show_heatmap, inputs, heatmap)
-
-    def score_image(
-        self,
-        query: UploadedFile,
-        normal_1: UploadedFile,
-        normal_2: UploadedFile = None,
-        normal_3: UploadedFile = None,
-        normal_4: UploadedFile = None,
-        object_name: str = "object",
-        model: str = "",
-    ) -> dict[str, Any]:
-        """Says how anomalous an image is, compared with 1 to 4 normal images of the same kind.
-
-        Args:
-            query: The image to check.
-            normal_1: A normal image of the same kind of object.
-            normal_2: Another one; two or more make the result more reliable.
-            normal_3: Another one.
-            normal_4: Another one.
-            object_name: What the images show, for example "metal nut".
-            model: One of the offered models.
-
-        Returns:
-            The anomaly score (fused) and its parts in [0, 1], the 15 x 15 map of differences,
-            the part of the query that was seen, and whether its width and height are in another
-            proportion than those of every normal (then the score means little). copy_of names the
-            normal that the query is or is a copy of, if any (then the score says nothing);
-            normal_range has the scores of the normals against each other, without copies;
-            threshold is the score above which an image counts as anomalous, grade says how far
-            above it this one lies.
-        """
-        normals = [file for file in (normal_1, normal_2, normal_3, normal_4) if file]
-        return self.api.score(normals, query, object_name, model)[0]
-
-    def show_heatmap(
-        self,
-        query: UploadedFile,
-        normal_1: UploadedFile,
-        normal_2: UploadedFile = None,
-        normal_3: UploadedFile = None,
-        normal_4: UploadedFile = None,
-        object_name: str = "object",
-        model: str = "",
-    ) -> Image.Image:
-        """Shows where an image differs from 1 to 4 normal images of the same kind.
-
-        Args:
-            query: The image to check.
-            normal_1: A normal image of the same kind of object.
-            normal_2: Another one; two or more make the result more reliable.
-            normal_3: Another one.
-            normal_4: Another one.
-            object_name: What the images show, for example "metal nut".
-            model: One of the offered models.
-
-        Returns:
-            The query under a heatmap: yellow where it differs most.
-        """
-        normals = [file for file in (normal_1, normal_2, normal_3, normal_4) if file]
-        return self.api.score(normals, query, object_name, model)[1]
-
-    def _register(
-        self, tool: Callable[..., Any], inputs: list[gr.components.Component], output: Any
-    ) -> None:
-        gr.Button(visible=False).click(
-            tool,
-            inputs,
-            output,
-            preprocess=False,
-            **MODEL_QUEUE,
-            api_name=tool.__name__,
+        compared = "Says how anomalous an image is, compared with"
+        tools = (
+            (described(self._score_image, "score_image", compared, _SCORE), score),
+            (
+                described(
+                    self._show_heatmap,
+                    "show_heatmap",
+                    "Shows where an image differs from",
+                    _HEATMAP,
+                ),
+                heatmap,
+            ),
         )
+        for tool, output in tools:
+            gr.Button(visible=False).click(
+                tool,
+                inputs,
+                output,
+                preprocess=False,
+                **MODEL_QUEUE,
+                api_name=tool.__name__,
+            )
+
+    def _score_image(self, query: UploadedFile, *given: Any) -> dict[str, Any]:
+        return self._score(query, *given)[0]
+
+    def _show_heatmap(self, query: UploadedFile, *given: Any) -> Image.Image:
+        return self._score(query, *given)[1]
+
+    def _score(self, query: UploadedFile, *given: Any) -> tuple[dict[str, Any], Image.Image]:
+        *normals, object_name, model = given
+        return self.api.score([file for file in normals if file], query, object_name, model)
+
+
+def described(
+    function: Callable[..., Any], name: str, does: str, returns: str
+) -> Callable[..., Any]:
+    """A function as a tool with a parameter for each image.
+
+    Written out, sixteen parameters that differ in a number would stand there twice.
+
+    Args:
+        function: Takes the query, the normals, the object name and the model.
+        name: Name of the tool.
+        does: What it does, up to "1 to 16 normal images".
+        returns: What it returns.
+    """
+
+    def tool(*given: Any) -> Any:
+        return function(*given)
+
+    others = "\n".join(map(_OTHER.format, NORMALS[1:]))
+    tool.__doc__ = _ABOUT.format(does=does, most=MAX_SHOTS, others=others, returns=returns)
+    tool.__name__ = name
+    kinds = {"query": UploadedFile} | dict.fromkeys(NORMALS, UploadedFile)
+    tool.__annotations__ = kinds | {"object_name": str, "model": str}
+    defaults = dict.fromkeys(NORMALS[1:]) | {"object_name": "object", "model": ""}
+    empty, either = inspect.Parameter.empty, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    tool.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter(key, either, default=defaults.get(key, empty), annotation=kind)
+            for key, kind in tool.__annotations__.items()
+        ]
+    )
+    return tool
