@@ -37,6 +37,7 @@ from inctrl_core.model.score import Score
 from inctrl_core.ui.batch import histogram as batch_histogram
 from inctrl_core.ui.batch import table as batch_table
 from inctrl_core.ui.batch.handlers import BatchHandlers, check_batch
+from inctrl_core.ui.batch.pictures import draw_thumbnail
 from inctrl_core.ui.common import models
 from inctrl_core.ui.common.examples import EXAMPLES, load_examples, match_example
 from inctrl_core.ui.common.form import query_files
@@ -103,6 +104,15 @@ def score(fused: float) -> Score:
     return Score(fused, fused, fused, 0.1, 0.2, patch_map, empty, empty, box, "training-free")
 
 
+def jpeg(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG")
+    return stream.getvalue()
+
+
+GREY = jpeg(Image.new("RGB", (80, 60), (128, 128, 128)))
+
+
 def made(rows: list[tuple[str, float | None, bool | None]], path: str = "") -> Batch:
     """A batch by hand; the normals score 0.1 to 0.2."""
     return Batch(
@@ -114,7 +124,7 @@ def made(rows: list[tuple[str, float | None, bool | None]], path: str = "") -> B
         tuple(
             BatchRow(QueryFile(path, name, truth), None, error="It is damaged.")
             if fused is None
-            else BatchRow(QueryFile(path, name, truth), score(fused), b"jpeg", size=(80, 60))
+            else BatchRow(QueryFile(path, name, truth), score(fused), GREY, size=(80, 60))
             for name, fused, truth in rows
         ),
     )
@@ -348,6 +358,18 @@ class TestExport:
 
 
 class TestMarkup:
+    def test_the_small_picture_has_the_map(self):
+        """Of what is above the normals' own differences; below, the picture stays as it is."""
+        row = made([("a", 0.3, None)]).rows[0]
+        hot = np.zeros((15, 15), np.float32)
+        hot[2, 11] = 0.4
+        batch = made([])
+        for patch_map, changed in ((hot, True), (np.full_like(hot, 0.19), False)):
+            own = dataclasses.replace(row.score, patch_map=patch_map)
+            drawn = np.asarray(draw_thumbnail(batch, dataclasses.replace(row, score=own)), int)
+            assert (abs(drawn[10, 56] - 128).max() > 50) == changed
+            assert abs(drawn[45, 15] - 128).max() < 5
+
     def test_names_are_text(self):
         results = made([(EVIL, 0.3, None), (EVIL, None, None)])
         for markup in (

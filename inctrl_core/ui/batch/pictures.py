@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,14 @@ def draw_pictures(batch: Batch, row: BatchRow, opener: Opener, pixels: int = PIX
     except ImageError as error:
         return Pictures(image, mapped, problem=str(error))
     return Pictures(outline(image, mask), outline(mapped, mask), masked=True)
+
+
+def draw_thumbnail(batch: Batch, row: BatchRow) -> Image.Image:
+    """The small picture of a row with a score, under its map."""
+    with Image.open(io.BytesIO(row.thumbnail), formats=["JPEG"]) as image:
+        image.load()
+    box = scale_box(row.score.crop_box, row.size, image.size)
+    return overlay(image, row.score.patch_map, box, batch.scale.style())
 
 
 def draw_patch_pair(

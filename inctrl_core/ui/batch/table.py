@@ -5,7 +5,6 @@ Pure functions; file names and typed text go through :func:`html.escape`.
 
 from __future__ import annotations
 
-import base64
 import html
 
 from ...analysis.batch import Batch, BatchRow
@@ -16,7 +15,8 @@ from ...analysis.normal_range import ITSELF, copies_told, count_normals
 from ...errors import name_some
 from ...images.files import plain_name
 from ...images.levels import describe_levels, describe_set
-from ..common.markup import count_words
+from ..common.markup import count_words, jpeg_uri
+from .pictures import draw_thumbnail
 
 MANY = 6  # Of fewer images, most above the threshold tell nothing about the normals.
 _HEAD = {"score": " aria-sort=descending", "patch": " class=ic-wide"}
@@ -135,7 +135,7 @@ def _whose(job: BatchJob) -> str:
 
 def _table_row(batch: Batch, row: BatchRow, known: bool) -> str:
     name, score = html.escape(plain_name(batch.name(row))), row.score
-    uri = "data:image/jpeg;base64," + base64.b64encode(row.thumbnail).decode("ascii")
+    uri = jpeg_uri(draw_thumbnail(batch, row), 80)
     truth = data = ""
     if known:
         data = f' data-truth="{int(row.file.anomalous)}"'
