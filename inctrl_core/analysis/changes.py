@@ -6,9 +6,7 @@ Nothing is encoded anew but for the last.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
@@ -17,17 +15,11 @@ from ..images.seen import Opener, open_here
 from ..model.bank import PromptBank, same_images
 from ..model.detector import Detector
 from ..model.prompts import build_prompts, clean_phrases, extend_prompts
-from .closer import (
-    Progress,
-    Step,
-    check_parts,
-    closer_normals,
-    look_closer,
-    parts_opener,
-)
+from .closer import check_parts, closer_normals, look_closer, parts_opener
 from .decision import check_threshold
 from .inspection import NORMAL_PIXELS, Picture, Session, picture, results
 from .normal_range import called, measure_bank
+from .steps import Progress, Step, steps_of, untold
 
 
 def with_phrases(
@@ -76,7 +68,7 @@ def with_threshold(session: Session, threshold: float | None) -> Session:
 
 
 def with_closer_look(
-    detector: Detector, session: Session, parts: int, on_step: Progress = lambda done, steps: None
+    detector: Detector, session: Session, parts: int, on_step: Progress = untold
 ) -> Session:
     """The same result, and the query looked at in parts; see :mod:`.closer`.
 
@@ -89,7 +81,7 @@ def with_closer_look(
     Raises:
         InctrlError: There cannot be so many parts, or an image can no longer be read.
     """
-    return compute_closer_look(partial(_call, detector), session, parts, open_here, on_step)
+    return compute_closer_look(steps_of(detector), session, parts, open_here, on_step)
 
 
 def compute_closer_look(
@@ -103,10 +95,6 @@ def compute_closer_look(
     closer = closer_normals(step, open_parts, normals, parts, on_step)
     look = look_closer(step, open_parts, closer, session.query_file, session.score.crop_box)
     return dataclasses.replace(session, closer=look)
-
-
-def _call(detector: Detector, function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(detector, *arguments)
 
 
 def with_query_as_normal(detector: Detector, session: Session) -> Session:

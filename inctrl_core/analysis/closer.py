@@ -28,15 +28,14 @@ from ..images.seen import Opener, SeenImage, open_here
 from ..model.detector import Detector
 from ..model.residuals import layer_residuals
 from .normal_range import PatchScale, scale_over
+from .steps import Progress, Step, untold
 
 PARTS = (1, 2, 3, 4)
 # Parts of all normals together: their features take 0.9 MB each, and comparing the normals with
 # each other 6 s of two cores.
 MOST_PICTURES = 64
 
-Step = Callable[..., Any]  # ``step(function, *arguments)`` is ``function(detector, *arguments)``.
 Open = Callable[[ImageSource], tuple[Image.Image, ...]]
-Progress = Callable[[int, int], None]  # Told how many steps are done, of how many.
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +132,7 @@ def closer_normals(
     open_parts: Open,
     normals: Sequence[ImageSource],
     parts: int,
-    on_step: Progress = lambda done, steps: None,
+    on_step: Progress = untold,
 ) -> CloserNormals:
     """Encodes normals in parts, and holds them against each other; an image at a time.
 

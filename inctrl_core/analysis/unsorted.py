@@ -9,7 +9,7 @@ half, so that together they show what that half shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..images.levels import join_levels
 from ..images.seen import Opener, SeenImage, open_here, see_thumbnail
 from ..model.detector import Detector
 from ..model.residuals import residuals_both_ways
+from .steps import Progress, Step, steps_of, untold
 
 # Features of so many take 90 MB, and comparing them 6 s of two quiet cores.
 MOST_COMPARED = 100
@@ -33,9 +34,6 @@ CLOSEST = 0.3  # Share of the other images that a patch is held against.
 ORDINARY = 0.5  # Share of the images among which normals are chosen.
 CHUNK = 8  # Images that are encoded, or compared with all others, in one turn at the model.
 _SMALL = (1, 1)  # Nobody looks at their pictures.
-
-Step = Callable[..., Any]  # ``step(function, *arguments)`` is ``function(detector, *arguments)``.
-Progress = Callable[[int, int], None]  # Told how many steps are done, of how many.
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +66,7 @@ def find_normals(
     detector: Detector,
     images: Sequence[ImageSource],
     shots: int = SHOTS,
-    on_step: Progress = lambda done, steps: None,
+    on_step: Progress = untold,
 ) -> Unsorted:
     """Chooses normals among images, of which most should be normal.
 
@@ -81,12 +79,8 @@ def find_normals(
     Raises:
         InctrlError: There are too few images that can be read, or ``shots`` is not 1 to 16.
     """
-
-    def step(function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(detector, *arguments)
-
     config = detector.config.preprocess
-    return compute_normals(step, config, images, open_here, on_step, shots)
+    return compute_normals(steps_of(detector), config, images, open_here, on_step, shots)
 
 
 def compute_normals(

@@ -11,9 +11,8 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -29,6 +28,7 @@ from ..analysis.heatmap_files import (
     write_heatmaps,
 )
 from ..analysis.normal_range import called, copies_told
+from ..analysis.steps import steps_of
 from ..analysis.unsorted import find_normals
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
 from ..errors import ImageError, InctrlError, name_some
@@ -233,10 +233,7 @@ def _look_closer(
     """A closer look at every scored row; none for a single part."""
     if parts == 1 or found is None:
         return {}
-
-    def step(function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(detector, *arguments)
-
+    step = steps_of(detector)
     open_parts = parts_opener(detector.config.preprocess, batch.levels, parts)
     kept = [file for file, copy in zip(found.files, batch.copy_of, strict=True) if copy is None]
     closer = closer_normals(step, open_parts, kept, parts)

@@ -9,7 +9,6 @@ import gradio as gr
 import torch
 
 from ...analysis.changes import compute_closer_look
-from ...analysis.closer import Progress as Steps
 from ...analysis.inspection import (
     NORMAL_PIXELS,
     Session,
@@ -20,6 +19,8 @@ from ...analysis.inspection import (
     start_session,
 )
 from ...analysis.normal_range import MeasuredBank, build_measured_bank
+from ...analysis.steps import Progress as Steps
+from ...analysis.steps import Step, untold
 from ...analysis.unsorted import Unsorted, compute_normals
 from ...checkpoints.hub import Progress
 from ...config import PreprocessConfig
@@ -105,9 +106,7 @@ class ModelRunner:
             model, files[0], object_name, inspect_query, lambda _: about, opened.normals, sought
         )[1]
 
-    def look_closer(
-        self, session: Session, parts: int, on_step: Steps = lambda done, steps: None
-    ) -> Session:
+    def look_closer(self, session: Session, parts: int, on_step: Steps = untold) -> Session:
         """:func:`.changes.with_closer_look`; others have their turns between its steps.
 
         Args:
@@ -118,17 +117,14 @@ class ModelRunner:
         Raises:
             InctrlError: There cannot be so many parts, or an image is no longer there.
         """
-
-        def step(function: Callable[..., Any], *arguments: Any) -> Any:
-            return self(function, session.model, *arguments)
-
+        step = self._steps_of(session.model)
         return compute_closer_look(step, session, parts, self.images, on_step)
 
     def find_normals(
         self,
         model: str,
         files: Sequence[str],
-        on_step: Steps = lambda done, steps: None,
+        on_step: Steps = untold,
         on_progress: Progress | None = None,
     ) -> Unsorted:
         """:func:`.unsorted.find_normals`; others have their turns between its steps.
@@ -142,12 +138,8 @@ class ModelRunner:
         Raises:
             InctrlError: There are too few images that can be read.
         """
-
-        def step(function: Callable[..., Any], *arguments: Any) -> Any:
-            return self(function, model, *arguments)
-
         config = self.sees(model, on_progress)
-        return compute_normals(step, config, files, self.images, on_step)
+        return compute_normals(self._steps_of(model), config, files, self.images, on_step)
 
     def measure(
         self,
@@ -228,6 +220,9 @@ class ModelRunner:
         if not outcomes:
             outcomes.append(self(step, model, bank, *arguments(bank.bank.levels)))
         return bank, outcomes[0]
+
+    def _steps_of(self, model: str) -> Step:
+        return lambda function, *arguments: self(function, model, *arguments)
 
     def _open(self, model: str, files: Sequence[str]) -> SeenSet:
         return see_set(files, self.sees(model), NORMAL_PIXELS, self.images)
