@@ -63,18 +63,19 @@ def test_one_guess_gives_a_result_and_another_case_starts_anew(visit):
     expect(page.locator("#case-picture .ic-map")).not_to_be_visible()
     expect(page.locator("#case-picture .ic-plain")).to_be_visible()
     page.locator("#case-nav").get_by_text("Next case").click()
-    opened(page, "head-slice")
+    opened(page, "toy-figure")
     expect(page.locator("#case-answer .ic-question")).to_be_visible()
     expect(page.locator("#case-picture .ic-map")).to_have_count(0)
     expect(page.locator("#look-closely")).not_to_be_visible()
     guess(page, "right", "The model misses it")
     expect(page.locator("#case-cards")).to_contain_text("You guessed 1 of 2 right")
-    expect(page.locator("#try-remedy")).not_to_be_visible()
+    marks = page.locator("#case-cards .ic-guess-mark")
+    expect(marks).to_have_text(["Your guess: right", "Your guess: wrong"])
 
 
 def test_the_advice_can_be_tried_and_the_case_looked_at_closely(visit):
-    page = visit("?case=washer-line")
-    opened(page, "washer-line")
+    page = visit("?case=bakery")
+    opened(page, "bakery")
     guess(page, "missed", "The model misses it")
     page.locator("#try-remedy").click()
     expect(page.locator("#case-remedy h3")).to_have_text(
@@ -83,8 +84,8 @@ def test_the_advice_can_be_tried_and_the_case_looked_at_closely(visit):
     expect(page.locator("#try-remedy")).not_to_be_visible()
     page.locator("#look-closely").click()
     expect(page.locator("#verdict h2")).to_contain_text("above the threshold", timeout=TIMEOUT)
-    expect(page.locator("#normals .thumbnail-item")).to_have_count(3, timeout=TIMEOUT)
-    expect(page.get_by_label("What is it?")).to_have_value("metal washer")
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(4, timeout=TIMEOUT)
+    expect(page.get_by_label("What is it?")).to_have_value("cookie")
     expect(page).to_have_url(re.compile("^[^?]*/?$"))
 
 
@@ -107,23 +108,23 @@ def test_a_case_looked_at_closely_goes_into_the_normals_and_out_again(visit):
 
 
 def test_a_link_opens_its_case_and_choosing_changes_the_address(visit):
-    page = visit("?__theme=light&case=fabric")
-    opened(page, "fabric")
-    expect(page.locator("#case-asked h2")).to_contain_text("fabric")
-    page.locator("#case-cards [data-case=lawn]").press("Enter")
-    opened(page, "lawn")
+    page = visit("?__theme=light&case=blood")
+    opened(page, "blood")
+    expect(page.locator("#case-asked h2")).to_contain_text("drop of blood")
+    page.locator("#case-cards [data-case=cookie]").press("Enter")
+    opened(page, "cookie")
     expect(page.locator("#case-asked h2")).to_be_focused()
-    expect(page).to_have_url(re.compile(r"\?__theme=light&case=lawn$"))
+    expect(page).to_have_url(re.compile(r"\?__theme=light&case=cookie$"))
     page.reload()
-    opened(page, "lawn")
+    opened(page, "cookie")
 
 
 def test_the_link_of_the_open_case_is_copied(visit):
-    page = visit("?case=lawn", permissions=["clipboard-read", "clipboard-write"])
-    opened(page, "lawn")
+    page = visit("?case=cookie", permissions=["clipboard-read", "clipboard-write"])
+    opened(page, "cookie")
     page.locator("[data-copy]").click()
     expect(page.locator("[data-copy]")).to_have_text("Link copied")
-    assert page.evaluate("navigator.clipboard.readText()").endswith("/?case=lawn")
+    assert page.evaluate("navigator.clipboard.readText()").endswith("/?case=cookie")
 
 
 def test_an_unknown_case_gives_one_sentence_beside_the_gallery(visit):
@@ -131,15 +132,15 @@ def test_an_unknown_case_gives_one_sentence_beside_the_gallery(visit):
     expect(page.locator("#case-notice [role=alert]")).to_have_text(
         "There is no case of that name. Choose one of those below.", timeout=TIMEOUT
     )
-    page.locator("#case-cards [data-case=lawn]").click()
-    opened(page, "lawn")
+    page.locator("#case-cards [data-case=cookie]").click()
+    opened(page, "cookie")
     expect(page.locator("#case-notice")).not_to_be_visible()
 
 
 def test_by_keyboard_from_the_heading_to_the_answers_and_to_the_result(visit):
-    page = visit("?case=fabric")
-    opened(page, "fabric")
-    page.locator("#case-cards [data-case=lawn]").press("Enter")
+    page = visit("?case=blood")
+    opened(page, "blood")
+    page.locator("#case-cards [data-case=cookie]").press("Enter")
     expect(page.locator("#case-asked h2")).to_be_focused()
     for _ in range(3):
         page.keyboard.press("Tab")
@@ -149,33 +150,52 @@ def test_by_keyboard_from_the_heading_to_the_answers_and_to_the_result(visit):
 
 
 def test_a_case_that_is_left_at_once_does_not_come_back(visit):
-    page = visit("?case=lawn")
-    opened(page, "lawn")
+    page = visit("?case=cookie")
+    opened(page, "cookie")
     page.locator("#case-answer [data-guess=alarm]").click()
-    page.locator("#case-cards [data-case=fabric]").click()
-    opened(page, "fabric")
+    page.locator("#case-cards [data-case=blood]").click()
+    opened(page, "blood")
     page.wait_for_timeout(4000)  # Longer than the model takes.
     expect(page.locator("#case-answer .ic-question")).to_be_visible()
     expect(page.locator("#case-picture .ic-map")).to_have_count(0)
-    assert "case=fabric" in page.url
+    assert "case=blood" in page.url
     guess(page, "missed", "The model misses it")
 
 
 def test_two_visitors_keep_their_own_guesses(visit):
-    first, second = visit("?case=lawn"), visit("?case=lawn")
-    opened(first, "lawn")
-    opened(second, "lawn")
+    first, second = visit("?case=cookie"), visit("?case=cookie")
+    opened(first, "cookie")
+    opened(second, "cookie")
     guess(first, "alarm", "The model raises a false alarm")
     guess(second, "missed", "The model raises a false alarm")
     expect(first.locator("#case-cards")).to_contain_text("You guessed 1 of 1 right")
     expect(second.locator("#case-cards")).to_contain_text("You guessed 0 of 1 right")
 
 
-def test_narrow_and_dark(visit):
-    page = visit("?__theme=dark&case=blister-belt", viewport=NARROW)
-    opened(page, "blister-belt")
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_a_small_cause_is_magnified_and_advice_about_the_image_is_tried(visit, viewport):
+    page = visit("?case=toy-figure", viewport=viewport)
+    opened(page, "toy-figure")
+    expect(page.locator(".ic-closer")).to_have_count(0)
+    guess(page, "missed", "The model misses it")
+    closer = page.locator("#case-picture .ic-closer img")
+    expect(closer).to_be_visible()
+    shown, whole = closer.bounding_box(), page.locator("#case-picture .ic-map").bounding_box()
+    # 87 of 400 pixels across.
+    assert shown["width"] / 87 > 2 * whole["width"] / 400
+    page.locator("#try-remedy").click()
+    expect(page.locator("#case-remedy h3")).to_have_text(
+        "Now the model gets it right", timeout=TIMEOUT
+    )
+    expect(page.locator("#case-remedy .ic-control img")).to_be_visible()
     no_sideways_scroll(page)
-    expect(page.locator("#case-cards [data-case=blister-belt]")).to_be_in_viewport()
+
+
+def test_narrow_and_dark(visit):
+    page = visit("?__theme=dark&case=light-plate", viewport=NARROW)
+    opened(page, "light-plate")
+    no_sideways_scroll(page)
+    expect(page.locator("#case-cards [data-case=light-plate]")).to_be_in_viewport()
     guess(page, "missed", "The model raises a false alarm")
     expect(page.locator("#case-picture .ic-map")).to_be_in_viewport(timeout=TIMEOUT)
     no_sideways_scroll(page)

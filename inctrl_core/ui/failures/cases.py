@@ -6,9 +6,10 @@ Whether a case fails is nowhere written down: it follows from a live score and t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from ...analysis.inspection import Session
 from ...errors import InctrlError
 from ..common.examples import EXAMPLES
+from ..common.origins import Origin, read_origin
 
 CASES_FILE = "cases/cases.json"
 
@@ -28,17 +30,35 @@ GUESSES = {
 }
 WORKS = "works"
 REASONS = {
-    "normals": "Unrepresentative normals",
-    "rotation": "Rotation",
+    "normals": "A bad normal among the good ones",
+    "kinds": "Another kind of thing, and normals that vary",
     "lighting": "Lighting",
-    "small": "A defect smaller than a patch",
-    "logical": "A logical anomaly",
+    "background": "The background",
+    "novelty": "Something new that is harmless",
     "texture": "Texture unlike the normals",
-    "quality": "Picture quality unlike the normals",
-    "proportions": "Proportions unlike those of the normals",
-    "spread": "A change spread over everything",
+    "small": "A defect smaller than a patch",
+    "contrast": "Low contrast",
+    "colour": "Colour alone",
+    "logical": "A logical anomaly",
     WORKS: "Against expectation, it works",
 }
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """The advice of a case, followed.
+
+    Attributes:
+        normals: Paths of the normals to compare with instead.
+        query: The same thing, photographed or prepared as advised; the case's own query where the
+            advice is about normals alone.
+        control: An image of the opposite truth that must still be told apart; None where there is
+            none.
+    """
+
+    normals: tuple[Path, ...]
+    query: Path
+    control: Path | None
 
 
 @dataclass(frozen=True)
@@ -52,15 +72,16 @@ class Case:
         object_name: For the prompts.
         normals: Paths.
         query: Path.
-        made: How the query was made, where it is no image of an example set.
         anomalous: The truth.
         mask: Where it is anomalous, where that is known.
+        cause: Box around what misleads or is missed (left, top, right, bottom), in pixels of the
+            query; None where it is no single place, or where the mask tells.
         before: What is said before the guess.
         after: What is said of the outcome.
         advice: What to do about it.
-        remedy_normals: The normals that follow the advice, where it is about normals.
-        source: Where the pixels come from.
-        licence: Terms of their use.
+        remedy: The advice, followed; None where it is not about images.
+        made: How some images were prepared.
+        origin: Where the images come from, and the terms of their use.
     """
 
     id: str
@@ -69,15 +90,15 @@ class Case:
     object_name: str
     normals: tuple[Path, ...]
     query: Path
-    made: str | None
     anomalous: bool
     mask: Path | None
+    cause: tuple[int, int, int, int] | None
     before: str
     after: str
     advice: str
-    remedy_normals: tuple[Path, ...] | None
-    source: str
-    licence: str
+    remedy: Remedy | None
+    made: str | None
+    origin: Origin
 
     @property
     def expected(self) -> str:
@@ -94,10 +115,14 @@ def load_cases(directory: Path = EXAMPLES) -> dict[str, Case]:
         directory: Folder of the example sets, to which all paths are relative.
 
     Raises:
-        ValueError: A case lacks a field, has an unknown reason, or names a file that is not there.
+        ValueError: A field is missing, a reason is unknown, or a file is not there.
     """
-    entries = json.loads((directory / CASES_FILE).read_text(encoding="utf-8"))
-    cases = [_read_case(entry, directory) for entry in entries]
+    data = json.loads((directory / CASES_FILE).read_text(encoding="utf-8"))
+    try:
+        origins = {name: read_origin(entry) for name, entry in data["sources"].items()}
+        cases = [_read_case(entry, origins, directory) for entry in data["cases"]]
+    except KeyError as error:
+        raise ValueError(f"{directory / CASES_FILE} lacks the field {error}.") from None
     return {case.id: case for case in cases}
 
 
@@ -112,14 +137,18 @@ def find_case(cases: Mapping[str, Case], name: object) -> Case:
     return cases[name]
 
 
-def outcome(case: Case, session: Session) -> str:
+def outcome(anomalous: bool, session: Session) -> str:
     """How it came out: ``RIGHT``, ``MISSED`` or ``ALARM``.
 
     The verdict is "anomalous" where the fused score lies above the threshold.
+
+    Args:
+        anomalous: The truth about the session's query.
+        session: Its result.
     """
-    if bool(session.above) == case.anomalous:
+    if bool(session.above) == anomalous:
         return RIGHT
-    return MISSED if case.anomalous else ALARM
+    return MISSED if anomalous else ALARM
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -128,31 +157,35 @@ def read_mask(path: Path) -> np.ndarray:
         return np.asarray(image.convert("L")) > 127
 
 
-def _read_case(entry: Mapping[str, object], directory: Path) -> Case:
-    def file(name: object) -> Path:
-        path = directory / str(name)
+def _read_case(entry: Mapping[str, Any], origins: Mapping[str, Origin], directory: Path) -> Case:
+    def file(name: str) -> Path:
+        path = directory / name
         if not path.is_file():
-            raise ValueError(f"{path} is missing; make the examples again.")
+            raise ValueError(f"{path} is missing; take the folder examples anew.")
         return path
 
-    try:
-        if entry["why"] not in REASONS:
-            raise ValueError(f"Case {entry['id']} has the unknown reason {entry['why']}.")
-        texts = {
-            key: entry[key]
-            for key in (
-                "id", "title", "why", "object_name", "made", "before", "after", "advice",
-                "source", "licence",
-            )
-        }  # fmt: skip
-        remedy = entry["remedy_normals"]
-        return Case(
-            **texts,
-            normals=tuple(file(name) for name in entry["normals"]),
-            query=file(entry["query"]),
-            anomalous=entry["truth"] == "anomalous",
-            mask=None if entry["mask"] is None else file(entry["mask"]),
-            remedy_normals=None if remedy is None else tuple(file(name) for name in remedy),
+    def files(names: Sequence[str]) -> tuple[Path, ...]:
+        return tuple(file(name) for name in names)
+
+    if entry["why"] not in REASONS:
+        raise ValueError(f"Case {entry['id']} has the unknown reason {entry['why']}.")
+    names = "id", "title", "why", "object_name", "made", "before", "after", "advice"
+    advised, cause = entry["remedy"], entry["cause"]
+    remedy = None
+    if advised is not None:
+        control = advised["control"]
+        remedy = Remedy(
+            files(advised["normals"]),
+            file(advised["query"]),
+            None if control is None else file(control),
         )
-    except KeyError as error:
-        raise ValueError(f"{directory / CASES_FILE}: a case lacks the field {error}.") from None
+    return Case(
+        **{name: entry[name] for name in names},
+        normals=files(entry["normals"]),
+        query=file(entry["query"]),
+        anomalous=entry["truth"] == "anomalous",
+        mask=None if entry["mask"] is None else file(entry["mask"]),
+        cause=None if cause is None else tuple(cause),
+        remedy=remedy,
+        origin=origins[entry["source"]],
+    )

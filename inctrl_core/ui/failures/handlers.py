@@ -45,6 +45,7 @@ class Played:
         picture: Markup for the picture's place.
         session: The run's result; None after an error.
         right: Whether the guess was.
+        query: Path of the session's query, where it is not the case's own.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Played:
     picture: str = ""
     session: Session | None = None
     right: bool = False
+    query: Path | None = None
 
 
 class FailuresHandlers:
@@ -112,7 +114,9 @@ class FailuresHandlers:
             if guess not in GUESSES:
                 raise InctrlError("Choose one of the three answers.")
             progress(0.2, desc="Comparing with the normals")
-            session = self._play(case, model, case.normals, download_progress(progress))
+            session = self._play(
+                case, model, (case.normals, case.query), download_progress(progress)
+            )
         except InctrlError as error:
             return Played(name, error_html(str(error)) + question_html())
         return Played(
@@ -120,7 +124,7 @@ class FailuresHandlers:
             answer_html(case, session, guess),
             revealed_html(case, session),
             session,
-            guess == outcome(case, session),
+            guess == outcome(case.anomalous, session),
         )
 
     def show_answer(self, name: str, played: Played | None, guessed: Guessed) -> Any:
@@ -134,7 +138,7 @@ class FailuresHandlers:
         if played.session is None:
             return gr.skip(), gr.skip(), played.answer, gr.skip(), gr.skip(), gr.skip()
         guessed = {name: played.right} | guessed
-        more = self.cases[name].remedy_normals is not None
+        more = self.cases[name].remedy is not None
         return (
             self.cards(name, guessed),
             played.picture,
@@ -145,13 +149,20 @@ class FailuresHandlers:
         )
 
     def remedy(self, name: str, model: str) -> Played:
-        """Runs the open case again with the normals that follow the advice."""
+        """Runs the open case again as advised."""
         try:
             case = find_case(self.cases, name)
-            session = self._play(case, model, case.remedy_normals or case.normals)
+            if (remedy := case.remedy) is None:
+                raise InctrlError("This advice is not about images; there is nothing to run.")
+            session = self._play(case, model, (remedy.normals, remedy.query))
+            control = None
+            if remedy.control is not None:
+                shown = remedy.normals, remedy.control
+                control = self._play(case, model, shown, previous=session)
         except InctrlError as error:
             return Played(name, error_html(str(error)))
-        return Played(name, remedy_html(case, session), session=session)
+        answer = remedy_html(case, remedy, session, control)
+        return Played(name, answer, session=session, query=remedy.query)
 
     def show_remedy(self, name: str, played: Played | None) -> Any:
         """Shows the effect of the advice; nothing where another case has been opened meanwhile.
@@ -178,7 +189,14 @@ class FailuresHandlers:
             raise gr.Error(str(error), print_exception=False) from None
         session = played.session
         normals = list(session.normal_files)
-        return session, normals, str(case.query), case.object_name, session.model, ""
+        return (
+            session,
+            normals,
+            str(played.query or case.query),
+            case.object_name,
+            session.model,
+            "",
+        )
 
     def _open(self, name: object, guessed: Guessed) -> tuple[Any, ...]:
         try:
@@ -190,8 +208,10 @@ class FailuresHandlers:
         self,
         case: Case,
         model: str,
-        normals: Sequence[Path],
+        images: tuple[Sequence[Path], Path],
         on_progress: Progress | None = None,
+        previous: Session | None = None,
     ) -> Session:
-        files = tuple(str(path) for path in normals), str(case.query)
-        return self.run.start_session(model, files, case.object_name, None, on_progress)
+        normals, query = images
+        files = tuple(str(path) for path in normals), str(query)
+        return self.run.start_session(model, files, case.object_name, previous, on_progress)

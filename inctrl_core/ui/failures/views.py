@@ -6,13 +6,17 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ...analysis.inspection import NORMAL_PIXELS, QUERY_PIXELS, QUERY_SIDE, Session
 from ...images.files import open_image
 from ...images.overlay import outline, resize_for_screen
 from ..common.charts import range_strip
 from ..common.heatmap import Display, heatmap, strongest_patch
 from ..common.markup import jpeg_uri
-from .cases import ALARM, GUESSES, MISSED, REASONS, RIGHT, Case, outcome, read_mask
+from ..common.origins import origin_html
+from .cases import ALARM, GUESSES, MISSED, REASONS, RIGHT, Case, Remedy, outcome
+from .magnifier import cause_mask, magnify, small_cause
 
 
 def cards_html(
@@ -33,8 +37,8 @@ def cards_html(
     for number, case in enumerate(cases.values(), start=1):
         mark = ""
         if case.id in guessed:
-            word, sign = ("right", "✓") if guessed[case.id] else ("wrong", "–")
-            mark = f'<b class="ic-guess-mark" title="You guessed {word}">{sign} {word}</b>'
+            word = "right" if guessed[case.id] else "wrong"
+            mark = f'<b class="ic-guess-mark ic-guess-{word}">Your guess: {word}</b>'
         cards.append(
             f'<button type="button" class="ic-card" data-case="{html.escape(case.id)}" '
             f'aria-pressed="{"true" if case.id == active else "false"}">'
@@ -50,7 +54,7 @@ def asked_html(case: Case, number: int) -> str:
     return (
         f'<div class="ic-asked"><h2 tabindex="-1">{number}. {html.escape(case.title)}</h2>'
         f"<p>{html.escape(case.before)}</p>"
-        f'<p class="ic-label">What the model is given as normal ({len(case.normals)} images of a '
+        f'<p class="ic-label">What the model is given as normal ({len(case.normals)} images, named '
         f"“{html.escape(case.object_name)}”)</p>{_normals(case.normals)}</div>"
     )
 
@@ -80,16 +84,33 @@ def question_html() -> str:
 
 
 def revealed_html(case: Case, session: Session) -> str:
-    """The heatmap over the query, which can be taken off, and the outline of what is wrong."""
+    """The heatmap over the query, which can be taken off; what matters outlined, and magnified."""
+    label = "what is truly wrong" if case.anomalous else "what misleads the model"
+    return _heatmap_figure(session, cause_mask(case), label) + _closer(case, label)
+
+
+def _closer(case: Case, label: str) -> str:
+    image = open_image(case.query)
+    box = small_cause(case, image.size)
+    if box is None:
+        return ""
+    part, side = magnify(image, box)
+    words = f"{label[0].upper()}{label[1:]}, enlarged: {side} of {image.width} pixels across"
+    return (
+        f'<figure class="ic-closer"><img alt="{words}" src="{jpeg_uri(part)}">'
+        f'<figcaption class="ic-label">{words}</figcaption></figure>'
+    )
+
+
+def _heatmap_figure(session: Session, mask: np.ndarray | None = None, label: str = "") -> str:
     row, column = strongest_patch(session)
     grid = session.score.patch_map.shape[0]
     picture, bar = heatmap(session, Display(row=row, column=column))
     plain = session.query.image
     legend = '<span><i class="ic-key-square"></i> the patch that differs most</span>'
-    if case.mask is not None:
-        mask = read_mask(case.mask)
+    if mask is not None:
         picture, plain = outline(picture, mask), outline(plain, mask)
-        legend += '<span><i class="ic-key-outline"></i> what is truly wrong</span>'
+        legend += f'<span><i class="ic-key-outline"></i> {label}</span>'
     return (
         '<figure class="ic-case-picture"><div class="ic-layers">'
         f'<img class="ic-plain" alt="The image without the map" src="{jpeg_uri(plain)}">'
@@ -103,7 +124,7 @@ def revealed_html(case: Case, session: Session) -> str:
 
 def answer_html(case: Case, session: Session, guess: str) -> str:
     """Guess, outcome, score, truth, reason and advice."""
-    came_out = outcome(case, session)
+    came_out = outcome(case.anomalous, session)
     headline = {
         RIGHT: "The model gets it right",
         MISSED: "The model misses it",
@@ -122,45 +143,66 @@ def answer_html(case: Case, session: Session, guess: str) -> str:
     )
 
 
-def remedy_html(case: Case, session: Session) -> str:
+def remedy_html(case: Case, remedy: Remedy, session: Session, control: Session | None) -> str:
     """The effect of the advice.
 
     Args:
         case: The case.
-        session: Its query against ``remedy_normals``.
+        remedy: Its advice.
+        session: The query of the remedy against its normals.
+        control: Its control against the same; None where there is none.
     """
     words = {
         RIGHT: "Now the model gets it right",
         MISSED: "The model still misses it",
         ALARM: "It is still a false alarm",
-    }[outcome(case, session)]
-    advised = case.remedy_normals or case.normals
-    added = [path for path in advised if path not in case.normals]
-    removed = [path for path in case.normals if path not in advised]
-    changes = (
-        ("New among the normals", "New normal image", added),
-        ("No longer among them", "Removed image", removed),
+    }[outcome(case.anomalous, session)]
+    own = remedy.query == case.query
+    picture = revealed_html(case, session) if own else _heatmap_figure(session)
+    return (
+        f'<div class="ic-outcome" role="status"><p class="ic-label">With {session.bank.shots} '
+        f"normals, as advised</p><h3>{words}</h3><p>{_score_sentence(session)}"
+        f"{_price(case, remedy, session)}</p>{_strip(session)}</div>{_changes(case, remedy)}"
+        f'<p class="ic-label">The image{"" if own else ", as advised,"} against these normals</p>'
+        f"{picture}{_control_html(case, remedy, control)}"
     )
-    changed = "".join(
+
+
+def _changes(case: Case, remedy: Remedy) -> str:
+    added = [path for path in remedy.normals if path not in case.normals]
+    removed = [path for path in case.normals if path not in remedy.normals]
+    if len(removed) == len(case.normals):
+        changes = [("The normals, as advised", "Normal image", added)]
+    else:
+        changes = [
+            ("New among the normals", "New normal image", added),
+            ("No longer among them", "Removed image", removed),
+        ]
+    return "".join(
         f'<p class="ic-label">{label}</p>{_normals(paths, alt)}'
         for label, alt, paths in changes
         if paths
     )
+
+
+def _control_html(case: Case, remedy: Remedy, control: Session | None) -> str:
+    """The image of the opposite truth: advice that makes everything an alarm would be none."""
+    if control is None or remedy.control is None:
+        return ""
+    kind = "a good one" if case.anomalous else "a truly anomalous one"
     return (
-        f'<div class="ic-outcome" role="status"><p class="ic-label">With {session.bank.shots} '
-        f"normals, as advised</p><h3>{words}</h3><p>{_score_sentence(session)}"
-        f"{_price(case, session)}</p>"
-        f'{_strip(session)}</div>{changed}<p class="ic-label">The image against these normals</p>'
-        f"{revealed_html(case, session)}"
+        f'<div class="ic-control"><img alt="Image to compare with: {kind}" '
+        f'src="{_shown(remedy.control, NORMAL_PIXELS // 2)}">'
+        f"<p>To compare: {kind} against the same normals. {_score_sentence(control)}</p></div>"
     )
 
 
-def _price(case: Case, session: Session) -> str:
+def _price(case: Case, remedy: Remedy, session: Session) -> str:
     """The cost of an added normal that widens the range of the others."""
-    if session.ranges is None or not case.remedy_normals:
+    if session.ranges is None:
         return ""
     scored = zip(session.ranges.normals, session.ranges.fused, strict=True)
-    kept = [fused for index, fused in scored if case.remedy_normals[index] in case.normals]
+    kept = [fused for index, fused in scored if remedy.normals[index] in case.normals]
     highest = session.ranges.highest
     if not kept or highest <= max(kept):
         return ""
@@ -215,11 +257,10 @@ def _otherwise(case: Case, session: Session, came_out: str) -> str:
 
 
 def _about(case: Case, session: Session) -> str:
-    made = f" The image to judge: {html.escape(case.made)}." if case.made else ""
+    made = f" {html.escape(case.made)}" if case.made else ""
     return (
-        '<details class="ic-small"><summary>About these images and the model</summary>'
-        f"Source: {html.escape(case.source)}{made} Licence: {html.escape(case.licence)} "
-        f"Model: {html.escape(session.config.title)}.</details>"
+        f'<p class="ic-small ic-origin">{origin_html(case.origin)}{made} '
+        f"Model: {html.escape(session.config.title)}.</p>"
     )
 
 
