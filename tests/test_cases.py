@@ -22,7 +22,7 @@ from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError
 from inctrl_core.images.files import open_image
 from inctrl_core.images.preprocessing import patch_box
-from inctrl_core.ui.common.examples import EXAMPLES
+from inctrl_core.ui.common.examples import EXAMPLES, load_examples
 from inctrl_core.ui.common.heatmap import strongest_patch
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.failures import views as case_views
@@ -209,6 +209,22 @@ class TestMeasured:
         case = CASES["blood"]
         assert blue(case.query) == pytest.approx(0.14, abs=0.005)
         assert max(map(blue, case.normals)) < 0.001
+
+
+FAILING_SETS = {name: e for name, e in load_examples().items() if e.fails}
+
+
+@pytest.mark.parametrize("name", FAILING_SETS)
+def test_a_set_where_the_model_fails_opens_on_a_failure(detector, name):
+    example = FAILING_SETS[name]
+    measured = build_measured_bank(detector, example.normals, example.object_name)
+    query = example.queries[example.cover]
+    (score,) = detector.score([query.path], measured.bank)
+    assert (score.fused > measured.threshold) != query.anomalous
+
+
+def test_some_set_shows_where_the_model_fails():
+    assert FAILING_SETS
 
 
 class TestTexts:

@@ -56,7 +56,10 @@ class ExampleQuery:
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """Normals and queries of one kind of object, with where they come from."""
+    """Normals and queries of one kind of object, with where they come from.
+
+    ``opens_with`` is the name of the query that stands for the set; None leaves the choice.
+    """
 
     name: str
     title: str
@@ -68,10 +71,14 @@ class ExampleSet:
     normals: tuple[Path, ...]
     queries: tuple[ExampleQuery, ...]
     fails: str | None
+    opens_with: str | None = None
 
     @property
     def cover(self) -> int:
-        """Index of the query that stands for the set: its first anomalous one."""
+        """Index of the query that stands for the set: the one named, or its first anomalous one."""
+        names = [query.path.name for query in self.queries]
+        if self.opens_with in names:
+            return names.index(self.opens_with)
         return next((i for i, query in enumerate(self.queries) if query.anomalous), 0)
 
 
@@ -194,6 +201,8 @@ def _read_set(path: Path) -> ExampleSet:
             )
             for query in data["queries"]
         )
+        if (opens_with := data.get("opens_with")) is not None:
+            _existing(folder / "queries" / opens_with)
         return ExampleSet(
             name=folder.name,
             title=data["title"],
@@ -205,6 +214,7 @@ def _read_set(path: Path) -> ExampleSet:
             normals=_all_existing(folder / "normals", data["normals"]),
             queries=queries,
             fails=data["fails"],
+            opens_with=opens_with,
         )
     except KeyError as error:
         raise ValueError(f"{path} lacks the field {error}; add it.") from None
