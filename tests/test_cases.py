@@ -444,9 +444,9 @@ class TestHandlers:
         played = handlers.remedy(MISS, DEFAULT_MODEL)
         markup, button = handlers.show_remedy(MISS, played)
         assert "Now the model gets it right" in markup and not button.visible
-        # The normal that is left out, and the image with its new map and without.
+        # The normal that is left out, the image with its new map and without, and a good one.
         assert "No longer among them" in markup and "New among the normals" not in markup
-        assert markup.count("<img") == 3
+        assert markup.count("<img") == 4
         session, normals, query, *rest = handlers.look_closely(MISS, played)
         assert session is played.session and len(normals) == 4
         assert not any("anomaly" in name for name in normals)
