@@ -12,10 +12,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
 from inctrl_core.images.perturbations import PERTURBATIONS
-from inctrl_core.ui.common.examples import load_examples
 from tests.app_server import running_app
+from tests.pictures import CLEAR
 
-EXAMPLE = load_examples()["washer"]
+EXAMPLE = CLEAR.example
 NORMALS = [str(path) for path in EXAMPLE.normals[:4]]
 QUERY = str(EXAMPLE.queries[EXAMPLE.cover].path)
 
@@ -29,13 +29,13 @@ def client() -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def fused() -> float:
     detector = load_detector(DEFAULT_MODEL, device="cpu")
-    return detector.score([QUERY], detector.build_bank(NORMALS, "metal washer"))[0].fused
+    return detector.score([QUERY], detector.build_bank(NORMALS, CLEAR.object_name))[0].fused
 
 
 def call(client: Client, endpoint: str, query: object, *more: str) -> dict:
     normals = [handle_file(path) for path in NORMALS]
     return client.predict(
-        normals, query, "metal washer", DEFAULT_MODEL, *more, api_name=f"/{endpoint}"
+        normals, query, CLEAR.object_name, DEFAULT_MODEL, *more, api_name=f"/{endpoint}"
     )
 
 
@@ -58,7 +58,7 @@ def test_an_explanation_gives_every_signal_and_the_strongest_patch(client, fused
 
 def test_own_phrases_join_the_prompts(client):
     plain = call(client, "explain", handle_file(QUERY))
-    own = call(client, "explain", handle_file(QUERY), "", "a washer with a long scratch\n")
+    own = call(client, "explain", handle_file(QUERY), "", "a hair on the plate\n")
     assert own["text"]["share"] != plain["text"]["share"]
 
 
@@ -111,7 +111,7 @@ class TestLabelled:
     def ask(self, client: Client, good: list, bad: list, *more: object) -> dict:
         files = [[handle_file(str(path)) for path in paths] for paths in (good, bad)]
         normals = [handle_file(path) for path in NORMALS]
-        about = "metal washer", DEFAULT_MODEL, *more
+        about = CLEAR.object_name, DEFAULT_MODEL, *more
         return client.predict(normals, *files, *about, api_name="/score_labelled")
 
     def test_figures_follow_from_the_scores(self, client):

@@ -29,7 +29,7 @@ from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.model.prompts import build_prompts
 from inctrl_core.ui.common import models
 from inctrl_core.ui.common.downloads import new_file
-from inctrl_core.ui.common.examples import EXAMPLES, load_examples, pick_query
+from inctrl_core.ui.common.examples import load_examples, pick_query
 from inctrl_core.ui.common.form import check_form, file_path, gallery_paths
 from inctrl_core.ui.common.heatmap import Display
 from inctrl_core.ui.common.models import ModelRegistry, find_sources
@@ -37,11 +37,11 @@ from inctrl_core.ui.inspect import render, verdict
 from inctrl_core.ui.inspect.handlers import InspectHandlers
 from inctrl_core.ui.inspect.report import report_html
 from tests.app_server import running_app
+from tests.pictures import OTHER
 from tests.sessions import remeasured
 
-LAWN = EXAMPLES / "lawn"
-NORMALS = sorted((LAWN / "normals").iterdir())[:4]
-QUERY = LAWN / "queries" / "coin.jpg"
+NORMALS = sorted((OTHER.folder / "normals").iterdir())[:4]
+QUERY = OTHER.bad
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,9 @@ def registry() -> ModelRegistry:
 @pytest.fixture(scope="module")
 def scored(registry) -> session.Session:
     files = [str(path) for path in NORMALS], str(QUERY)
-    return session.start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "grass lawn")
+    return session.start_session(
+        registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, OTHER.object_name
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ class TestApi:
         inputs = {
             "normals": [handle_file(path) for path in NORMALS],
             "query": handle_file(QUERY),
-            "object_name": "grass lawn",
+            "object_name": OTHER.object_name,
             "model": DEFAULT_MODEL,
         }
         return client.predict(*(inputs | changes).values(), api_name="/score")
@@ -74,9 +76,9 @@ class TestApi:
     def test_score_says_what_the_library_says(self, client):
         result, picture = self.predict(client)
         detector = load_detector(DEFAULT_MODEL, device="cpu")
-        expected = detector.score([QUERY], detector.build_bank(NORMALS, "grass lawn"))[0]
+        expected = detector.score([QUERY], detector.build_bank(NORMALS, OTHER.object_name))[0]
         assert result["model"] == DEFAULT_MODEL
-        assert (result["object_name"], result["shots"]) == ("grass lawn", 4)
+        assert (result["object_name"], result["shots"]) == (OTHER.object_name, 4)
         assert result["fusion"] == expected.fusion
         assert np.shape(result["patch_map"]) == (15, 15)
         for key in ("fused", "holistic", "patch_max", "image_residual", "text_anomaly"):
@@ -116,7 +118,7 @@ class TestApi:
         [
             ({"normals": []}, "at least one normal"),
             ({"normals": [handle_file(QUERY)] * 17}, "use at most 16"),
-            ({"query": handle_file(LAWN / "set.json")}, "not an image"),
+            ({"query": handle_file(OTHER.folder / "set.json")}, "not an image"),
             ({"object_name": "x" * 500}, "at most 80"),
             ({"model": "../../etc"}, "models in the list"),
         ],
@@ -124,7 +126,7 @@ class TestApi:
     def test_bad_input_is_told_in_one_sentence(self, client, changes, message):
         with pytest.raises(AppError, match=message) as error:
             self.predict(client, **changes)
-        assert str(LAWN.parent) not in str(error.value)
+        assert str(OTHER.folder.parent) not in str(error.value)
 
     def test_only_what_is_documented_can_be_called(self, client):
         named = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
@@ -209,9 +211,9 @@ class TestExamples:
         [
             {},
             {"set": "no-such", "query": 0},
-            {"set": "lawn", "query": "99"},
-            {"set": "lawn", "query": "-1"},
-            {"set": "lawn", "query": None},
+            {"set": OTHER.name, "query": "99"},
+            {"set": OTHER.name, "query": "-1"},
+            {"set": OTHER.name, "query": None},
         ],
     )
     def test_a_made_up_click_is_refused(self, click):
@@ -221,7 +223,7 @@ class TestExamples:
     def test_a_missing_file_is_named(self, tmp_path):
         folder = tmp_path / "broken"
         folder.mkdir()
-        data = json.loads((LAWN / "set.json").read_text())
+        data = json.loads((OTHER.folder / "set.json").read_text())
         (folder / "set.json").write_text(json.dumps(data))
         with pytest.raises(ValueError, match="is missing"):
             load_examples(tmp_path)
@@ -245,7 +247,7 @@ class TestForm:
 class TestReport:
     def test_it_shows_the_result_and_needs_nothing_else(self, scored):
         page = report_html(scored, Display(row=3, column=4), date(2026, 2, 3))
-        assert f"<title>InCTRL: grass lawn, score {scored.score.fused:.3f}</title>" in page
+        assert f"<title>InCTRL: {OTHER.object_name}, score {scored.score.fused:.3f}</title>" in page
         name, weights = Path(scored.query_file).name, scored.config.weights_sha256
         assert f"{name}, 2026-02-03, model inctrl-lite</p>" in page
         assert f">Weights: sha256 {weights}.</p>" in page
@@ -292,15 +294,15 @@ class TestReport:
 class TestSession:
     def test_the_bank_serves_again_while_the_normals_stay(self, registry, scored):
         detector = registry.get(DEFAULT_MODEL)
-        files = scored.normal_files, str(LAWN / "queries" / "paper.jpg")
-        again = session.start_session(detector, DEFAULT_MODEL, files, "grass lawn", scored)
+        files = scored.normal_files, str(OTHER.queries[-1])
+        again = session.start_session(detector, DEFAULT_MODEL, files, OTHER.object_name, scored)
         assert again.bank is scored.bank
         renamed = session.start_session(detector, DEFAULT_MODEL, files, "carpet", scored)
         assert renamed.bank.features is scored.bank.features
         fresh = session.start_session(detector, DEFAULT_MODEL, files, "carpet")
         assert renamed.score.fused == pytest.approx(fresh.score.fused, abs=1e-6)
         fewer = scored.normal_files[:2], files[1]
-        other = session.start_session(detector, DEFAULT_MODEL, fewer, "grass lawn", scored)
+        other = session.start_session(detector, DEFAULT_MODEL, fewer, OTHER.object_name, scored)
         assert other.bank.shots == 2
 
     def test_own_phrases_come_and_go(self, registry, scored):
@@ -348,7 +350,7 @@ class TestSession:
         with pytest.raises(InctrlError, match="not among the normals"):
             changes.without_query_as_normal(detector, back)
         alone = session.start_session(
-            detector, DEFAULT_MODEL, ([str(QUERY)], str(QUERY)), "grass lawn"
+            detector, DEFAULT_MODEL, ([str(QUERY)], str(QUERY)), OTHER.object_name
         )
         with pytest.raises(InctrlError, match="this is the only one"):
             changes.without_query_as_normal(detector, alone)
@@ -357,7 +359,7 @@ class TestSession:
         large = tmp_path / "large.jpg"
         Image.open(QUERY).resize((3400, 2720)).save(large)
         files = [str(path) for path in NORMALS], str(large)
-        result = session.start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "lawn")
+        result = session.start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "cookie")
         width, height = result.query.image.size
         assert width * height <= session.QUERY_PIXELS
         assert width / height == pytest.approx(3400 / 2720, rel=0.01)
@@ -389,10 +391,10 @@ class TestOneMoreNormal:
     def test_after_an_error_the_last_result_stays(self, registry, scored):
         handlers = InspectHandlers(registry, {})
         answer = handlers.score_form(
-            gallery(NORMALS), {"path": "gone.png"}, "lawn", DEFAULT_MODEL, scored
+            gallery(NORMALS), {"path": "gone.png"}, "cookie", DEFAULT_MODEL, scored
         )
         assert "does not exist" in answer[1] and "still the last result" in answer[1]
-        first = handlers.score_form(gallery(NORMALS), None, "lawn", DEFAULT_MODEL, None)
+        first = handlers.score_form(gallery(NORMALS), None, "cookie", DEFAULT_MODEL, None)
         assert "last result" not in first[1]
         assert [answer[0], *answer[2:]] == [gr.skip()] * 5
 

@@ -23,14 +23,14 @@ from inctrl_core.errors import ImageError, InctrlError
 from inctrl_core.model.heads import TrainingFreeFusion
 from inctrl_core.ui.common import banks
 from inctrl_core.ui.common.banks import BankCache, bank_key
-from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.common.lending import pack
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.common.runner import ModelRunner
 from inctrl_core.ui.service.api import ScoreApi
 from inctrl_core.ui.service.api_analysis import AnalysisApi
+from tests.pictures import FIRST
 
-EXAMPLE = load_examples()["washer"]
+EXAMPLE = FIRST.example
 NORMALS = [str(path) for path in EXAMPLE.normals[:3]]
 QUERIES = [str(query.path) for query in EXAMPLE.queries[:2]]
 
@@ -63,14 +63,14 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture(scope="module")
 def measured(loaded: ModelRegistry) -> MeasuredBank:
-    return build_measured_bank(loaded.get(DEFAULT_MODEL), NORMALS, "washer")
+    return build_measured_bank(loaded.get(DEFAULT_MODEL), NORMALS, "screw")
 
 
 def files(paths: list[str]) -> list[dict]:
     return [{"path": path, "orig_name": Path(path).name} for path in paths]
 
 
-def score(registry: ModelRegistry, normals: list[str], query: str, name: str = "washer") -> dict:
+def score(registry: ModelRegistry, normals: list[str], query: str, name: str = "screw") -> dict:
     return ScoreApi(registry).score(files(normals), files([query])[0], name, DEFAULT_MODEL)[0]
 
 
@@ -89,9 +89,9 @@ def test_known_normals_cost_one_query_and_the_answer_is_the_same(registry, encod
 def test_every_call_knows_them(registry, encoded):
     score(registry, NORMALS, QUERIES[0])
     encoded.clear()
-    api, given = AnalysisApi(registry), (files(NORMALS), files([QUERIES[1]])[0], "washer")
+    api, given = AnalysisApi(registry), (files(NORMALS), files([QUERIES[1]])[0], "screw")
     api.explain(*given, DEFAULT_MODEL)
-    api.score_batch(given[0], files(QUERIES), "washer", DEFAULT_MODEL)
+    api.score_batch(given[0], files(QUERIES), "screw", DEFAULT_MODEL)
     api.stress_test(*given, DEFAULT_MODEL)
     assert encoded[:3] == [1, 2, 1] and 3 not in encoded
 
@@ -99,14 +99,14 @@ def test_every_call_knows_them(registry, encoded):
 def test_answers_name_normals_as_their_owner_does(registry):
     given = [file | {"orig_name": f"mine {i}.jpg"} for i, file in enumerate(files(NORMALS))]
     query = files([QUERIES[1]])[0]
-    explained = AnalysisApi(registry).explain(given, query, "washer", DEFAULT_MODEL)
+    explained = AnalysisApi(registry).explain(given, query, "screw", DEFAULT_MODEL)
     assert [entry["name"] for entry in explained["normals"]] == [
         f"mine {i}.jpg" for i in range(len(given))
     ]
 
 
 def test_inspect_knows_them_without_a_session(registry, encoded):
-    run, about = ModelRunner(registry), (DEFAULT_MODEL, (NORMALS, QUERIES[0]), "washer")
+    run, about = ModelRunner(registry), (DEFAULT_MODEL, (NORMALS, QUERIES[0]), "screw")
     first = run.start_session(*about)
     encoded.clear()
     again = run.start_session(*about)
@@ -121,7 +121,7 @@ def test_names_are_those_of_the_request(registry, encoded, tmp_path):
     encoded.clear()
     again = score(registry, NORMALS, QUERIES[0])
     assert encoded == [1] and "secret" not in json.dumps(again)
-    session = ModelRunner(registry).start_session(DEFAULT_MODEL, (NORMALS, QUERIES[0]), "washer")
+    session = ModelRunner(registry).start_session(DEFAULT_MODEL, (NORMALS, QUERIES[0]), "screw")
     assert "secret" not in repr((session.normal_files, session.normal_names))
     bank = next(iter(registry.banks._kept.values()))[0]
     assert b"secret" not in pickle.dumps(bank)
@@ -131,17 +131,17 @@ def test_only_the_same_content_is_known(registry, encoded, tmp_path, golden_dete
     changed = shutil.copy(NORMALS[0], tmp_path / Path(NORMALS[0]).name)
     with open(changed, "ab") as stream:
         stream.write(b"\0")
-    about = registry.get(DEFAULT_MODEL), NORMALS, "washer"
+    about = registry.get(DEFAULT_MODEL), NORMALS, "screw"
     others = [
-        (golden_detector, NORMALS, "washer"),
-        (about[0], NORMALS[::-1], "washer"),
-        (about[0], NORMALS[:2], "washer"),
-        (about[0], [changed, *NORMALS[1:]], "washer"),
+        (golden_detector, NORMALS, "screw"),
+        (about[0], NORMALS[::-1], "screw"),
+        (about[0], NORMALS[:2], "screw"),
+        (about[0], [changed, *NORMALS[1:]], "screw"),
         (about[0], NORMALS, "nut"),
     ]
     keys = {bank_key(*each) for each in (about, *others)}
     assert len(keys) == 6 and None not in keys and bank_key(*about) in keys
-    assert bank_key(about[0], [str(tmp_path / "gone.png")], "washer") is None
+    assert bank_key(about[0], [str(tmp_path / "gone.png")], "screw") is None
     score(registry, NORMALS, QUERIES[0])
     assert score(registry, NORMALS, QUERIES[0], "nut")["object_name"] == "nut"
     assert encoded == [3, 1, 3, 1]
@@ -269,7 +269,7 @@ def test_where_gpus_are_lent_the_page_keeps_them(registry, encoded, monkeypatch)
     assert [score(registry, NORMALS, QUERIES[0]) for _ in range(2)] == [here] * 2
     # One GPU a score, whether its normals are known or not.
     assert encoded == [3, 1, 1] and len(calls) == 2
-    AnalysisApi(registry).score_batch(files(NORMALS), files(QUERIES), "washer", DEFAULT_MODEL)
+    AnalysisApi(registry).score_batch(files(NORMALS), files(QUERIES), "screw", DEFAULT_MODEL)
     assert len(calls) == 3  # The queries alone.
 
 
@@ -279,4 +279,4 @@ def test_a_query_that_cannot_be_used_spoils_nothing(registry, tmp_path):
         score(registry, NORMALS, str(tmp_path / "broken.png"))
     assert score(registry, NORMALS, QUERIES[0])["shots"] == 3
     with pytest.raises(InctrlError, match="broken.png"):
-        ModelRunner(registry).measure(DEFAULT_MODEL, [str(tmp_path / "broken.png")], "washer")
+        ModelRunner(registry).measure(DEFAULT_MODEL, [str(tmp_path / "broken.png")], "screw")

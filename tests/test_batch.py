@@ -39,13 +39,13 @@ from inctrl_core.ui.batch import table as batch_table
 from inctrl_core.ui.batch.handlers import BatchHandlers, check_batch
 from inctrl_core.ui.batch.pictures import draw_thumbnail
 from inctrl_core.ui.common import models
-from inctrl_core.ui.common.examples import EXAMPLES, load_examples, match_example
+from inctrl_core.ui.common.examples import load_examples, match_example
 from inctrl_core.ui.common.form import query_files
 from inctrl_core.ui.common.models import ModelRegistry
+from tests.pictures import FAILING, OTHER
 
-LAWN = EXAMPLES / "lawn"
-NORMALS = tuple(str(path) for path in sorted((LAWN / "normals").iterdir())[:3])
-QUERIES = sorted((LAWN / "queries").iterdir())
+NORMALS = tuple(str(path) for path in sorted((OTHER.folder / "normals").iterdir())[:3])
+QUERIES = sorted((OTHER.folder / "queries").iterdir())
 EVIL = '"><img src=x onerror=alert(1)>.png'
 
 
@@ -63,7 +63,7 @@ def handlers(detector: Detector) -> Iterator[BatchHandlers]:
 
 
 @pytest.fixture(scope="module")
-def lawn(handlers: BatchHandlers) -> BatchJob:
+def other(handlers: BatchHandlers) -> BatchJob:
     """The queries of an example, scored."""
     return run(handlers, QUERIES)[0]
 
@@ -72,7 +72,7 @@ def start(handlers: BatchHandlers, paths: list[Path], **changes: object) -> tupl
     given = {
         "normals": [{"image": {"path": path}} for path in NORMALS],
         "files": uploads(paths),
-        "object_name": "grass lawn",
+        "object_name": OTHER.object_name,
         "model": DEFAULT_MODEL,
         "session": None,
         "progress": lambda *_, **__: None,
@@ -138,7 +138,7 @@ class TestScoring:
     def test_rows_say_what_the_detector_says_whatever_their_neighbours(self, detector, tmp_path):
         broken = tmp_path / "broken.png"
         broken.write_bytes(b"no image")
-        bank = detector.build_bank(NORMALS, "grass lawn")
+        bank = detector.build_bank(NORMALS, OTHER.object_name)
         rows = score_chunk(detector, bank, [query(p) for p in (QUERIES[0], broken, QUERIES[3])])
         expected = detector.score([QUERIES[0], QUERIES[3]], bank)
         assert rows[1].score is None and "'broken.png' is not an image" in rows[1].error
@@ -447,10 +447,10 @@ class TestJob:
 
     def test_the_sessions_bank_serves_again(self, detector, monkeypatch):
         files = NORMALS, str(QUERIES[0])
-        session = start_session(detector, DEFAULT_MODEL, files, "grass lawn")
-        spoken = with_phrases(detector, session, ["a lawn"], ["a lawn with a coin", "litter"])
+        session = start_session(detector, DEFAULT_MODEL, files, OTHER.object_name)
+        spoken = with_phrases(detector, session, ["a cookie"], ["a broken cookie", "crumbs"])
         monkeypatch.setattr(Detector, "encode", None)  # No image is encoded from here on.
-        same = self.start(detector, "grass lawn", spoken)
+        same = self.start(detector, OTHER.object_name, spoken)
         assert same.bank is spoken.bank and same.phrases == 3
         renamed = self.start(detector, "meadow", spoken)
         assert renamed.bank.features is spoken.bank.features
@@ -458,10 +458,10 @@ class TestJob:
 
     def test_limits_are_said_in_a_sentence(self, detector, tmp_path, monkeypatch):
         with pytest.raises(InctrlError, match="Add the images to check"):
-            start_job(detector, "key", DEFAULT_MODEL, NORMALS, (), "lawn")
+            start_job(detector, "key", DEFAULT_MODEL, NORMALS, (), "cookie")
         many = (query(QUERIES[0]),) * 201
         with pytest.raises(InctrlError, match="There are 201 images to check; use at most 200"):
-            start_job(detector, "key", DEFAULT_MODEL, NORMALS, many, "lawn")
+            start_job(detector, "key", DEFAULT_MODEL, NORMALS, many, "cookie")
         monkeypatch.setattr(batch_job, "MAX_TOTAL_BYTES", 3 << 20)
         large = tmp_path / "large.png"
         large.write_bytes(bytes(2 << 20))
@@ -473,19 +473,19 @@ class TestJob:
         run = handlers.run
         files = (query(QUERIES[0]), query(QUERIES[3]))
         there = run(
-            start_job, DEFAULT_MODEL, "key", DEFAULT_MODEL, NORMALS, files, "grass lawn", None
+            start_job, DEFAULT_MODEL, "key", DEFAULT_MODEL, NORMALS, files, OTHER.object_name, None
         )
         rows = run(score_chunk, DEFAULT_MODEL, there.bank, there.waiting)
-        here = self.start(handlers.run._registry.get(DEFAULT_MODEL), "grass lawn")
+        here = self.start(handlers.run._registry.get(DEFAULT_MODEL), OTHER.object_name)
         assert there.batch.ranges == here.batch.ranges
         assert [row.score is not None for row in rows] == [True, True]
 
     def test_examples_are_known_by_their_bytes(self, tmp_path):
         examples = load_examples()
-        lawn = examples["lawn"]
+        cookies = examples[OTHER.name]
         renamed = tmp_path / "mine.jpg"
-        renamed.write_bytes(lawn.queries[4].path.read_bytes())
-        assert match_example([str(renamed)], examples) == ("lawn", (4,))
+        renamed.write_bytes(cookies.queries[4].path.read_bytes())
+        assert match_example([str(renamed)], examples) == (OTHER.name, (4,))
         changed = tmp_path / "changed.jpg"
         data = bytearray(renamed.read_bytes())
         data[-3] ^= 1
@@ -512,14 +512,14 @@ class TestHandlers:
         assert "aria-sort" in shown[-1][9] and not shown[1][9]
         assert done.seconds > 0
 
-    def test_the_example_brings_its_truth(self, handlers, lawn):
-        example = handlers.examples["lawn"]
+    def test_the_example_brings_its_truth(self, handlers, other):
+        example = handlers.examples[OTHER.name]
         truth = {query.path.name: query.anomalous for query in example.queries}
-        assert lawn.example == "lawn"
-        assert {row.file.name: row.file.anomalous for row in lawn.batch.rows} == truth
+        assert other.example == OTHER.name
+        assert {row.file.name: row.file.anomalous for row in other.batch.rows} == truth
 
     def test_a_set_that_fools_the_model_says_why(self, handlers):
-        fools = handlers.examples["fools-board"]
+        fools = FAILING.example
         files = uploads([query.path for query in fools.queries])
         job = start(handlers, [], files=files)[0]
         assert html.escape(fools.fails) in batch_table.summary_html(job)
@@ -549,14 +549,14 @@ class TestHandlers:
         fine = check_batch(gallery(NORMALS), uploads(QUERIES), "", DEFAULT_MODEL, None)
         assert all(field["is_valid"] for field in fine)
 
-    def test_a_row_opens_with_its_own_score(self, handlers, lawn):
-        event = types.SimpleNamespace(_data={"row": "3", "job": lawn.key})
-        session, normals, path, name, model, queries = handlers.open_row(lawn, None, event)
-        assert session.score.fused == pytest.approx(lawn.batch.rows[3].score.fused, abs=1e-6)
-        assert (tuple(normals), path, name) == (NORMALS, str(QUERIES[3]), "grass lawn")
+    def test_a_row_opens_with_its_own_score(self, handlers, other):
+        event = types.SimpleNamespace(_data={"row": "3", "job": other.key})
+        session, normals, path, name, model, queries = handlers.open_row(other, None, event)
+        assert session.score.fused == pytest.approx(other.batch.rows[3].score.fused, abs=1e-6)
+        assert (tuple(normals), path, name) == (NORMALS, str(QUERIES[3]), OTHER.object_name)
         assert model == DEFAULT_MODEL and 'aria-pressed="true"' in queries
-        unnamed = dataclasses.replace(lawn.batch, object_name="object")
-        opened = handlers.open_row(dataclasses.replace(lawn, batch=unnamed), None, event)
+        unnamed = dataclasses.replace(other.batch, object_name="object")
+        opened = handlers.open_row(dataclasses.replace(other, batch=unnamed), None, event)
         assert opened[3] == ""  # As the visitor left it.
 
     @pytest.mark.parametrize(

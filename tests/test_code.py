@@ -13,11 +13,11 @@ from inctrl_core import load_detector
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.changes import with_looks_for, with_phrases, with_threshold
 from inctrl_core.analysis.inspection import Session
-from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.inspect.code import ADDRESS, client_lines, code_html, python_lines
 from tests.app_server import running_app
+from tests.pictures import FIRST
 
-EXAMPLE = load_examples()["washer"]
+EXAMPLE = FIRST.example
 # Names that would break out of a program, or of the page, if they were not quoted.
 NAMES = ("good 1.jpg", 'it\'s "2".jpg', "<b>3.jpg")
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def session(folder: Path) -> Session:
     detector = load_detector("inctrl-lite", "cpu")
     normals = [str(folder / name) for name in NAMES]
-    return inspect(detector, normals, str(folder / "query.jpg"), "metal washer")
+    return inspect(detector, normals, str(folder / "query.jpg"), FIRST.object_name)
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.inspect.verdict import verdict_html
 from inctrl_core.ui.stress.sections import head_html
 from inctrl_core.ui.stress.words import say_contamination, say_curve, say_drop
+from tests.pictures import ALIKE, BUSY, UPLOADED
 
 SAVED = {
     "again.png": {},
@@ -129,34 +130,40 @@ def test_noise_alone_makes_no_copy_of_a_plain_thing(detector):
 
 @pytest.mark.parametrize("name", sorted(load_examples()))
 def test_no_image_of_an_example_set_is_a_copy_of_another(detector, name):
-    """Drawn boards are the hardest: the same parts at the same places, photographed anew."""
+    """Toys of one mould are the hardest: the same thing at the same place, photographed anew."""
     example = load_examples()[name]
     files = [*example.normals, *(query.path for query in example.queries)]
     features = detector.encode(files).features
     assert same_images(features, features).tolist() == torch.eye(len(files)).bool().tolist()
 
 
-def test_a_board_saved_anew_is_still_found_among_boards_of_one_drawing(detector):
-    normals = load_examples()["circuit-board"].normals
-    assert len(normals) == 6
-    board = Image.open(normals[3]).convert("RGB")
-    copies = [saved(board, "a.jpg", quality=quality) for quality in (75, 80, 85, 90, 95)]
-    copies += [saved(board, "a.png"), board.resize((361, 285)).resize(board.size)]
-    copies += [saved(board.convert("L").convert("RGB"), "a.jpg", quality=90)]
-    found = same_images(detector.encode(copies).features, detector.encode(normals).features)
-    place = [index == 3 for index in range(6)]
-    assert found.tolist() == [place] * 7 + [[False] * 6]
+@pytest.mark.parametrize(
+    ("pictures", "qualities"),
+    [(BUSY, (75, 80, 85, 90, 95)), (ALIKE, (85, 90, 95))],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_photograph_saved_anew_is_found_among_others_of_its_kind(detector, pictures, qualities):
+    normals = pictures.normals
+    photo = Image.open(normals[3]).convert("RGB")
+    copies = [saved(photo, "a.jpg", quality=quality) for quality in qualities]
+    copies += [saved(photo, "a.png"), photo.resize((361, 285)).resize(photo.size)]
+    grey = saved(photo.convert("L").convert("RGB"), "a.jpg", quality=90)
+    found = same_images(
+        detector.encode([*copies, grey]).features, detector.encode(normals).features
+    )
+    place = [index == 3 for index in range(len(normals))]
+    assert found.tolist() == [place] * len(copies) + [[False] * len(normals)]
 
 
 def test_a_thing_photographed_again_in_other_light_is_no_copy(detector):
-    tile = load_examples()["brick"].normals[0]
-    pixels = np.asarray(Image.open(tile).convert("RGB")).astype(float)
+    patch = UPLOADED.normals[0]
+    pixels = np.asarray(Image.open(patch).convert("RGB")).astype(float)
     random = np.random.default_rng(0)
     frames = []
     for light in (1.0, 1.15, 0.8):
         grain = random.normal(0, 4, pixels.shape[:2])[..., None]
         frames.append(Image.fromarray((light * pixels + grain).clip(0, 255).astype(np.uint8)))
-    assert detector.build_bank(frames, "brick wall").copy_of == (None, None, None)
+    assert detector.build_bank(frames, UPLOADED.object_name).copy_of == (None, None, None)
 
 
 def test_copies_are_named_after_the_first_of_them(bank):

@@ -27,12 +27,14 @@ from inctrl_core.model.bank import PromptBank
 from inctrl_core.model.engine import TowerEngine, graph_file
 from inctrl_core.model.score import Score
 from inctrl_core.recipes.inctrl_lite.tower_graphs import make_graphs, write_graphs
+from tests.pictures import ALIKE, CLEAR, OTHER
 
 LITE = ASSETS / "inctrl-lite"
 EXAMPLES = ASSETS.parent / "examples"
 GOLDEN = Path(__file__).parent / "golden"
 SETS = sorted(path.parent for path in EXAMPLES.glob("*/set.json"))
-LAWN = sorted((EXAMPLES / "lawn" / "queries").iterdir())
+QUERIES = OTHER.queries
+FLAT = CLEAR.name, ALIKE.name  # Mostly of one value, black or white.
 SIZES = (240, 288)
 
 
@@ -55,7 +57,7 @@ def in_torch(detector: Detector) -> Detector:
 
 @pytest.fixture(scope="module")
 def bank(detector: Detector) -> PromptBank:
-    return detector.build_bank(sorted((EXAMPLES / "lawn" / "normals").iterdir())[:4], "lawn")
+    return detector.build_bank(OTHER.normals[:4], "cookie")
 
 
 def tensors(detector: Detector, images: list[Path]) -> list[torch.Tensor]:
@@ -71,8 +73,9 @@ def images_of(folder: Path) -> list[Path]:
 def test_features_equal_torchs(detector: Detector, in_torch: Detector, folder: Path) -> None:
     images = sorted(GOLDEN.glob("*.png")) if folder == GOLDEN else images_of(folder)
     assert len(images) > 6
+    bound = 2e-5 if folder.name in FLAT else 1e-5
     for ours, torchs in zip(tensors(detector, images), tensors(in_torch, images), strict=True):
-        assert float((ours - torchs).abs().max()) <= 1e-5 * float(torchs.abs().max())
+        assert float((ours - torchs).abs().max()) <= bound * float(torchs.abs().max())
 
 
 @pytest.mark.parametrize("folder", SETS, ids=lambda folder: folder.name)
@@ -96,7 +99,7 @@ def same_bits(one: Score, other: Score) -> bool:
 def test_the_same_bits_alone_in_a_batch_and_on_each_run(
     detector: Detector, bank: PromptBank
 ) -> None:
-    images = (LAWN * 4)[:20]  # More than a batch.
+    images = (QUERIES * 4)[:20]  # More than a batch.
     together = detector.score(images, bank)
     backwards = detector.score(images[::-1], bank)[::-1]
     for image, score, again in zip(images, together, backwards, strict=True):
@@ -106,11 +109,11 @@ def test_the_same_bits_alone_in_a_batch_and_on_each_run(
 
 
 def test_the_same_bits_with_eight_threads(detector: Detector, bank: PromptBank) -> None:
-    expected = [detector.score([image], bank)[0] for image in LAWN]
+    expected = [detector.score([image], bank)[0] for image in QUERIES]
 
     def ask(number: int) -> bool:
-        order = [(number + step) % len(LAWN) for step in range(len(LAWN))]
-        return all(same_bits(detector.score([LAWN[i]], bank)[0], expected[i]) for i in order)
+        order = [(number + step) % len(QUERIES) for step in range(len(QUERIES))]
+        return all(same_bits(detector.score([QUERIES[i]], bank)[0], expected[i]) for i in order)
 
     with ThreadPoolExecutor(8) as visitors:
         assert all(visitors.map(ask, range(16)))
@@ -158,7 +161,7 @@ def test_a_moved_detector_passes_by_torch(device: str, bank: PromptBank) -> None
     moved = load_detector("inctrl-lite", "cpu").to(device)
     assert not passes(moved)
     if device == "cpu":
-        assert len(moved.score(LAWN[:1], bank)) == 1
+        assert len(moved.score(QUERIES[:1], bank)) == 1
 
 
 def test_others_pass_by_torch(golden_detector: Detector) -> None:
@@ -168,7 +171,7 @@ def test_others_pass_by_torch(golden_detector: Detector) -> None:
 
 def test_a_forked_process_moves_its_copy(detector: Detector, bank: PromptBank) -> None:
     """As where GPUs are lent: threads of the parent's do not exist there."""
-    expected = detector.score(LAWN[:1], bank)[0].fused
+    expected = detector.score(QUERIES[:1], bank)[0].fused
     if not hasattr(os, "fork"):
         pytest.skip("this system forks no processes")
     reader, writer = os.pipe()
@@ -176,7 +179,7 @@ def test_a_forked_process_moves_its_copy(detector: Detector, bank: PromptBank) -
     if child == 0:
         torch.set_num_threads(1)
         moved = detector.to("cpu")
-        os.write(writer, str(moved.score(LAWN[:1], bank)[0].fused).encode())
+        os.write(writer, str(moved.score(QUERIES[:1], bank)[0].fused).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
@@ -192,16 +195,16 @@ from inctrl_core import load_detector
 detector = load_detector("inctrl-lite", "cpu")
 assert detector.backbone.engine is None
 normals, query = sys.argv[1:-1], sys.argv[-1]
-print(detector.score([query], detector.build_bank(normals, "lawn"))[0].fused)
+print(detector.score([query], detector.build_bank(normals, "cookie"))[0].fused)
 """
 
 
 def test_everything_works_without_onnx_runtime(detector: Detector, bank: PromptBank) -> None:
-    normals = sorted((EXAMPLES / "lawn" / "normals").iterdir())[:4]
-    command = [sys.executable, "-c", HIDDEN, *map(str, normals), str(LAWN[0])]
+    normals = OTHER.normals[:4]
+    command = [sys.executable, "-c", HIDDEN, *map(str, normals), str(QUERIES[0])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ASSETS.parent, check=False)
     assert done.returncode == 0, done.stderr
-    expected = detector.score(LAWN[:1], bank)[0].fused
+    expected = detector.score(QUERIES[:1], bank)[0].fused
     assert float(done.stdout) == pytest.approx(expected, abs=1e-4)
 
 

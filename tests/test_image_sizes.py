@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from PIL import Image
 
 from inctrl_core import load_detector
-from inctrl_core.checkpoints.loading import ASSETS
 from inctrl_core.checkpoints.weights import load_model, save_model
 from inctrl_core.config import config_from_dict, config_to_json
 from inctrl_core.errors import ModelError
 from inctrl_core.images.files import open_image
 from inctrl_core.model.detector import Detector
+from tests.pictures import FIRST
 
-PHOTO = ASSETS.parent / "examples" / "washer" / "queries" / "scratch.jpg"
+PHOTO = FIRST.bad
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def test_a_model_of_one_size_is_its_own_first(golden_detector):
 def test_small_and_large_images_are_read_alike(detector):
     """An image is brought to the crop's size first, so its crop alone scores like itself."""
     crop = open_image(PHOTO).resize((288, 288))
-    bank = detector.build_bank([crop], "washer")
+    bank = detector.build_bank([crop], "screw")
     assert detector.score([crop], bank)[0].patch_max == pytest.approx(0, abs=1e-6)
 
 

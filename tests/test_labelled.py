@@ -28,7 +28,7 @@ from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.files import open_image
 from inctrl_core.images.perturbations import blur, brighten, shift, tint
 from inctrl_core.model.score import Score
-from inctrl_core.ui.common.examples import EXAMPLES
+from tests.pictures import ALIKE, CLEAR, FIRST, UPLOADED
 
 BOX = (0.0, 0.0, 80.0, 60.0)
 # Of four bad and four good images; the pairs in order are 4 + 4 + 3 + 1 of 16.
@@ -132,7 +132,7 @@ class TestBatch:
         assert own_threshold(batch(rows)) == 0.25
         assert own_threshold(batch(rows, ranges=None)) == 0.31
         assert own_threshold(batch([(0.9, True)], ranges=None)) == 0.5
-        normals = sorted((EXAMPLES / "washer" / "normals").iterdir())
+        normals = FIRST.normals
         good = measure_bank(detector, detector.build_bank(normals)).good
         assert own_threshold(batch(rows, good=good)) == decide(good).threshold
 
@@ -192,22 +192,23 @@ class TestChoice:
 class TestReasons:
     """Causes that were made: what was done to a good image is what is found."""
 
-    def explained(self, detector, query, anomalous=False, name="circuit-board", threshold=None):
-        normals = sorted((EXAMPLES / name / "normals").iterdir())
-        bank = detector.build_bank(normals, name)
+    def explained(self, detector, query, anomalous=False, pictures=ALIKE, threshold=None):
+        normals = pictures.normals
+        bank = detector.build_bank(normals, pictures.object_name)
         line = decide(measure_bank(detector, bank).good).threshold
         found = explain_failure(detector, normals, query, anomalous, bank)
         return found, found.explanation(threshold or line), threshold or line
 
-    def good(self, name="circuit-board"):
-        return open_image(EXAMPLES / name / "queries" / "good_1.jpg")
+    def good(self, pictures=ALIKE):
+        return open_image(pictures.good)
 
     def test_another_light(self, detector):
-        found, why, line = self.explained(detector, tint(self.good(), (1, 1, 0.5)))
+        yellow = tint(self.good(UPLOADED), (1, 1, 0.5))
+        found, why, line = self.explained(detector, yellow, pictures=UPLOADED)
         assert found.fused > line and why.cause == LIGHT and why.fused < line
 
     def test_darkness(self, detector):
-        found, why, _ = self.explained(detector, brighten(self.good("washer"), 45), name="washer")
+        found, why, _ = self.explained(detector, brighten(self.good(), 45))
         assert why.cause == LIGHT and why.amount > 1.5
 
     def test_another_position(self, detector):
@@ -220,18 +221,16 @@ class TestReasons:
         assert found.fused > line and why.cause == TEXTURE and why.amount < 0
 
     def test_true_damage_under_a_wrong_label_is_explained_by_nothing(self, detector):
-        query = EXAMPLES / "circuit-board" / "queries" / "solder_bridge.jpg"
-        found, why, line = self.explained(detector, query)
+        found, why, line = self.explained(detector, ALIKE.bad)
         assert found.fused > line and why is None
 
     def test_a_single_normal_that_looks_like_the_miss(self, detector, tmp_path):
-        folder = EXAMPLES / "washer"
-        bad = open_image(folder / "queries" / "rust.jpg")
+        bad = open_image(ALIKE.query("paint"))
         slipped = tmp_path / "slipped.png"
         shift(bad, 3, 2).save(slipped)
-        normals = [*sorted((folder / "normals").iterdir())[:4], slipped]
-        bank = detector.build_bank(normals, "washer")
-        found = explain_failure(detector, normals, folder / "queries" / "rust.jpg", True, bank)
+        normals = [*ALIKE.normals[:4], slipped]
+        bank = detector.build_bank(normals, ALIKE.object_name)
+        found = explain_failure(detector, normals, ALIKE.query("paint"), True, bank)
         why = found.explanation(0.7)
         assert found.fused < 0.7 and why.cause == NORMALS and why.amount == 4
 
@@ -251,10 +250,9 @@ class TestReasons:
         assert found.explanation(0.99).cause == SMALL
 
     def test_a_mask_says_where_to_look_and_how_much_it_marks(self, detector):
-        folder = EXAMPLES / "pill-blister"
-        normals = sorted((folder / "normals").iterdir())
-        bank = detector.build_bank(normals, "pill blister")
-        query, mask = folder / "queries" / "hair.jpg", folder / "masks" / "hair_mask.png"
+        normals = CLEAR.normals
+        bank = detector.build_bank(normals, CLEAR.object_name)
+        query, mask = CLEAR.query("thin_hair"), CLEAR.folder / "masks" / "thin_hair_mask.png"
         found = explain_failure(detector, normals, query, True, bank, str(mask))
         marked = np.asarray(Image.open(mask).convert("L")) > 127
         assert found.marked == pytest.approx(225 * marked.mean(), rel=0.1)
@@ -265,9 +263,8 @@ class TestReasons:
         assert marked[rows, columns].any()
 
     def test_the_nearest_patch_is_that_of_the_score(self, detector):
-        query = EXAMPLES / "washer" / "queries" / "dent.jpg"
-        normals = sorted((EXAMPLES / "washer" / "normals").iterdir())
-        bank = detector.build_bank(normals, "washer")
+        query, normals = FIRST.bad, FIRST.normals
+        bank = detector.build_bank(normals, FIRST.object_name)
         found = explain_failure(detector, normals, query, True, bank)
         scored = detector.score([query], bank)[0]
         row, column = found.patch

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from gradio.utils import get_upload_folder
-from PIL import Image
+from PIL import Image, ImageOps
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.analysis.batch_job import BatchJob
@@ -34,13 +34,13 @@ from inctrl_core.ui.batch.labelled_report import labelled_report
 from inctrl_core.ui.batch.tab import forget
 from inctrl_core.ui.batch.table import summary_html, table_html
 from inctrl_core.ui.common import models
-from inctrl_core.ui.common.examples import EXAMPLES, load_examples
+from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.common.models import ModelRegistry
+from tests.pictures import SMALL_MARKS
 
-WASHER = EXAMPLES / "washer"
-NORMALS = sorted((WASHER / "normals").iterdir())
-BAD = [WASHER / "queries" / name for name in ("dent.jpg", "oil.jpg", "rust.jpg")]
-GOOD = [WASHER / "queries" / name for name in ("good_1.jpg", "good_2.jpg")]
+NORMALS = SMALL_MARKS.normals
+BAD = [SMALL_MARKS.query(stem) for stem in ("fibre", "one_speck", "specks")]
+GOOD = [SMALL_MARKS.query(stem) for stem in ("good_1", "good_2")]
 EVIL = "<img src=x onerror=alert(1)>.png"
 
 
@@ -66,7 +66,7 @@ def start(handlers: BatchHandlers, **fields: object) -> tuple:
     given = {
         "normals": [{"image": {"path": str(path)}} for path in NORMALS],
         "files": None,
-        "object_name": "metal washer",
+        "object_name": SMALL_MARKS.object_name,
         "model": DEFAULT_MODEL,
         "session": None,
         "progress": lambda *_, **__: None,
@@ -101,7 +101,7 @@ def job(handlers: BatchHandlers, tmp_path_factory: pytest.TempPathFactory) -> Ba
     folder = tmp_path_factory.mktemp("made")
     dark, hidden = folder / "dark.png", folder / "hidden.png"
     brighten(open_image(GOOD[0]), 40).save(dark)
-    open_image(GOOD[1]).crop((1, 1, 339, 279)).save(hidden)
+    ImageOps.crop(open_image(GOOD[1]), 1).save(hidden)
     good = uploads([*GOOD, dark], ["good_1.jpg", "good_2.jpg", EVIL])
     return run(handlers, good=good, bad=uploads([*BAD, hidden]))
 
@@ -124,9 +124,9 @@ class TestFields:
     def test_an_example_tells_its_masks(self, handlers):
         made = run(handlers, good=uploads(GOOD), bad=uploads(BAD))
         assert [Path(row.file.mask).name for row in made.batch.rows[2:]] == [
-            "dent_mask.png",
-            "oil_mask.png",
-            "rust_mask.png",
+            "fibre_mask.png",
+            "one_speck_mask.png",
+            "specks_mask.png",
         ]
 
     def test_the_table_says_whose_threshold_it_means(self, handlers, job):
@@ -161,7 +161,9 @@ class TestFields:
     def test_a_zip_for_training_brings_normals_where_the_form_has_none(self, handlers, tmp_path):
         files = {f"nut/train/good/{path.name}": path for path in NORMALS}
         files |= {"nut/test/good/a.jpg": GOOD[0], "nut/test/dent/b.jpg": BAD[0]}
-        files |= {"nut/ground_truth/dent/b_mask.png": WASHER / "masks" / "dent_mask.png"}
+        files |= {
+            "nut/ground_truth/dent/b_mask.png": SMALL_MARKS.folder / "masks" / "fibre_mask.png"
+        }
         archive = packed(tmp_path / "nut.zip", files)
         made = run(handlers, archive=archive, normals=[])
         assert len(made.normal_files) == len(NORMALS) and len(made.batch.rows) == 2

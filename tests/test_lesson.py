@@ -24,6 +24,7 @@ from inctrl_core.ui.learn.lesson import explain, patch_html, score_html, start_h
 from inctrl_core.ui.learn.parts import Lesson, number, operand
 from inctrl_core.ui.learn.score import score_step
 from inctrl_core.ui.learn.tab import OWN, LearnHandlers
+from tests.pictures import FIRST, OTHER
 from tests.sessions import remeasured
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -230,7 +231,7 @@ class TestHandlers:
         assert source.value == wanted[0] == handlers.first
         assert image.value == wanted[1] == handlers.examples[handlers.first].cover
         lesson, notice, row, column = handlers.begin(wanted, "golden", None)
-        assert notice == "" and lesson.session.bank.object_name == "metal washer"
+        assert notice == "" and lesson.session.bank.object_name == FIRST.object_name
         assert lesson.session.score.patch_map[row - 1, column - 1] == lesson.session.score.patch_max
         mistake, start, chosen, choice, following, last = handlers.show(lesson, row, column)
         assert mistake == "" and choice.visible
@@ -241,8 +242,8 @@ class TestHandlers:
     def test_opening_again_works_nothing_out_anew(
         self, handlers: LearnHandlers, own: Lesson
     ) -> None:
-        kept = handlers.open(None, own, "lawn", ("lawn", 2, 5), "golden")
-        assert kept[0].value == "lawn" and kept[1:] == (gr.skip(), gr.skip())
+        kept = handlers.open(None, own, OTHER.name, (OTHER.name, 2, 5), "golden")
+        assert kept[0].value == OTHER.name and kept[1:] == (gr.skip(), gr.skip())
         assert handlers.open(own.session, own, OWN, (OWN, 0, 1), "golden")[2] == gr.skip()
 
     def test_the_visitors_own_images_come_first(self, handlers: LearnHandlers, own: Lesson) -> None:
@@ -261,15 +262,15 @@ class TestHandlers:
     def test_another_model_works_the_same_image_out_anew(
         self, handlers: LearnHandlers, own: Lesson
     ) -> None:
-        wanted = handlers.open(None, own, "lawn", ("lawn", 2, 5), "other")[2]
-        assert wanted == ("lawn", 2, 6)
+        wanted = handlers.open(None, own, OTHER.name, (OTHER.name, 2, 5), "other")[2]
+        assert wanted == (OTHER.name, 2, 6)
 
     def test_a_session_that_is_gone(self, handlers: LearnHandlers, own: Lesson) -> None:
         assert handlers.open(None, own, OWN, (OWN, 0, 0), "golden")[0].value == handlers.first
         lesson, notice, _, _ = handlers.begin((OWN, 0, 0), "golden", None)
         assert lesson is None and "Score an image in Inspect first" in notice
 
-    @pytest.mark.parametrize("wanted", [("nothing", 0, 0), ("lawn", 99, 0)])
+    @pytest.mark.parametrize("wanted", [("nothing", 0, 0), (OTHER.name, 99, 0)])
     def test_an_example_that_is_not_there(self, handlers: LearnHandlers, wanted: tuple) -> None:
         lesson, notice, *_ = handlers.begin(wanted, "golden", None)
         assert lesson is None and "does not exist" in notice

@@ -21,6 +21,7 @@ from inctrl_core.ui.live.frames import (
     score_frame,
 )
 from inctrl_core.ui.live.tab import LiveHandlers
+from tests.pictures import FIRST, OTHER
 
 
 def jpeg(image: Image.Image) -> str:
@@ -49,21 +50,21 @@ def handlers(registry) -> LiveHandlers:
 
 
 @pytest.fixture(scope="module")
-def washer():
-    return load_examples()["washer"]
+def upright():
+    return OTHER.example
 
 
 @pytest.fixture
-def frame(washer) -> Image.Image:
-    return Image.open(washer.queries[washer.cover].path).convert("RGB").crop((30, 0, 310, 280))
+def frame() -> Image.Image:
+    return Image.open(OTHER.bad).convert("RGB").crop((0, 50, 300, 350))
 
 
-def test_a_frame_scores_as_any_image_does(registry, washer, frame):
+def test_a_frame_scores_as_any_image_does(registry, upright, frame):
     detector = registry.get(DEFAULT_MODEL)
-    paths = [str(path) for path in washer.normals]
-    live = build_measured_bank(detector, paths, "metal washer")
+    paths = [str(path) for path in upright.normals]
+    live = build_measured_bank(detector, paths, OTHER.object_name)
     answer = score_frame(detector, live, frame)
-    score = detector.score([frame], detector.build_bank(paths, "metal washer"))[0]
+    score = detector.score([frame], detector.build_bank(paths, OTHER.object_name))[0]
     assert answer["fused"] == pytest.approx(score.fused, abs=6e-5)
     assert answer["low"] < answer["high"] < answer["fused"]
     # The scale ends at twice what the normals show among themselves.
@@ -72,28 +73,28 @@ def test_a_frame_scores_as_any_image_does(registry, washer, frame):
     assert json.loads(json.dumps(answer)) == answer
 
 
-def test_a_frame_of_other_proportions_is_told(registry, washer, frame):
+def test_a_frame_of_other_proportions_is_told(registry, upright, frame):
     detector = registry.get(DEFAULT_MODEL)
-    live = build_measured_bank(detector, [str(washer.normals[0])], "washer")
-    whole = Image.open(washer.queries[washer.cover].path)
-    assert whole.size == (340, 280) and frame.size == (280, 280)
+    live = build_measured_bank(detector, [str(upright.normals[0])], "cookie")
+    whole = Image.open(upright.queries[upright.cover].path)
+    assert whole.size == (300, 400) and frame.size == (300, 300)
     assert score_frame(detector, live, whole)["alike"]
     answer = score_frame(detector, live, frame)
     assert not answer["alike"] and answer["box"] == [0, 0, 1, 1]
 
 
-def test_the_box_is_where_a_model_that_cuts_has_looked(golden_detector, washer):
-    paths = [str(path) for path in washer.normals[:2]]
-    live = build_measured_bank(golden_detector, paths, "washer")
-    answer = score_frame(golden_detector, live, Image.open(washer.queries[0].path))
-    left, top, right, bottom = answer["box"]  # The middle 280 of 340 columns, all 280 rows.
-    assert (left, right) == pytest.approx((30 / 340, 310 / 340), abs=0.01)
-    assert (top, bottom) == (0, 1) and answer["alike"]
+def test_the_box_is_where_a_model_that_cuts_has_looked(golden_detector, upright):
+    paths = [str(path) for path in upright.normals[:2]]
+    live = build_measured_bank(golden_detector, paths, "cookie")
+    answer = score_frame(golden_detector, live, Image.open(upright.queries[0].path))
+    left, top, right, bottom = answer["box"]  # The middle 300 of 400 rows, all 300 columns.
+    assert (top, bottom) == pytest.approx((50 / 400, 350 / 400), abs=0.01)
+    assert (left, right) == (0, 1) and answer["alike"]
 
 
-def test_a_single_normal_gives_no_range(registry, washer, frame):
+def test_a_single_normal_gives_no_range(registry, upright, frame):
     detector = registry.get(DEFAULT_MODEL)
-    live = build_measured_bank(detector, [str(washer.normals[0])], "washer")
+    live = build_measured_bank(detector, [str(upright.normals[0])], "cookie")
     answer = score_frame(detector, live, frame)
     assert answer["low"] is None and answer["high"] is None and answer["shots"] == 1
     assert answer["threshold"] == pytest.approx(live.threshold, abs=6e-5)
@@ -117,19 +118,19 @@ def test_what_is_no_frame_is_refused(data, says):
 
 
 def test_without_normals_the_page_waits(handlers, frame):
-    bank, answer = handlers.score_frame([], "washer", DEFAULT_MODEL, None, sent(3, frame))
+    bank, answer = handlers.score_frame([], "cookie", DEFAULT_MODEL, None, sent(3, frame))
     assert bank is None
     assert json.loads(answer) == {"id": 3, "waiting": True}
 
 
-def test_the_bank_is_built_again_only_when_the_form_changes(handlers, washer, frame):
-    normals = uploaded(washer.normals[:2])
-    live, first = handlers.score_frame(normals, "washer", DEFAULT_MODEL, None, sent(1, frame))
-    kept, second = handlers.score_frame(normals, "washer", DEFAULT_MODEL, live, sent(2, frame))
+def test_the_bank_is_built_again_only_when_the_form_changes(handlers, upright, frame):
+    normals = uploaded(upright.normals[:2])
+    live, first = handlers.score_frame(normals, "cookie", DEFAULT_MODEL, None, sent(1, frame))
+    kept, second = handlers.score_frame(normals, "cookie", DEFAULT_MODEL, live, sent(2, frame))
     assert json.loads(first)["fused"] == json.loads(second)["fused"]
     assert kept == {"__type__": "update"}  # Left as it is.
-    more = uploaded(washer.normals[:3])
-    changed, third = handlers.score_frame(more, "washer", DEFAULT_MODEL, live, sent(3, frame))
+    more = uploaded(upright.normals[:3])
+    changed, third = handlers.score_frame(more, "cookie", DEFAULT_MODEL, live, sent(3, frame))
     assert changed.measured.bank.shots == json.loads(third)["shots"] == 3
 
 
@@ -143,19 +144,22 @@ def test_an_unreadable_normal_is_told_and_the_bank_stays(handlers, tmp_path, fra
     assert "broken.png" in json.loads(answer)["error"]
 
 
-def test_a_frame_becomes_a_normal_until_there_is_no_room(handlers, washer, frame):
-    normals, answer = handlers.take_normal(uploaded(washer.normals[:2]), sent(0, frame))
+def test_a_frame_becomes_a_normal_until_there_is_no_room(handlers, upright, frame):
+    normals, answer = handlers.take_normal(uploaded(upright.normals[:2]), sent(0, frame))
     assert len(normals) == json.loads(answer)["taken"] == 3
     assert normals[2].size == frame.size
-    full = uploaded([washer.normals[0]] * 16)
+    full = uploaded([upright.normals[0]] * 16)
     kept, answer = handlers.take_normal(full, sent(0, frame))
     assert kept == {"__type__": "update"}
     assert "remove one" in json.loads(answer)["error"]
 
 
-def test_the_example_shows_all_its_queries(handlers, washer):
+def test_the_example_shows_all_its_queries(handlers):
     normals, query, name, shown, answer = handlers.open_example()
-    assert len(normals) == len(washer.normals) and name == washer.object_name
+    assert len(normals) == len(FIRST.normals) and name == FIRST.object_name
     # The tab Inspect finds one of the same images, and what is true of it.
-    assert query == str(washer.queries[washer.cover].path) and washer.title in shown
-    assert len(json.loads(answer)["example"]) == len(washer.queries)
+    assert (
+        query == str(FIRST.example.queries[FIRST.example.cover].path)
+        and FIRST.example.title in shown
+    )
+    assert len(json.loads(answer)["example"]) == len(FIRST.example.queries)

@@ -28,11 +28,12 @@ from PIL import Image
 
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
 from inctrl_core.errors import InctrlError
-from inctrl_core.ui.common.examples import ExampleSet, load_examples
+from inctrl_core.ui.common.examples import ExampleSet
 from inctrl_core.ui.guard import addresses
 from inctrl_core.ui.guard.addresses import REFUSAL, AddressFetcher
 from tests.app_server import running_app
 from tests.fuzz.conftest import MemoryPeak
+from tests.pictures import FIRST
 from tests.test_faults import wait_until
 
 
@@ -64,14 +65,14 @@ def ask(address: str, tool: str = "", arguments: dict[str, str] | None = None) -
 
 @pytest.fixture(scope="module")
 def example() -> ExampleSet:
-    return load_examples()["washer"]
+    return FIRST.example
 
 
 @pytest.fixture(scope="module")
 def arguments(example: ExampleSet) -> dict[str, str]:
     normals = {f"normal_{i + 1}": data_uri(path) for i, path in enumerate(example.normals[:3])}
     query = data_uri(example.queries[example.cover].path)
-    return normals | {"query": query, "object_name": "metal washer", "model": DEFAULT_MODEL}
+    return normals | {"query": query, "object_name": FIRST.object_name, "model": DEFAULT_MODEL}
 
 
 def test_the_tools_say_what_they_take(address):
@@ -93,7 +94,7 @@ def test_a_score_is_the_library_s(address, example, arguments):
     assert not result.isError, result.content
     text = result.content[0].text
     detector = load_detector(DEFAULT_MODEL, device="cpu")
-    bank = detector.build_bank([str(path) for path in example.normals[:3]], "metal washer")
+    bank = detector.build_bank([str(path) for path in example.normals[:3]], FIRST.object_name)
     expected = detector.score([str(example.queries[example.cover].path)], bank)[0]
     assert float(re.search(r"'fused': ([\d.]+)", text)[1]) == pytest.approx(expected.fused)
     assert "'shots': 3" in text
@@ -326,7 +327,7 @@ def test_slow_addresses_take_nobody_s_place(address, example, pictures):
             return {"path": answer.json()[0], "meta": meta}
 
         def ask_score(normals: list, query: dict) -> httpx.Response:
-            values = {"data": [normals, query, "washer", DEFAULT_MODEL]}
+            values = {"data": [normals, query, "screw", DEFAULT_MODEL]}
             return visit.post("/gradio_api/call/score", json=values)
 
         def read(asked: httpx.Response) -> str:

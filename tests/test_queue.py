@@ -20,19 +20,19 @@ from inctrl_core import Detector
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ModelError
 from inctrl_core.ui.common import models
-from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.guard import admission
 from inctrl_core.ui.page import QUEUE_SIZE, build_page
 from tests.app_server import running_app
+from tests.pictures import FIRST
 
-EXAMPLE = load_examples()["washer"]
+EXAMPLE = FIRST.example
 SLOW = "slow"
 
 
 def score(client: Client, model: str) -> float:
     normals = [handle_file(path) for path in EXAMPLE.normals[:2]]
     query = handle_file(EXAMPLE.queries[0].path)
-    return client.predict(normals, query, "washer", model, api_name="/score")[0]["fused"]
+    return client.predict(normals, query, "screw", model, api_name="/score")[0]["fused"]
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ class Program:
     def send(
         self, name: str, model: str = SLOW, session: str | None = None, sender: str = ""
     ) -> httpx.Response:
-        body = {"data": [self.normals, self.query, "washer", model], "session_hash": session}
+        body = {"data": [self.normals, self.query, "screw", model], "session_hash": session}
         headers = {"x-forwarded-for": sender} if sender else {}
         return self.http.post(f"/gradio_api/call/{name}", json=body, headers=headers)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inctrl_core.ui.common.examples import load_examples
 from tests.app_server import running_app
+from tests.pictures import FIRST
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def snippet(word: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with the images that the snippets name."""
-    example = load_examples()["washer"]
+    example = FIRST.example
     Image.open(example.normals[0]).save(tmp_path / "good1.png")
     Image.open(example.normals[1]).save(tmp_path / "good2.png")
     Image.open(example.queries[example.cover].path).save(tmp_path / "query.png")

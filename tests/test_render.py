@@ -17,16 +17,15 @@ from inctrl_core.errors import InctrlError
 from inctrl_core.model.detector import Detector
 from inctrl_core.ui.common import charts
 from inctrl_core.ui.common import heatmap as heat
-from inctrl_core.ui.common.examples import EXAMPLES
 from inctrl_core.ui.common.markup import error_html
 from inctrl_core.ui.inspect import render
 from inctrl_core.ui.inspect.verdict import verdict_html
+from tests.pictures import OTHER
 from tests.sessions import remeasured
 
-LAWN = EXAMPLES / "lawn"
 PLAIN = heat.Display()
-NORMALS = sorted((LAWN / "normals").iterdir())[:4]
-QUERY = LAWN / "queries" / "coin.jpg"
+NORMALS = sorted((OTHER.folder / "normals").iterdir())[:4]
+QUERY = OTHER.bad
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def detector() -> Detector:
 @pytest.fixture(scope="module")
 def scored(detector) -> session.Session:
     files = [str(path) for path in NORMALS], str(QUERY)
-    return session.start_session(detector, DEFAULT_MODEL, files, "grass lawn")
+    return session.start_session(detector, DEFAULT_MODEL, files, OTHER.object_name)
 
 
 def test_the_verdict_follows_the_threshold(scored):

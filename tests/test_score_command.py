@@ -19,9 +19,9 @@ from inctrl_core import Detector, load_detector
 from inctrl_core.__main__ import main
 from inctrl_core.analysis.normal_range import grade, measure_bank, normal_range
 from inctrl_core.commands import score as score_command
-from inctrl_core.ui.common.examples import load_examples
+from tests.pictures import FIRST
 
-EXAMPLE = load_examples()["washer"]
+EXAMPLE = FIRST.example
 NORMALS = [str(path) for path in EXAMPLE.normals[:3]]
 DEFECT = str(EXAMPLE.queries[EXAMPLE.cover].path)
 
@@ -45,7 +45,7 @@ def wide(tmp_path: Path) -> str:
 
 
 def score(*options: str, queries: list[str]) -> int:
-    command = ["score", "--device", "cpu", "--object", "washer", "--normal", *NORMALS]
+    command = ["score", "--device", "cpu", "--object", "screw", "--normal", *NORMALS]
     return main([*command, "--query", *queries, *options])
 
 
@@ -68,7 +68,7 @@ def test_images_of_other_proportions_are_told(
     assert score("--json", queries=[DEFECT, wide]) == 0
     output = capsys.readouterr()
     document = json.loads(output.out)
-    assert document["shots"] == 3 and document["object_name"] == "washer"
+    assert document["shots"] == 3 and document["object_name"] == "screw"
     told = {entry["file"]: entry["other_proportions"] for entry in document["scores"]}
     assert told == {DEFECT: False, wide: True}
     assert "not in the proportions of any normal" in output.err
@@ -96,7 +96,7 @@ def nested(loaded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     for name, source in (("bad", DEFECT), ("good", EXAMPLE.normals[3]), ("good/more", DEFECT)):
         folder = tmp_path / "test" / name
         folder.mkdir(parents=True)
-        Image.open(source).resize((90, 70)).save(folder / "000.png")
+        Image.open(source).resize((90, 90)).save(folder / "000.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "test"
 
@@ -118,7 +118,7 @@ def test_folders_in_folders_are_scored_under_names_that_differ(
 def test_the_range_of_the_normals_and_the_verdict_are_given(
     loaded: None, detector: Detector, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bank = detector.build_bank(NORMALS, "washer")
+    bank = detector.build_bank(NORMALS, "screw")
     expected = normal_range(detector, bank)
     good = str(EXAMPLE.normals[3])
     assert score("--json", queries=[good, DEFECT]) == 0
@@ -198,10 +198,10 @@ def test_heatmaps_lie_under_names_of_their_own_with_their_scale(
         assert entry["heatmaps"] == {k: f"out/heat/{stem}_{k}.png" for k in kinds}
         overlay, map8, map16 = (drawn[f"{stem}_{kind}.png"] for kind in reversed(kinds))
         assert overlay.mode == "RGB" and map8.mode == "L" and map16.mode == "I;16"
-        assert overlay.size == map8.size == map16.size == (90, 70)
+        assert overlay.size == map8.size == map16.size == (90, 90)
         # 15 patches on 90 pixels: between the third and the fourth pixel is a patch's middle.
         shares = np.asarray(map16, dtype=float) / 65535
-        middles = shares.reshape(70, 15, 6)[:, :, 2:4].mean(axis=2)
+        middles = shares.reshape(90, 15, 6)[:, :, 2:4].mean(axis=2)
         assert middles.max() <= entry["patch_max"] + 1e-4
         assert shares.max() == pytest.approx(entry["patch_max"], rel=0.1)
         levels = np.asarray(map8, dtype=float) / 255 * scale["high"]
@@ -319,7 +319,7 @@ def test_normals_in_a_file_give_the_same_scores(tmp_path, loaded, capsys):
     again = ["score", "--normals-file", str(file), "--query", DEFECT, "--json"]
     assert main(again) == 0
     assert json.loads(capsys.readouterr().out) == first
-    assert first["object_name"] == "washer" and first["normals"][2]["name"] == NORMALS[2]
+    assert first["object_name"] == "screw" and first["normals"][2]["name"] == NORMALS[2]
     assert main([*again, "--object", "nut"]) == 1
     assert "leave out --object" in capsys.readouterr().err
     file.write_bytes(file.read_bytes()[:-1])

@@ -24,18 +24,18 @@ from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
 from inctrl_core.errors import InctrlError
 from inctrl_core.images.perturbations import perturb
 from inctrl_core.model.heads import TrainingFreeFusion
-from inctrl_core.ui.common.examples import EXAMPLES, load_examples
+from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.stress import charts as stress_charts
 from inctrl_core.ui.stress import sections as stress_sections
 from inctrl_core.ui.stress import words as stress_words
 from inctrl_core.ui.stress.charts import Yardstick
 from inctrl_core.ui.stress.tab import StressHandlers, examples_html
+from tests.pictures import OTHER
 from tests.test_diagnostics import StubBackbone, bank, distance, encoded
 
-LAWN = EXAMPLES / "lawn"
-NORMALS = sorted((LAWN / "normals").iterdir())[:4]
-QUERY = LAWN / "queries" / "coin.jpg"
+NORMALS = sorted((OTHER.folder / "normals").iterdir())[:4]
+QUERY = OTHER.bad
 SECTIONS = (
     stress_sections.head_html,
     stress_sections.curve_html,
@@ -61,7 +61,7 @@ def detector() -> Detector:
     return load_detector(DEFAULT_MODEL, device="cpu")
 
 
-def session_of(detector: Detector, count: int, name: str = "grass lawn") -> Session:
+def session_of(detector: Detector, count: int, name: str = OTHER.object_name) -> Session:
     files = [str(path) for path in NORMALS[:count]], str(QUERY)
     return start_session(detector, DEFAULT_MODEL, files, name)
 
@@ -408,7 +408,7 @@ class TestMarkup:
 class TestHandlers:
     def begin(self, handlers: StressHandlers, query: str, session: Session | None = None) -> tuple:
         gallery = [{"image": {"path": str(path)}} for path in NORMALS[:2]]
-        return handlers.begin(gallery, {"path": query}, "lawn", DEFAULT_MODEL, session)
+        return handlers.begin(gallery, {"path": query}, "cookie", DEFAULT_MODEL, session)
 
     def test_each_step_shows_one_section_and_more_steps_do_nothing(self, handlers):
         begun, notice, *_ = self.begin(handlers, str(QUERY))
@@ -427,7 +427,7 @@ class TestHandlers:
 
     def test_a_part_of_an_earlier_run_that_ends_late_does_not_replace_the_last(self, handlers):
         first, *_ = self.begin(handlers, str(QUERY))
-        second, *_ = self.begin(handlers, str(LAWN / "queries" / "paper.jpg"))
+        second, *_ = self.begin(handlers, str(OTHER.queries[-1]))
         late = handlers.advance(first, None)[0]
         run, _, _, *sections = handlers.advance(second, late)
         assert run.session is second.session and run.done == 1
@@ -445,8 +445,8 @@ class TestHandlers:
         assert handlers.advance(begun, run) == (gr.skip(),) * 7
 
     def test_the_visitor_s_bank_serves_and_the_session_stays(self, handlers, detector):
-        session = session_of(detector, 2, "lawn")
-        run, *_ = self.begin(handlers, str(LAWN / "queries" / "paper.jpg"), session)
+        session = session_of(detector, 2, "cookie")
+        run, *_ = self.begin(handlers, str(OTHER.queries[-1]), session)
         assert run.session.bank is session.bank and run.session is not session
         np.testing.assert_array_equal(
             session.score.patch_map, session_of(detector, 2).score.patch_map

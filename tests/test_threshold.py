@@ -21,8 +21,9 @@ from inctrl_core.errors import InctrlError
 from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.inspect.threshold import say_share, threshold_html
 from inctrl_core.ui.inspect.verdict import VERDICTS, verdict_html
+from tests.pictures import SMALL_MARKS
 
-EXAMPLE = load_examples()["washer"]
+EXAMPLE = SMALL_MARKS.example
 NORMALS = [str(path) for path in EXAMPLE.normals[:4]]
 QUERY = str(EXAMPLE.queries[EXAMPLE.cover].path)
 
@@ -34,7 +35,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def session(detector) -> Session:
-    return inspect(detector, NORMALS, QUERY, "metal washer")
+    return inspect(detector, NORMALS, QUERY, SMALL_MARKS.object_name)
 
 
 def test_a_defect_lies_above_the_bank_s_own_threshold(session):
@@ -74,7 +75,7 @@ def test_the_grade_rises_with_the_score(session):
 
 
 def test_one_normal_has_a_threshold_too(detector):
-    alone = inspect(detector, NORMALS[:1], QUERY, "metal washer")
+    alone = inspect(detector, NORMALS[:1], QUERY, SMALL_MARKS.object_name)
     assert alone.ranges is None and alone.decision is not None
     told = threshold_html(alone)
     assert "One normal tells" in told and "of your" not in told
@@ -97,7 +98,7 @@ def test_without_figures_of_good_images_the_highest_normal_is_the_threshold(sess
 
 
 def test_a_single_normal_of_such_a_model_has_no_threshold(detector):
-    alone = inspect(detector, NORMALS[:1], QUERY, "metal washer")
+    alone = inspect(detector, NORMALS[:1], QUERY, SMALL_MARKS.object_name)
     measured = dataclasses.replace(alone.measured, good=None)
     without = dataclasses.replace(alone, measured=measured)
     assert (without.threshold, without.grade, without.above) == (None, None, None)
@@ -105,15 +106,19 @@ def test_a_single_normal_of_such_a_model_has_no_threshold(detector):
 
 
 def test_a_copy_of_a_normal_has_no_grade(detector):
-    assert threshold_html(inspect(detector, NORMALS, NORMALS[0], "metal washer")) == ""
+    assert threshold_html(inspect(detector, NORMALS, NORMALS[0], SMALL_MARKS.object_name)) == ""
 
 
 def test_the_choice_holds_for_the_next_image_and_not_for_other_normals(detector, session):
     chosen = dataclasses.replace(session, chosen=0.3)
     good = str(EXAMPLE.normals[-1])
-    following = start_session(detector, session.model, (NORMALS, good), "metal washer", chosen)
+    following = start_session(
+        detector, session.model, (NORMALS, good), SMALL_MARKS.object_name, chosen
+    )
     assert following.threshold == following.chosen == 0.3
-    others = start_session(detector, session.model, (NORMALS[:3], good), "metal washer", chosen)
+    others = start_session(
+        detector, session.model, (NORMALS[:3], good), SMALL_MARKS.object_name, chosen
+    )
     assert others.chosen is None
 
 
@@ -144,7 +149,7 @@ MIXED = (*NORMALS, str(EXAMPLE.queries[5].path))
 @pytest.fixture(scope="module")
 def found(detector) -> Session:
     """With a damaged image among the normals."""
-    return inspect(detector, MIXED, QUERY, "metal washer")
+    return inspect(detector, MIXED, QUERY, SMALL_MARKS.object_name)
 
 
 class TestOddNormal:
@@ -167,7 +172,7 @@ class TestOddNormal:
             without_odd_normal(detector, left)
 
     def test_of_two_normals_neither_is_odd(self, detector):
-        assert inspect(detector, [NORMALS[0], MIXED[-1]], QUERY, "washer").odd is None
+        assert inspect(detector, [NORMALS[0], MIXED[-1]], QUERY, "paper").odd is None
 
     def test_good_normals_of_the_examples_are_not_called_odd(self, detector):
         for example in load_examples().values():

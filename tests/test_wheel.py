@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from inctrl_core import __version__, load_detector
+from tests.pictures import FIRST
 
 ROOT = Path(__file__).resolve().parent.parent
-WASHER = ROOT / "examples" / "washer"
 
 pytestmark = pytest.mark.slow
 
@@ -55,13 +55,13 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
 
 
 def test_the_command_scores_offline_from_anywhere(bin_folder: Path, tmp_path: Path) -> None:
-    normals = sorted((WASHER / "normals").iterdir())
-    query = WASHER / "queries" / "scratch.jpg"
+    normals = FIRST.normals
+    query = FIRST.bad
     command = [str(bin_folder / "inctrl"), "score", "--json", "--normal", *map(str, normals)]
-    done = run([*command, "--query", str(query), "--object", "washer"], tmp_path)
+    done = run([*command, "--query", str(query), "--object", "screw"], tmp_path)
     assert done.returncode == 0, done.stderr
     detector = load_detector("inctrl-lite", device="cpu")
-    expected = detector.score([query], detector.build_bank(normals, "washer"))[0]
+    expected = detector.score([query], detector.build_bank(normals, "screw"))[0]
     (found,) = json.loads(done.stdout)["scores"]
     assert found["fused"] == pytest.approx(expected.fused, abs=1e-6)
 

@@ -19,7 +19,6 @@ from gradio_client.exceptions import AppError
 from inctrl_core import InctrlError, load_detector
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.ui.common import lending
-from inctrl_core.ui.common.examples import EXAMPLES
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.service.api_analysis import AnalysisApi
 from tests import test_mcp
@@ -37,12 +36,12 @@ from tests.lending_service import (
     refuse,
     running_service,
 )
+from tests.pictures import OTHER
 from tests.zero_gpu import ROOT, Space, needs_cuda_build, running_space
 
-LAWN = EXAMPLES / "lawn"
-NORMALS = sorted((LAWN / "normals").iterdir())[:4]
-QUERIES = sorted((LAWN / "queries").iterdir())[:3]
-QUERY = LAWN / "queries" / "coin.jpg"
+NORMALS = sorted((OTHER.folder / "normals").iterdir())[:4]
+QUERIES = sorted((OTHER.folder / "queries").iterdir())[:3]
+QUERY = OTHER.bad
 REPO = "user/tiny"
 LOW_LEVEL = "Low-level CUDA init"
 
@@ -119,14 +118,14 @@ def fresh(service: LendingService) -> None:
 def expected() -> dict[str, Any]:
     """The score, from the library."""
     detector = load_detector(DEFAULT_MODEL, device="cpu")
-    return detector.score([QUERY], detector.build_bank(NORMALS, "grass lawn"))[0].to_dict()
+    return detector.score([QUERY], detector.build_bank(NORMALS, OTHER.object_name))[0].to_dict()
 
 
 def ask(client: Client, endpoint: str, *more: str, model: str = DEFAULT_MODEL) -> Any:
     normals = [handle_file(path) for path in NORMALS]
     several = endpoint == "/score_batch"
     query = [handle_file(path) for path in QUERIES] if several else handle_file(QUERY)
-    return client.predict(normals, query, "grass lawn", model, *more, api_name=endpoint)
+    return client.predict(normals, query, OTHER.object_name, model, *more, api_name=endpoint)
 
 
 @pytest.fixture(scope="module")
@@ -162,20 +161,20 @@ class TestWhereOneIsLent:
         assert int(service.asked("/schedule")[0]["durationSeconds"]) == lending.GPU_SECONDS
 
     def test_each_analysis_asks_for_it_once_a_step(self, client, service, here):
-        given = [{"path": str(path)} for path in NORMALS], {"path": str(QUERY)}, "grass lawn"
+        given = [{"path": str(path)} for path in NORMALS], {"path": str(QUERY)}, OTHER.object_name
         phrases = "mown", "burnt"
         explained = ask(client, "/explain", *phrases)
         assert alike(explained, here.explain(*given, DEFAULT_MODEL, *phrases))
         assert len(service.asked("/schedule")) == 2  # The score, then the phrases.
         queries = [{"path": str(path)} for path in QUERIES]
-        batch = here.score_batch(given[0], queries, "grass lawn", DEFAULT_MODEL)
+        batch = here.score_batch(given[0], queries, OTHER.object_name, DEFAULT_MODEL)
         assert alike(ask(client, "/score_batch"), batch)
         assert len(service.asked("/schedule")) == 3  # The queries: the normals are known by now.
         assert alike(ask(client, "/stress_test"), here.stress_test(*given, DEFAULT_MODEL))
         assert len(service.asked("/schedule")) == len(service.asked("/release")) == 13
 
     def test_images_in_parts_and_unsorted_ones_cross_as_well(self, client, service, here):
-        given = [{"path": str(path)} for path in NORMALS], {"path": str(QUERY)}, "grass lawn"
+        given = [{"path": str(path)} for path in NORMALS], {"path": str(QUERY)}, OTHER.object_name
         options = DEFAULT_MODEL, "", "", "decide", 2
         explained = ask(client, "/explain", *options[1:])
         assert alike(explained["closer"], here.explain(*given, *options)["closer"])
@@ -190,7 +189,7 @@ class TestWhereOneIsLent:
         images = [QUERY, *NORMALS]
         names = "query", "normal_1", "normal_2", "normal_3", "normal_4"
         uris = map(test_mcp.data_uri, images)
-        arguments = dict(zip(names, uris, strict=True)) | {"object_name": "grass lawn"}
+        arguments = dict(zip(names, uris, strict=True)) | {"object_name": OTHER.object_name}
         arguments["model"] = DEFAULT_MODEL
         address = f"{space.url}gradio_api/mcp/"
         answer = test_mcp.ask(address, "score_image", arguments)
@@ -243,13 +242,13 @@ class TestWhereOneIsLent:
 
     def test_what_needs_no_model_asks_for_none(self, client, service):
         with pytest.raises(AppError, match="at least one normal"):
-            client.predict([], handle_file(QUERY), "lawn", DEFAULT_MODEL, api_name="/score")
+            client.predict([], handle_file(QUERY), "cookie", DEFAULT_MODEL, api_name="/score")
         with pytest.raises(AppError, match="models in the list"):
             ask(client, "/score", model="other")
         # Images are opened here: no time of a GPU goes into that.
         with pytest.raises(AppError, match="not an image"):
-            note = handle_file(LAWN / "set.json")
-            client.predict([note], handle_file(QUERY), "lawn", DEFAULT_MODEL, api_name="/score")
+            note = handle_file(OTHER.folder / "set.json")
+            client.predict([note], handle_file(QUERY), "cookie", DEFAULT_MODEL, api_name="/score")
         assert not service.requests
 
 

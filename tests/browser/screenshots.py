@@ -21,7 +21,7 @@ SETTLE = 2500
 
 def inspect(page: Page) -> None:
     """One click on an example."""
-    page.locator("#examples button[data-set=circuit-board]").click()
+    page.locator("#examples button[data-set]").first.click()
     page.locator("#heatmap img").wait_for(timeout=TIMEOUT)
 
 

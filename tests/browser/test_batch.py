@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from inctrl_core.ui.common.examples import EXAMPLES
 from tests.browser.conftest import NARROW
 from tests.browser.visit import open_example
+from tests.pictures import FAILING, FIRST, OTHER, UPLOADED
 
 pytestmark = pytest.mark.browser
 
@@ -63,15 +64,15 @@ def saved(page: Page, button: str, folder: Path) -> Path:
 def test_one_click_ranks_an_example_and_gives_its_truth(page: Page, address: str):
     open_tab(page, address)
     expect(page.locator("#batch-notice")).to_contain_text("try an example")
-    run_example(page, "washer", 7)
+    run_example(page, FIRST.name, len(FIRST.queries))
     scores = column(page, "score")
     assert scores == sorted(scores, reverse=True) and len(set(scores)) > 1
     expect(page.locator("#batch-summary")).to_contain_text(
-        "5 of the 7 images are actually anomalous"
+        f"5 of the {len(FIRST.queries)} images are actually anomalous"
     )
     expect(page.locator("#batch-summary")).to_contain_text(re.compile(r"\d+% \(AUROC\)"))
     expect(page.locator("#batch-histogram svg .ic-normal-range")).to_have_count(1)
-    expect(page.locator(f"{ROWS} img")).to_have_count(7)
+    expect(page.locator(f"{ROWS} img")).to_have_count(len(FIRST.queries))
     expect(page.locator("#batch-run")).to_be_enabled()
     expect(page.locator("#batch-stop")).not_to_be_visible()
     expect(page.locator("#batch-notice .ic-working")).to_have_count(0)
@@ -82,18 +83,18 @@ def test_results_of_another_form_are_marked(page: Page, address: str):
     notice = page.locator("#batch-notice")
     page.get_by_label("What is it?").fill("disc")
     expect(notice).to_contain_text("try an example")  # There are no results yet.
-    run_example(page, "washer", 7)
+    run_example(page, FIRST.name, len(FIRST.queries))
     expect(notice.locator(".ic-old")).to_have_count(0)
     page.get_by_label("What is it?").fill("disc")
     expect(notice).to_have_text("The form has changed; press Score all again.")
-    expect(page.locator(ROWS)).to_have_count(7)  # Nothing is lost.
+    expect(page.locator(ROWS)).to_have_count(len(FIRST.queries))  # Nothing is lost.
     page.locator("#batch-run").click()
     expect(notice.locator(".ic-old")).to_have_count(0, timeout=TIMEOUT)
 
 
 def test_headings_sort_by_click_and_by_keyboard(page: Page, address: str):
     open_tab(page, address)
-    run_example(page, "washer", 7)
+    run_example(page, FIRST.name, len(FIRST.queries))
     score = page.locator("#batch-table th:has([data-sort=score])")
     expect(score).to_have_attribute("aria-sort", "descending")
     score.locator("button").click()
@@ -112,7 +113,7 @@ def test_headings_sort_by_click_and_by_keyboard(page: Page, address: str):
 
 def test_a_row_opens_in_inspect_with_the_same_score(page: Page, address: str):
     open_tab(page, address)
-    run_example(page, "lawn", 7)
+    run_example(page, OTHER.name, len(OTHER.queries))
     row = page.locator(ROWS).nth(1)
     shown, name = row.locator("strong").inner_text(), names(page)[1]
     row.locator("button").focus()
@@ -126,17 +127,21 @@ def test_a_row_opens_in_inspect_with_the_same_score(page: Page, address: str):
     expect(page.locator("#query img")).to_have_attribute("src", re.compile(re.escape(name)))
     expect(page.locator("#queries [aria-pressed=true]")).to_have_count(1)
     page.locator("#batch-button").click()
-    expect(page.locator(ROWS)).to_have_count(7)
+    expect(page.locator(ROWS)).to_have_count(len(OTHER.queries))
 
 
 def test_own_files_with_an_unreadable_one_among_them(page: Page, address: str, tmp_path: Path):
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(files("brick", "queries")[2].read_bytes()[:4000])
+    broken.write_bytes(files(UPLOADED.name, "queries")[2].read_bytes()[:4000])
     strange = tmp_path / "=1+1 <img src=x onerror=alert(1)>.jpg"
-    strange.write_bytes(files("brick", "queries")[0].read_bytes() + b"\0")
+    strange.write_bytes(files(UPLOADED.name, "queries")[0].read_bytes() + b"\0")
     open_tab(page, address)
-    give(page, files("brick", "normals")[:3], [broken, strange, files("brick", "queries")[1]])
-    page.get_by_label("What is it?").fill("brick wall")
+    give(
+        page,
+        files(UPLOADED.name, "normals")[:3],
+        [broken, strange, UPLOADED.good],
+    )
+    page.get_by_label("What is it?").fill(UPLOADED.object_name)
     page.locator("#batch-run").click()
     expect(page.locator(ROWS)).to_have_count(3, timeout=TIMEOUT)
     last = page.locator(ROWS).last
@@ -148,14 +153,15 @@ def test_own_files_with_an_unreadable_one_among_them(page: Page, address: str, t
     page.locator("#batch-table [data-sort=score]").click()
     assert names(page)[2] == "broken.jpg"
     page.locator("#batch-table [data-sort=name]").click()
-    assert names(page).index("broken.jpg") < names(page).index("good_1.jpg")
+    good = UPLOADED.good.name
+    assert names(page).index("broken.jpg") < names(page).index(good)
     last.click()
     expect(page.locator("#batch-button")).to_have_attribute("aria-selected", "true")
 
 
 def test_downloads_hold_what_the_table_shows(page: Page, address: str, tmp_path: Path):
     open_tab(page, address)
-    run_example(page, "lawn", 7)
+    run_example(page, OTHER.name, len(OTHER.queries))
     scores = column(page, "score")
     with saved(page, "#batch-csv", tmp_path).open(encoding="utf-8-sig", newline="") as stream:
         table = list(csv.DictReader(stream))
@@ -164,9 +170,9 @@ def test_downloads_hold_what_the_table_shows(page: Page, address: str, tmp_path:
     assert [entry["file"] for entry in told["results"]] == names(page)
     with zipfile.ZipFile(saved(page, "#batch-zip", tmp_path)) as archive:
         entries = json.loads(archive.read("results.json"))["results"]
-        assert len(entries) == 7
+        assert len(entries) == len(OTHER.queries)
         for entry in entries:
-            original = EXAMPLES / "lawn" / "queries" / entry["file"]
+            original = OTHER.folder / "queries" / entry["file"]
             with archive.open(entry["overlay"]) as stream, Image.open(original) as image:
                 assert Image.open(stream).size == image.size
             with archive.open(entry["map"]) as stream:
@@ -194,10 +200,10 @@ def test_another_visitor_gets_a_score_in_between_and_a_long_batch_stops(
     other = browser.new_context().new_page()
     other.goto(address)
     open_tab(page, address)
-    give(page, files("brick", "normals")[:2], queries)
+    give(page, files(UPLOADED.name, "normals")[:2], queries)
     page.locator("#batch-run").click()
     expect(page.locator("#batch-notice progress")).to_be_visible(timeout=TIMEOUT)
-    other.locator("#examples button[data-set=washer]").click()
+    other.locator(f"#examples button[data-set={FIRST.name}]").click()
     expect(other.locator("#verdict .ic-score")).to_be_visible(timeout=TIMEOUT)
     working = page.locator("#batch-notice .ic-working")
     expect(working).to_contain_text(re.compile(r"Scored \d+ of 150 images"))
@@ -214,7 +220,7 @@ def test_another_visitor_gets_a_score_in_between_and_a_long_batch_stops(
 def test_a_narrow_page_does_not_scroll_sideways(page: Page, address: str, theme: str):
     page.set_viewport_size(NARROW)
     open_tab(page, address, theme)
-    run_example(page, "fools-board", 7)
+    run_example(page, FAILING.name, len(FAILING.queries))
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     overflow = "e => e.scrollWidth - e.clientWidth"
     assert page.locator("#batch-table .ic-scored").evaluate(overflow) <= 0
@@ -227,10 +233,10 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, address: str, theme:
 
 
 def test_an_example_fills_the_whole_form(page: Page):
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     page.get_by_role("tab", name="Batch").click()
-    run_example(page, "lawn", 7)
+    run_example(page, OTHER.name, len(OTHER.queries))
     page.get_by_role("tab", name="Inspect").click()
-    expect(page.locator("#queries")).to_contain_text("Lawn", timeout=TIMEOUT)
+    expect(page.locator("#queries")).to_contain_text(OTHER.example.title, timeout=TIMEOUT)
     page.locator("#score").click()
-    expect(page.locator("#text")).to_contain_text("grass lawn", timeout=TIMEOUT)
+    expect(page.locator("#text")).to_contain_text(OTHER.object_name, timeout=TIMEOUT)

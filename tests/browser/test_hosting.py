@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.app_server import running_app
 from tests.browser.conftest import WIDE
 from tests.browser.visit import SCORE, TIMEOUT, files, open_example, upload
+from tests.pictures import FIRST, UPLOADED
 from tests.proxy import running_proxy
 
 pytestmark = pytest.mark.browser
@@ -45,10 +46,10 @@ def use(page: Page, address: str) -> None:
     """Scores files of one's own, then an example, and opens another tab by a link."""
     page.goto(address)
     page.locator("#examples button").first.wait_for(timeout=TIMEOUT)
-    upload(page, files("brick", "normals", 2), files("brick", "queries", 1)[0])
+    upload(page, files(UPLOADED.name, "normals", 2), files(UPLOADED.name, "queries", 1)[0])
     page.locator("#score").click()
     expect(page.locator(SCORE)).to_be_visible(timeout=TIMEOUT)
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     page.goto(f"{address}?tab=learn")
     expect(page.get_by_role("tab", name="Learn")).to_have_attribute(
         "aria-selected", "true", timeout=TIMEOUT

@@ -15,13 +15,12 @@ from inctrl_core.analysis.labelled import LabelledResult
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.files import open_image
 from inctrl_core.images.perturbations import brighten
-from inctrl_core.ui.common.examples import EXAMPLES, load_examples
 from tests.browser.conftest import NARROW
+from tests.pictures import LABELLED, SMALL_MARKS
 
 pytestmark = pytest.mark.browser
 
 TIMEOUT = 60_000
-WASHER = EXAMPLES / "washer"
 CARD, WHY = "#labelled-card .ic-failure", "#labelled-reason .ic-why"
 
 
@@ -53,10 +52,10 @@ def name(page: Page) -> str:
 @pytest.fixture(scope="module")
 def example() -> LabelledResult:
     """What the page's own labelled example comes to."""
-    pills = load_examples()["pill-blister"]
-    good, bad = ([q.path for q in pills.queries if q.anomalous is kind] for kind in (False, True))
+    plates = LABELLED.example
+    good, bad = ([q.path for q in plates.queries if q.anomalous is kind] for kind in (False, True))
     detector = load_detector(DEFAULT_MODEL, device="cpu")
-    return score_labelled(detector, pills.normals, good, bad, pills.object_name)
+    return score_labelled(detector, plates.normals, good, bad, plates.object_name)
 
 
 def test_one_click_shows_figures_and_failures(page: Page, address: str, example: LabelledResult):
@@ -87,7 +86,7 @@ def test_counts_and_failures_follow_the_threshold(
     page.locator("#batch-try-labelled").click()
     expect(page.locator(CARD)).to_be_visible(timeout=TIMEOUT)
     before = example.metrics
-    for line in (0.95, 0.01):
+    for line in (0.9, 0.01):  # Each leaves another number of failures.
         moved = example.at(line)
         field = page.locator("#labelled-threshold input[type=number]")
         field.fill(str(line))
@@ -105,16 +104,16 @@ def test_a_zip_of_ones_own_gives_a_report_that_works_alone(
     page: Page, address: str, browser: Browser, tmp_path: Path
 ):
     dark = tmp_path / "dark.png"
-    brighten(open_image(WASHER / "queries" / "good_1.jpg"), 40).save(dark)
+    brighten(open_image(SMALL_MARKS.good), 40).save(dark)
     archive = tmp_path / "mine.zip"
     with zipfile.ZipFile(archive, "w") as made:
         made.write(dark, "mine/OK/dark.png")
-        made.write(WASHER / "queries" / "good_2.jpg", "mine/OK/fine.jpg")
-        for kind in ("dent", "rust"):
-            made.write(WASHER / "queries" / f"{kind}.jpg", f"mine/NG/{kind}.jpg")
-            made.write(WASHER / "masks" / f"{kind}_mask.png", f"mine/MASK/{kind}.png")
+        made.write(SMALL_MARKS.query("good_2"), "mine/OK/fine.jpg")
+        for kind in ("fibre", "one_speck"):
+            made.write(SMALL_MARKS.query(kind), f"mine/NG/{kind}.jpg")
+            made.write(SMALL_MARKS.folder / "masks" / f"{kind}_mask.png", f"mine/MASK/{kind}.png")
     open_fields(page, address)
-    give(page, "#normals", sorted((WASHER / "normals").iterdir()))
+    give(page, "#normals", SMALL_MARKS.normals)
     expect(page.locator("#normals .thumbnail-item")).to_have_count(6, timeout=TIMEOUT)
     give(page, "#batch-zip-file", [archive])
     expect(page.locator("#batch-zip-file .file")).to_have_count(1, timeout=TIMEOUT)
@@ -158,7 +157,7 @@ def test_a_bad_zip_gets_a_sentence_and_takes_nothing_away(page: Page, address: s
     page.locator("#batch-run").click()
     expect(page.locator("#batch-notice .ic-error")).to_contain_text("broken.zip", timeout=TIMEOUT)
     assert name(page) == shown
-    count = len(load_examples()["pill-blister"].normals)
+    count = len(LABELLED.example.normals)
     expect(page.locator("#normals .thumbnail-item")).to_have_count(count)
 
 

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import NARROW
+from tests.pictures import CLEAR, FIRST, LABELLED, OTHER
 
 pytestmark = pytest.mark.browser
 
@@ -41,7 +42,7 @@ def test_opening_the_tab_walks_through_an_example(page: Page) -> None:
     mean = float(result(page, "This patch").inner_text())
     assert mean == pytest.approx(sum(shown.values()) / 3, abs=0.0011)
     expect(result(page, "Largest of 225 patches")).to_have_text(f"{mean:.3f}")
-    expect(page.locator("#learn-start")).to_contain_text("metal washer")
+    expect(page.locator("#learn-start")).to_contain_text(FIRST.object_name)
 
 
 def test_a_link_opens_the_lesson(page: Page, address: str) -> None:
@@ -88,21 +89,22 @@ def test_another_patch_by_click_and_by_keyboard(page: Page) -> None:
 
 def test_another_example_and_another_image_of_it(page: Page) -> None:
     open_learn(page)
-    choose(page, "Example", "Lawn")
-    expect(page.locator("#learn-start")).to_contain_text("grass lawn", timeout=TIMEOUT)
-    expect(page.get_by_label("Image to check")).to_have_value(re.compile("coin"))
+    choose(page, "Example", OTHER.example.title)
+    expect(page.locator("#learn-start")).to_contain_text(OTHER.object_name, timeout=TIMEOUT)
+    note = OTHER.example.queries[OTHER.example.cover].note
+    expect(page.get_by_label("Image to check")).to_have_value(re.compile(re.escape(note)))
     score = result(page, "Score").inner_text()
     choose(page, "Image to check", "1. ")
     expect(result(page, "Score")).not_to_have_text(score, timeout=TIMEOUT)
 
 
 def test_own_images_from_inspect(page: Page) -> None:
-    page.locator("#examples button[data-set=pill-blister]").click()
+    page.locator(f"#examples button[data-set={LABELLED.name}]").click()
     expect(page.locator("#verdict .ic-score")).to_be_visible(timeout=TIMEOUT)
     score = page.locator("#verdict .ic-score").inner_text()
     open_learn(page)
     expect(page.locator("#learn").get_by_label("Example")).to_have_value("Your images from Inspect")
-    expect(page.locator("#learn-start")).to_contain_text("blister")
+    expect(page.locator("#learn-start")).to_contain_text(LABELLED.object_name)
     expect(result(page, "Score")).to_have_text(score)
     # Another result in Inspect is taken up when the tab is opened again.
     page.locator("#inspect-button").click()
@@ -112,11 +114,11 @@ def test_own_images_from_inspect(page: Page) -> None:
     page.locator("#learn-button").click()
     expect(result(page, "Score")).to_have_text(newer, timeout=TIMEOUT)
     # What was walked through stays when nothing has changed.
-    choose(page, "Example", "Textile")
-    expect(page.locator("#learn-start")).to_contain_text("of textile", timeout=TIMEOUT)
+    choose(page, "Example", CLEAR.example.title)
+    expect(page.locator("#learn-start")).to_contain_text(f"of {CLEAR.object_name}", timeout=TIMEOUT)
     page.locator("#inspect-button").click()
     page.locator("#learn-button").click()
-    expect(page.locator("#learn-start")).to_contain_text("of textile")
+    expect(page.locator("#learn-start")).to_contain_text(f"of {CLEAR.object_name}")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import NARROW
 from tests.browser.visit import SCORE, TIMEOUT, files, open_example, upload
+from tests.pictures import CLEAR, FIRST, OTHER, UPLOADED
 
 pytestmark = pytest.mark.browser
 
@@ -21,22 +23,23 @@ def shown_image(page: Page) -> str:
 
 def test_one_click_on_an_example_fills_the_form_and_scores(page: Page):
     expect(page.locator("#notice")).to_contain_text("Click an example")
-    score = open_example(page, "washer")
+    score = open_example(page, OTHER.name)
     assert 0.0 < score < 1.0
-    expect(page.get_by_label("What is it?")).to_have_value("metal washer")
+    expect(page.get_by_label("What is it?")).to_have_value(OTHER.object_name)
     expect(page.locator("#normals .thumbnail-item")).to_have_count(6)
     expect(page.locator("#verdict h2")).to_have_text(
         re.compile("(Clearly|Far) above the threshold")
     )
     expect(page.locator("#colour-bar")).to_contain_text("largest difference they show")
     expect(page.locator("#ledger tbody tr")).to_have_count(7)
-    expect(page.locator("#text")).to_contain_text("metal washer")
+    expect(page.locator("#text")).to_contain_text(OTHER.object_name)
     width, height = page.locator("#heatmap img").evaluate("e => [e.naturalWidth, e.naturalHeight]")
-    assert width / height == pytest.approx(340 / 280, rel=0.01)
+    with Image.open(OTHER.bad) as image:
+        assert width / height == pytest.approx(image.width / image.height, rel=0.01)
 
 
 def test_another_image_of_the_example_replaces_the_first(page: Page):
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     first = page.locator(SCORE).inner_text()
     page.locator("#queries button[data-query='0']").click()
     expect(page.locator("#queries button[data-query='0']")).to_have_attribute(
@@ -47,16 +50,16 @@ def test_another_image_of_the_example_replaces_the_first(page: Page):
 
 def test_a_result_of_another_form_is_marked(page: Page):
     notice = page.locator("#notice")
-    page.locator("#query input[type=file]").set_input_files(files("brick", "queries", 1)[0])
+    page.locator("#query input[type=file]").set_input_files(files(UPLOADED.name, "queries", 1)[0])
     expect(page.locator("#query img")).to_be_visible(timeout=TIMEOUT)
     expect(notice).to_contain_text("Click an example")  # There is no result yet.
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     expect(notice).to_be_hidden()
     page.get_by_label("What is it?").press_sequentially(" ring")
     expect(notice).to_have_text("The form has changed; press Score again.")
     expect(notice).to_be_visible()
     page.locator("#score").click()
-    expect(page.locator("#text")).to_contain_text("metal washer ring", timeout=TIMEOUT)
+    expect(page.locator("#text")).to_contain_text(f"{FIRST.object_name} ring", timeout=TIMEOUT)
     expect(notice).to_be_hidden()
     page.get_by_label("Remove Image").click()
     expect(notice).to_have_text("The form has changed; press Score again.")
@@ -65,7 +68,7 @@ def test_a_result_of_another_form_is_marked(page: Page):
 
 
 def test_a_result_is_marked_while_another_tab_is_open(page: Page):
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     page.get_by_role("tab", name="Batch").click()
     page.get_by_label("What is it?").fill("ring")
     page.get_by_role("tab", name="Inspect").click()
@@ -73,16 +76,17 @@ def test_a_result_is_marked_while_another_tab_is_open(page: Page):
 
 
 def test_of_two_examples_clicked_in_a_hurry_the_last_is_shown(page: Page):
-    page.locator("#examples button[data-set=washer]").click()
+    page.locator(f"#examples button[data-set={FIRST.name}]").click()
     name = page.get_by_label("What is it?")
-    expect(name).to_have_value("metal washer", timeout=TIMEOUT)
-    page.locator("#examples button[data-set=lawn]").click()  # While the washer is being scored.
-    expect(name).to_have_value("grass lawn", timeout=TIMEOUT)
-    expect(page.locator("#text")).to_contain_text("grass lawn", timeout=15_000)
+    expect(name).to_have_value(FIRST.object_name, timeout=TIMEOUT)
+    # While the first is being scored.
+    page.locator(f"#examples button[data-set={OTHER.name}]").click()
+    expect(name).to_have_value(OTHER.object_name, timeout=TIMEOUT)
+    expect(page.locator("#text")).to_contain_text(OTHER.object_name, timeout=15_000)
 
 
 def test_the_display_controls_redraw_without_a_new_score(page: Page):
-    open_example(page, "lawn")
+    open_example(page, OTHER.name)
     verdict = page.locator("#verdict").inner_html()
     for change in (
         lambda: page.locator("#opacity input[type=number]").fill("0.2"),
@@ -96,7 +100,7 @@ def test_the_display_controls_redraw_without_a_new_score(page: Page):
 
 
 def test_a_click_on_the_map_finds_the_patch_and_so_does_the_keyboard(page: Page):
-    open_example(page, "textile")  # Square images: the whole image is the crop.
+    open_example(page, UPLOADED.name)
     box = page.locator("#heatmap img").bounding_box()
     page.locator("#heatmap img").click(
         position={"x": box["width"] * 4.5 / 15, "y": box["height"] * 11.5 / 15}
@@ -113,17 +117,17 @@ def test_a_click_on_the_map_finds_the_patch_and_so_does_the_keyboard(page: Page)
 
 
 def test_own_files_are_scored(page: Page):
-    upload(page, files("brick", "normals", 3), files("brick", "queries", 1)[0])
-    page.get_by_label("What is it?").fill("brick wall <b>&{{value}}")
+    upload(page, files(UPLOADED.name, "normals", 3), files(UPLOADED.name, "queries", 1)[0])
+    page.get_by_label("What is it?").fill("asphalt <b>&{{value}}")
     page.locator("#score").click()
     expect(page.locator(SCORE)).to_be_visible(timeout=TIMEOUT)
     # What a visitor types is text, never markup.
-    expect(page.locator("#text q")).to_have_text("brick wall <b>&{{value}}")
+    expect(page.locator("#text q")).to_have_text("asphalt <b>&{{value}}")
     assert page.locator("#text b").count() == 0
 
 
 def test_a_single_normal_gives_a_threshold_and_no_range(page: Page):
-    upload(page, files("brick", "normals", 1), files("brick", "queries", 1)[0])
+    upload(page, files(UPLOADED.name, "normals", 1), files(UPLOADED.name, "queries", 1)[0])
     page.locator("#score").click()
     expect(page.locator("#verdict .ic-decision")).to_contain_text("One normal", timeout=TIMEOUT)
     expect(page.locator("#verdict .ic-strip")).to_have_count(0)
@@ -132,7 +136,7 @@ def test_a_single_normal_gives_a_threshold_and_no_range(page: Page):
 def test_a_damaged_file_gives_one_sentence_and_keeps_the_uploads(page: Page, tmp_path: Path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
-    upload(page, files("brick", "normals", 2), broken)
+    upload(page, files(UPLOADED.name, "normals", 2), broken)
     page.locator("#score").click()
     notice = page.locator("#notice [role=alert]")
     expect(notice).to_contain_text("broken.png", timeout=TIMEOUT)
@@ -149,10 +153,10 @@ def test_missing_images_are_named_beside_their_field(page: Page):
 
 
 def test_own_phrases_and_a_query_as_normal_change_the_score(page: Page):
-    open_example(page, "lawn")
+    open_example(page, OTHER.name)
     page.get_by_text("Add phrases of your own").click()
     field = page.get_by_label("Describe it when damaged")
-    phrases = "a lawn with a coin\nlitter on grass"
+    phrases = "a cookie in two\ncrumbs on a tray"
     field.fill(phrases)
     page.locator("#score").click()
     expect(page.locator("#verdict h2")).to_be_visible(timeout=TIMEOUT)
@@ -172,8 +176,8 @@ def test_own_phrases_and_a_query_as_normal_change_the_score(page: Page):
     expect(changed).to_contain_text("No longer among the normals", timeout=TIMEOUT)
     expect(page.locator("#normals .thumbnail-item")).to_have_count(6)
     expect(page.locator("#add-normal")).to_contain_text("False alarm?")
-    open_example(page, "washer")
-    expect(field).to_have_value("")  # They spoke of the lawn, and are out of use.
+    open_example(page, FIRST.name)
+    expect(field).to_have_value("")  # They spoke of the cookies, and are out of use.
 
 
 def test_back_and_forward_lead_from_tab_to_tab(page: Page):
@@ -188,12 +192,13 @@ def test_back_and_forward_lead_from_tab_to_tab(page: Page):
     opened("stress", r"\?tab=stress$")
     page.locator("#failures-button").click()
     opened("failures", r"\?tab=failures$")
-    page.locator("#case-cards [data-case=lawn]").click()
-    opened("failures", r"\?tab=failures&case=lawn$")
+    case = page.locator("#case-cards [data-case]").first.get_attribute("data-case")
+    page.locator(f"#case-cards [data-case={case}]").click()
+    opened("failures", rf"\?tab=failures&case={case}$")
     page.locator("#learn-button").click()
     opened("learn", r"\?tab=learn$")
     page.go_back()
-    opened("failures", r"\?tab=failures&case=lawn$")
+    opened("failures", rf"\?tab=failures&case={case}$")
     page.go_back()
     opened("stress", r"\?tab=stress$")
     page.go_back()
@@ -206,16 +211,16 @@ def test_back_and_forward_lead_from_tab_to_tab(page: Page):
 def test_a_result_is_saved_as_a_page_of_its_own(
     page: Page, browser: Browser, tmp_path: Path, theme: str
 ):
-    score = open_example(page, "washer")
+    score = open_example(page, FIRST.name)
     with page.expect_download(timeout=TIMEOUT) as download:
         page.get_by_role("button", name="Save this result").click()
-    assert download.value.suggested_filename == f"InCTRL metal washer {score:.3f}.html"
+    assert download.value.suggested_filename == f"InCTRL {FIRST.object_name} {score:.3f}.html"
     download.value.save_as(tmp_path / "report.html")
     reader = browser.new_context(color_scheme=theme, viewport=NARROW, offline=True).new_page()
     complaints: list[str] = []
     reader.on("console", lambda message: complaints.append(message.text))
     reader.goto(f"file://{tmp_path}/report.html")
-    expect(reader.get_by_role("heading", name="InCTRL: one metal washer")).to_be_visible()
+    expect(reader.get_by_role("heading", name=f"InCTRL: one {FIRST.object_name}")).to_be_visible()
     expect(reader.locator(".ic-score")).to_have_text(f"{score:.3f}")
     assert reader.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
     assert reader.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
@@ -231,13 +236,13 @@ def test_a_result_is_saved_as_a_page_of_its_own(
 def test_two_visitors_do_not_meet(page: Page, browser: Browser, address: str):
     other = browser.new_context().new_page()
     other.goto(address)
-    mine = open_example(page, "washer")
-    theirs = open_example(other, "lawn")
+    mine = open_example(page, FIRST.name)
+    theirs = open_example(other, OTHER.name)
     assert mine != theirs
     page.get_by_label("Row").fill("1")
     expect(page.locator("#provenance")).to_contain_text("row 1,", timeout=TIMEOUT)
-    expect(page.locator("#text")).to_contain_text("metal washer")
-    expect(other.locator("#text")).to_contain_text("grass lawn")
+    expect(page.locator("#text")).to_contain_text(FIRST.object_name)
+    expect(other.locator("#text")).to_contain_text(OTHER.object_name)
     other.context.close()
 
 
@@ -246,7 +251,7 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, address: str, theme:
     page.set_viewport_size(NARROW)
     page.goto(f"{address}?__theme={theme}")
     page.locator("#examples button").first.wait_for()
-    open_example(page, "circuit-board")
+    open_example(page, CLEAR.name)
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     expect(page.locator("#result")).to_be_in_viewport(timeout=TIMEOUT)
 
@@ -255,24 +260,24 @@ def test_on_a_narrow_page_an_error_comes_into_view(page: Page, tmp_path: Path):
     page.set_viewport_size(NARROW)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
-    upload(page, files("brick", "normals", 2), broken)
+    upload(page, files(UPLOADED.name, "normals", 2), broken)
     # Not by Playwright's own click, which would scroll to the button.
     page.evaluate("window.scrollTo(0, 0); document.querySelector('#score').click()")
     expect(page.locator("#notice [role=alert]")).to_be_in_viewport(ratio=1, timeout=TIMEOUT)
 
 
 def test_what_is_said_of_an_example_goes_when_an_own_image_comes(page: Page):
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     expect(page.locator("#queries")).to_contain_text("Actually: anomalous")
     page.get_by_label("Remove Image").click()
     expect(page.locator("#queries")).not_to_contain_text("Actually")
-    page.locator("#query input[type=file]").set_input_files(files("brick", "queries", 1)[0])
+    page.locator("#query input[type=file]").set_input_files(files(UPLOADED.name, "queries", 1)[0])
     expect(page.locator("#query img")).to_have_count(1, timeout=TIMEOUT)
     expect(page.locator("#queries")).not_to_contain_text("Actually")
 
 
 def test_a_phrase_that_cannot_be_used_is_told_beside_its_button(page: Page):
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     page.get_by_role("button", name="Add phrases of your own").click()
     page.get_by_label("Describe it when damaged").fill("x" * 400)
     page.get_by_role("button", name="Use these phrases").click()
@@ -282,7 +287,7 @@ def test_a_phrase_that_cannot_be_used_is_told_beside_its_button(page: Page):
 
 
 def test_an_error_leaves_the_last_result_in_place(page: Page, tmp_path: Path):
-    score = open_example(page, "washer")
+    score = open_example(page, FIRST.name)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
     page.get_by_label("Remove Image").click()
@@ -294,7 +299,7 @@ def test_an_error_leaves_the_last_result_in_place(page: Page, tmp_path: Path):
 
 
 def test_enter_in_the_name_scores_where_the_button_is_and_nowhere_else(page: Page):
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     name = page.locator("#object-name").get_by_role("textbox")
     page.get_by_role("tab", name="Batch").click()
     sent: list[str] = []
@@ -309,7 +314,7 @@ def test_enter_in_the_name_scores_where_the_button_is_and_nowhere_else(page: Pag
 
 
 def test_a_click_on_score_goes_to_the_server_once(page: Page):
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     page.wait_for_timeout(700)
     sent: list[str] = []
     page.on("request", lambda r: sent.append(r.url) if "queue/join" in r.url else None)
@@ -322,7 +327,7 @@ def test_a_click_on_score_goes_to_the_server_once(page: Page):
 
 
 def test_the_heatmap_keeps_its_words_through_the_display_controls(page: Page):
-    open_example(page, "washer")
+    open_example(page, FIRST.name)
     for _ in range(2):
         page.get_by_label("Compare with original").click()
         page.wait_for_timeout(500)
@@ -332,7 +337,7 @@ def test_the_heatmap_keeps_its_words_through_the_display_controls(page: Page):
 
 
 def test_the_threshold_moves_the_verdict(page: Page) -> None:
-    score = open_example(page, "washer")
+    score = open_example(page, CLEAR.name)
     heading, line = page.locator("#verdict h2"), page.locator("#verdict .ic-decision")
     expect(heading).to_have_text("Far above the threshold")
     expect(line).to_contain_text("about 1 in 20 good images", timeout=TIMEOUT)

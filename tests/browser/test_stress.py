@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import NARROW
 from tests.browser.test_page import files, open_example, upload
+from tests.pictures import CLEAR, FIRST, OTHER, UPLOADED
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +40,7 @@ def test_one_click_fills_the_form_and_runs_all_four(stress: Page):
     expect(stress.locator("#stress-curve .ic-plot")).to_be_visible(timeout=TIMEOUT)
     expect(stress.locator("#stress-notice")).not_to_be_visible()
     expect_done(stress)
-    expect(stress.get_by_label("What is it?")).to_have_value("metal washer")
+    expect(stress.get_by_label("What is it?")).to_have_value(FIRST.object_name)
     expect(stress.locator("#stress-curve .ic-lead")).to_have_text(
         re.compile(r"^With two normals the score .*0\.\d{3}.*verdict")
     )
@@ -70,7 +71,7 @@ def test_a_term_is_explained_by_keyboard(stress: Page):
 
 
 def test_the_images_of_inspect_are_put_to_the_test_and_inspect_keeps_its_result(page: Page):
-    score = open_example(page, "lawn")
+    score = open_example(page, OTHER.name)
     page.get_by_role("tab", name="Stress").click()
     page.locator("#stress-run").click()
     expect(page.locator("#stress-head")).to_contain_text(f"Score {score:.3f}", timeout=TIMEOUT)
@@ -90,7 +91,7 @@ def test_what_is_missing_is_named_beside_its_field(stress: Page):
 def test_a_damaged_file_gives_one_sentence_and_the_next_run_clears_it(stress: Page, tmp_path: Path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
-    upload(stress, files("brick", "normals", 2), broken)
+    upload(stress, files(UPLOADED.name, "normals", 2), broken)
     stress.locator("#stress-run").click()
     notice = stress.locator("#stress-notice [role=alert]")
     expect(notice).to_contain_text("broken.png", timeout=TIMEOUT)
@@ -103,7 +104,7 @@ def test_a_damaged_file_gives_one_sentence_and_the_next_run_clears_it(stress: Pa
 
 
 def test_one_normal_says_what_cannot_be_told(stress: Page):
-    upload(stress, files("brick", "normals", 1), files("brick", "queries", 1)[0])
+    upload(stress, files(UPLOADED.name, "normals", 1), files(UPLOADED.name, "queries", 1)[0])
     stress.locator("#stress-run").click()
     expect_done(stress)
     expect(stress.locator("#stress-head")).to_contain_text("threshold")
@@ -117,7 +118,7 @@ def test_another_visitor_gets_in_between(stress: Page, browser: Browser, address
     other.locator("#examples button").first.wait_for()
     stress.get_by_role("button", name="Try with an example").click()
     expect(stress.locator("#stress-head")).to_contain_text("Step", timeout=TIMEOUT)
-    other.locator("#examples button[data-set=textile]").click()
+    other.locator(f"#examples button[data-set={CLEAR.name}]").click()
     expect(other.locator("#verdict .ic-score")).to_be_visible(timeout=TIMEOUT)
     # The other's score came while these tests were still going on.
     assert DONE not in stress.locator("#stress-head").inner_text()

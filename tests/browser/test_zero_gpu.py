@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import WIDE
 from tests.browser.visit import SCORE, open_example
 from tests.lending_service import LendingService, lend, refuse, running_service
+from tests.pictures import FIRST
 from tests.zero_gpu import Space, needs_cuda_build, running_space
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, needs_cuda_build]
@@ -58,9 +59,9 @@ def begin(page: Page, space: Space, tab: str) -> None:
         "aria-selected", "true", timeout=TIMEOUT
     )
     if tab == "inspect":
-        page.locator("#examples button[data-set=washer]").click()
+        page.locator(f"#examples button[data-set={FIRST.name}]").click()
     elif tab == "batch":
-        page.locator("#batch-examples button[data-set=washer]").click()
+        page.locator(f"#batch-examples button[data-set={FIRST.name}]").click()
     elif tab == "live":
         page.get_by_role("button", name="Try with an example").click()
     elif tab == "stress":
@@ -81,7 +82,7 @@ def test_a_tab_without_a_gpu_says_so(tab, visitor, space, service):
 def test_a_result_stays_where_the_next_step_gets_none(visitor, space, service):
     service.answer = lend(idle=True)
     visitor.goto(space.url)
-    open_example(visitor, "washer")
+    open_example(visitor, FIRST.name)
     score = visitor.locator(SCORE).inner_text()
     visitor.locator("#add-normal").click()
     expect(visitor.locator("#add-normal")).to_contain_text("out of the normals", timeout=TIMEOUT)
@@ -94,7 +95,7 @@ def test_a_result_stays_where_the_next_step_gets_none(visitor, space, service):
     visitor.locator("#add-normal").click()
     expect(visitor.locator(SCORE)).to_have_text(score, timeout=TIMEOUT)
     visitor.get_by_role("button", name="Add phrases of your own").click()
-    visitor.get_by_label("Describe it when damaged, one phrase a line").fill("bent washer")
+    visitor.get_by_label("Describe it when damaged, one phrase a line").fill("bent screw")
     visitor.locator("#apply-phrases").click()
     expect(visitor.locator("#verdict")).to_contain_text("1 of your own phrases", timeout=TIMEOUT)
 

@@ -15,6 +15,7 @@ from tests.app_server import running_app
 from tests.fuzz import corpus
 from tests.fuzz.conftest import FileWatch, resident_bytes
 from tests.fuzz.test_fuzz_models import tiny  # noqa: F401, a fixture.
+from tests.pictures import FIRST
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -281,11 +282,11 @@ def test_random_values(visitor: Visitor, file: dict, files: FileWatch) -> None:
 PLACES = [[5, 5], [], [1], [1, 2, 3], ["a", "b"], [None, None], [1e400, 0], [-5, 10**9], "ab", 7]
 EVENTS: list[Any] = [None, {}, [], "x", 3, {"index": None, "value": None}, {"row": "a"}]
 EVENTS += [{"index": place, "value": None} for place in PLACES]
-EVENTS += [{"set": ["x"], "query": {}}, {"set": "washer", "query": "9" * 40}, {"case": []}]
+EVENTS += [{"set": ["x"], "query": {}}, {"set": FIRST.name, "query": "9" * 40}, {"case": []}]
 EVENTS += [{"guess": {}, "case": None}, {"row": 10**30, "column": -1}, {"key": "x", "id": [1]}]
 EVENTS += [{"image": "data:image/jpeg;base64,!"}, {"image": 3, "id": True}, {"row": 1e400}]
 ODD: list[Any] = [None, "", "x", "no such thing", [], ["x"], [[]], {}, {"path": "x"}, 0, -1, 10**30]
-ODD += [1e400, True, "x" * 5000, {"a": {"b": []}}, [None] * 20, "\ud800", ["washer"], {"x": 1}]
+ODD += [1e400, True, "x" * 5000, {"a": {"b": []}}, [None] * 20, "\ud800", [FIRST.name], {"x": 1}]
 
 
 def private_steps(visitor: Visitor) -> list[dict[str, Any]]:

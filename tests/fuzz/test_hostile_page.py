@@ -19,8 +19,9 @@ from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from tests.fuzz import hostile
 from tests.fuzz.measure import MEGABYTE, memory
 from tests.load.visitors import app_process
+from tests.pictures import OTHER
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "lawn"
+EXAMPLE = OTHER.folder
 NORMALS = [EXAMPLE / "normals" / f"normal_{i}.jpg" for i in (1, 2)]
 QUERY = EXAMPLE / "queries" / "coin.jpg"
 
@@ -61,7 +62,7 @@ class Visitor:
     def score(self, query: dict, normals: list[dict] | None = None) -> Answer:
         """Scores an uploaded query."""
         start = time.monotonic()
-        data = [normals or self.normals, query, "lawn", DEFAULT_MODEL]
+        data = [normals or self.normals, query, "cookie", DEFAULT_MODEL]
         event = self.client.post("/call/score", json={"data": data}).json()["event_id"]
         with self.client.stream("GET", f"/call/score/{event}") as stream:
             kind = ""

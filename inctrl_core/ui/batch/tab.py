@@ -32,7 +32,7 @@ WELCOME = (
     "the form and the images to check above, and press <strong>Score all</strong>; or try an "
     "example. Without normals it finds some among the images.</p></div>"
 )
-LABELLED_EXAMPLE = "pill-blister"  # With a miss and a false alarm of the embedded model.
+LABELLED_EXAMPLE = "light-guide"  # With a miss and a false alarm of the embedded model.
 TO_THE_TOP = "() => { if (window.innerWidth >= 800) window.scrollTo({top: 0}); }"
 
 

@@ -15,13 +15,16 @@ from ...checkpoints.loading import shipped_folder
 from ...errors import InctrlError
 from ...images.files import open_image, same_content
 from .markup import jpeg_uri
+from .origins import Origin, origin_html, read_origin
 
 EXAMPLES = shipped_folder("examples")
 SET_FILE = "set.json"
-FIRST = "washer"
+FIRST = "screws"
 FAMILIES = {
     "industrial": "Industrial",
-    "medical": "Medical",
+    "surface": "Surfaces",
+    "food": "Food",
+    "medical": "Medical and biology",
     "semantic": "Another kind of thing (semantic)",
     "failure": "Where it fails",
 }
@@ -66,8 +69,7 @@ class ExampleSet:
     object_name: str
     family: str
     caption: str
-    source: str
-    licence: str
+    origin: Origin
     normals: tuple[Path, ...]
     queries: tuple[ExampleQuery, ...]
     fails: str | None
@@ -153,8 +155,7 @@ def queries_html(example: ExampleSet, active: int) -> str:
         f'<div class="ic-queries">{"".join(buttons)}</div>'
         f"<p>Shown: {html.escape(query.note)} Actually: {truth}.</p>{fails}"
         f'<details class="ic-small"><summary>About this example</summary>'
-        f"{html.escape(example.caption)} Source: {html.escape(example.source)} "
-        f"Licence: {html.escape(example.licence)}</details></div>"
+        f"{html.escape(example.caption)} {origin_html(example.origin)}</details></div>"
     )
 
 
@@ -209,8 +210,7 @@ def _read_set(path: Path) -> ExampleSet:
             object_name=data["object_name"],
             family=data["family"],
             caption=data["caption"],
-            source=data["source"],
-            licence=data["licence"],
+            origin=read_origin(data),
             normals=_all_existing(folder / "normals", data["normals"]),
             queries=queries,
             fails=data["fails"],
