@@ -8,11 +8,14 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from inctrl_core.ui.common.examples import load_examples
 from tests.browser.conftest import NARROW, WIDE
+from tests.browser.visit import open_example
 
 pytestmark = pytest.mark.browser
 
 TIMEOUT = 60_000
+FAILING = [name for name, example in load_examples().items() if example.fails]
 OUTCOME = "#case-answer .ic-outcome h2"
 
 
@@ -160,6 +163,17 @@ def test_a_case_that_is_left_at_once_does_not_come_back(visit):
     expect(page.locator("#case-picture .ic-map")).to_have_count(0)
     assert "case=blood" in page.url
     guess(page, "missed", "The model misses it")
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_an_example_of_where_it_fails_opens_on_a_failure(page: Page, name: str):
+    open_example(page, name)
+    shown = page.locator("#queries .ic-query[aria-pressed=true] .ic-truth")
+    verdict = page.locator("#verdict h2")
+    if shown.inner_text() == "anomalous":
+        expect(verdict).to_have_text("Looks like the normals", timeout=TIMEOUT)
+    else:
+        expect(verdict).to_contain_text("above the threshold", timeout=TIMEOUT)
 
 
 def test_two_visitors_keep_their_own_guesses(visit):
