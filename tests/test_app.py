@@ -136,6 +136,7 @@ class TestApi:
             "/score_batch",
             "/score_labelled",
             "/stress_test",
+            "/find_normals",
         }
         names = [entry["parameter_name"] for entry in named["/score"]["parameters"]]
         named_parameters = ["normals", "query", "object_name", "model", "looks_for", "false_alarms"]
