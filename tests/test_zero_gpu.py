@@ -193,7 +193,7 @@ class TestWhereOneIsLent:
         arguments["model"] = DEFAULT_MODEL
         address = f"{space.url}gradio_api/mcp/"
         answer = test_mcp.ask(address, "score_image", arguments)
-        assert not answer.isError and f"{expected['fused']:.3f}"[:5] in answer.content[0].text
+        assert not answer.isError and str(expected["fused"])[:5] in answer.content[0].text
         assert len(service.asked("/schedule")) == 1
         service.answer = refuse(503)
         answer = test_mcp.ask(address, "score_image", arguments)
