@@ -47,8 +47,7 @@ def stress(page: Page) -> None:
 
 
 def failures(page: Page) -> None:
-    """A case, guessed and revealed."""
-    page.locator("#case-cards button").first.click()
+    """The case that the tab opens with, guessed and revealed."""
     page.locator("#case-answer button").first.click()
     expect(page.locator("#case-answer")).to_contain_text("Actually", timeout=TIMEOUT)
 
@@ -80,7 +79,7 @@ def take(browser: Browser, address: str, tab: str, kind: str) -> None:
     page.screenshot(path=picture)
     page.close()
     with Image.open(picture) as image:
-        image.convert("RGB").save(picture.with_suffix(".webp"), quality=80, method=6)
+        image.convert("RGB").save(picture.with_suffix(".webp"), quality=72, method=6)
     picture.unlink()
 
 

@@ -228,8 +228,12 @@ def _diverging(part: float) -> str:
 
 
 def axis_top(value: float) -> float:
-    """The smallest of 0.05, 0.1, 0.15, ... up to 1 that leaves a little room above ``value``."""
-    return min(1.0, math.ceil(round(value * 1.08 / 0.05, 6)) * 0.05) if value > 0 else 0.05
+    """The smallest of 0.05, 0.1, 0.15, ... up to 1 that leaves a little room above ``value``.
+
+    >>> axis_top(0.764)
+    0.85
+    """
+    return min(1.0, math.ceil(round(value * 1.08 / 0.05, 6)) / 20) if value > 0 else 0.05
 
 
 def _phrases(matches: Sequence[PhraseMatch], fill: str) -> str:
