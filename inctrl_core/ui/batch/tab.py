@@ -173,7 +173,7 @@ class BatchTab:
 
     @property
     def _all(self) -> list[gr.components.Component]:
-        return list(dict.fromkeys([*self._outputs, *self.labelled.outputs]))
+        return list(dict.fromkeys([*self._outputs, self.find, *self.labelled.outputs]))
 
     def _start_after(self, trigger: Any) -> None:
         form = self.form
@@ -243,13 +243,18 @@ class BatchTab:
         }
 
     def _told(self, values: tuple[Any, ...]) -> Shown:
-        return dict(zip(self._outputs, values, strict=True))
+        told = dict(zip(self._outputs, values, strict=True))
+        return told | {self.find: told[self.button]}  # Neither starts a second batch.
+
+    def give_up(self, job: BatchJob | None) -> Shown:
+        """Lets the visitor go on after an error, see :meth:`.BatchHandlers.give_up`."""
+        return self._told(self.handlers.give_up(job))
 
     def _recover_after(self, event: gr.events.Dependency) -> None:
         event.failure(
-            self.handlers.give_up,
+            self.give_up,
             self.job,
-            self._outputs,
+            [*self._outputs, self.find],
             show_progress="hidden",
             api_visibility="private",
         )
