@@ -231,11 +231,13 @@ class TestTurns:
 
 
 PROGRAM = """
-import sys, time
+import signal, time
 from inctrl_core.images.workers import DecodingPool
 from tests.fuzz import harm
 
 if __name__ == "__main__":
+    # A shell has what it starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pool = DecodingPool(2)
     print(*(pool.run(harm.process_id, "x") for _ in range(8)), flush=True)
     time.sleep(60)

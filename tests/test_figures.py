@@ -19,6 +19,7 @@ from inctrl_core.images.overlay import (
     scale_box,
     value_map,
 )
+from inctrl_core.images.preprocessing import patch_box
 
 WHOLE = (0.0, 0.0, 30.0, 30.0)
 GREY = (100, 100, 100)
@@ -101,8 +102,9 @@ def test_outside_the_crop_the_image_is_dimmed_and_keeps_its_size():
 
 def test_the_marked_patch_is_framed():
     plain = np.asarray(overlay(grey(), np.zeros((15, 15)), WHOLE, style(opacity=0.0)))
+    patch = patch_box(WHOLE, 15, 7, 7)
     marked = np.asarray(
-        overlay(grey(), np.zeros((15, 15)), WHOLE, style(opacity=0.0), marked=(7, 7))
+        overlay(grey(), np.zeros((15, 15)), WHOLE, style(opacity=0.0), framed=patch)
     )
     rows, columns = np.nonzero((plain != marked).any(axis=2))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (13, 16, 13, 16)
