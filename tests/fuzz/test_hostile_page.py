@@ -21,9 +21,8 @@ from tests.fuzz.measure import MEGABYTE, memory
 from tests.load.visitors import app_process
 from tests.pictures import OTHER
 
-EXAMPLE = OTHER.folder
-NORMALS = [EXAMPLE / "normals" / f"normal_{i}.jpg" for i in (1, 2)]
-QUERY = EXAMPLE / "queries" / "coin.jpg"
+NORMALS = OTHER.normals[:2]
+QUERY = OTHER.queries[0]
 
 # The most that may be added to the usual time of a score, and to the memory of the process that
 # serves. Processor time holds on a busy machine too; clocks count where INCTRL_HOSTILE=1 says that
