@@ -1,8 +1,11 @@
-"""The example sets that tests use, by what a test needs of a set: a name in one place only."""
+"""The pictures that tests use: example sets by what a test needs of them, and grain on drawings."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
 
 from inctrl_core.ui.common.examples import EXAMPLES, ExampleSet, load_examples
 from inctrl_core.ui.common.examples import FIRST as FIRST_NAME
@@ -41,6 +44,13 @@ class Pictures:
     def query(self, stem: str) -> Path:
         """One query by its name without an ending."""
         return self.folder / "queries" / f"{stem}.jpg"
+
+
+def grainy(drawing: Image.Image, random: np.random.RandomState, grain: int) -> Image.Image:
+    """A drawing as a camera shows it: a little soft, and each value off by up to ``grain``."""
+    soft = np.asarray(drawing.filter(ImageFilter.GaussianBlur(1)), np.int16)
+    noisy = soft + random.randint(-grain, grain + 1, soft.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
 FIRST = Pictures(FIRST_NAME)  # What a newcomer finds.

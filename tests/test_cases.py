@@ -302,7 +302,7 @@ class TestMagnifier:
     )
     def test_only_a_small_cause_is_magnified(self, play, name, magnified):
         markup = case_views.revealed_html(CASES[name], play(name))
-        assert ("ic-closer" in markup) == magnified
+        assert ("ic-magnified" in markup) == magnified
 
     @pytest.mark.parametrize(
         ("size", "box"),

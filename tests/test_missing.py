@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.inspection import Session
 from inctrl_core.analysis.missing import Missing, find_missing, missing_told
 from inctrl_core.ui.service.api_analysis import session_to_dict
+from tests.pictures import grainy
 
 CAPS = {"red": ((80, 80), (190, 40, 30)), "blue": ((220, 110), (30, 60, 180))}
 CAPS |= {"green": ((130, 220), (30, 140, 60))}
@@ -30,9 +31,7 @@ def tray(seed: int, without: str = "", stain: bool = False) -> Image.Image:
             draw.rectangle((x + dx - 6, y + dy - 20, x + dx + 6, y + dy + 20), fill=(240, 240, 235))
     if stain:
         draw.ellipse((180, 190, 260, 270), fill=(60, 40, 20))
-    noise = random.randint(-6, 7, (SIDE, SIDE, 3))
-    pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(1)), np.int16) + noise
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    return grainy(image, random, 6)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gradio_client import Client, handle_file
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from inctrl_core import Detector, InctrlError, load_detector
 from inctrl_core.__main__ import main
@@ -18,6 +18,7 @@ from inctrl_core.analysis import find_normals
 from inctrl_core.analysis.unsorted import MOST_COMPARED, choose_normals, mutual_scores
 from inctrl_core.model.residuals import residuals_both_ways, residuals_per_normal
 from tests.app_server import running_app
+from tests.pictures import grainy
 
 COUNT, BAD = 12, (2, 7, 10)
 
@@ -33,9 +34,7 @@ def plate(seed: int, scratched: bool = False) -> Image.Image:
     if scratched:
         at = random.randint(-20, 20)
         draw.line((x - 45, y + at, x + 40, y + at + 30), fill=(60, 20, 10), width=9)
-    noise = random.randint(-5, 6, (160, 160, 3))
-    pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(1)), np.int16) + noise
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    return grainy(image, random, 5)
 
 
 @pytest.fixture(scope="module")

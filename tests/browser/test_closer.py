@@ -23,16 +23,15 @@ def test_a_small_hole_shows_once_the_image_is_looked_at_in_parts(page: Page, tmp
     expect(heatmap).to_be_visible(timeout=TIMEOUT)
     score, whole = page.locator(SCORE).inner_text(), heatmap.get_attribute("src")
 
-    def choose(parts: str) -> None:
-        page.get_by_label("Look closer").click()
-        page.get_by_role("option", name=parts).click()
-
-    choose("2 × 2 parts")
+    asked = []
+    page.on("request", lambda request: asked.append("queue/join" in request.url))
+    page.locator("#parts").get_by_label("2 × 2").check()
     told = page.locator("#colour-bar .ic-closer")
     expect(told).to_contain_text("In 2 × 2 parts, compared with the 3 normals", timeout=TIMEOUT)
     expect(heatmap).not_to_have_attribute("src", whole, timeout=TIMEOUT)
     expect(page.locator(SCORE)).to_have_text(score, timeout=TIMEOUT)
     expect(page.locator("#code")).to_contain_text("with_closer_look(detector, result, 2)")
+    assert sum(asked) == 1  # All is computed once.
     page.get_by_label("Shallow").check()
     expect(told).to_contain_text("All layers", timeout=TIMEOUT)
 
@@ -40,4 +39,4 @@ def test_a_small_hole_shows_once_the_image_is_looked_at_in_parts(page: Page, tmp
     page.locator("#query input[type=file]").set_input_files(paths[0])
     page.locator("#score").click()
     expect(told).to_have_count(0, timeout=TIMEOUT)
-    expect(page.get_by_label("Look closer")).to_have_value("Whole image", timeout=TIMEOUT)
+    expect(page.locator("#parts").get_by_label("Whole")).to_be_checked(timeout=TIMEOUT)

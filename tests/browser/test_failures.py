@@ -190,9 +190,9 @@ def test_two_visitors_keep_their_own_guesses(visit):
 def test_a_small_cause_is_magnified_and_advice_about_the_image_is_tried(visit, viewport):
     page = visit("?case=toy-figure", viewport=viewport)
     opened(page, "toy-figure")
-    expect(page.locator(".ic-closer")).to_have_count(0)
+    expect(page.locator(".ic-magnified")).to_have_count(0)
     guess(page, "missed", "The model misses it")
-    closer = page.locator("#case-picture .ic-closer img")
+    closer = page.locator("#case-picture .ic-magnified img")
     expect(closer).to_be_visible()
     shown, whole = closer.bounding_box(), page.locator("#case-picture .ic-map").bounding_box()
     # 87 of 400 pixels across.

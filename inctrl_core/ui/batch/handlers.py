@@ -72,9 +72,10 @@ class BatchHandlers:
         def show(done: int, steps: int) -> None:
             progress((done, steps), desc="Comparing the images with each other")
 
-        paths = [file.path for file in query_files(files)]
+        given = query_files(files)
+        paths = [file.path for file in given]
         try:
-            check_files(query_files(files))
+            check_files(given)
             found = self.run.find_normals(model, paths, show, download_progress(progress))
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None

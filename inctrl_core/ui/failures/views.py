@@ -86,10 +86,10 @@ def question_html() -> str:
 def revealed_html(case: Case, session: Session) -> str:
     """The heatmap over the query, which can be taken off; what matters outlined, and magnified."""
     label = "what is truly wrong" if case.anomalous else "what misleads the model"
-    return _heatmap_figure(session, cause_mask(case), label) + _closer(case, label)
+    return _heatmap_figure(session, cause_mask(case), label) + _magnified(case, label)
 
 
-def _closer(case: Case, label: str) -> str:
+def _magnified(case: Case, label: str) -> str:
     image = open_image(case.query)
     box = small_cause(case, image.size)
     if box is None:
@@ -97,7 +97,7 @@ def _closer(case: Case, label: str) -> str:
     part, side = magnify(image, box)
     words = f"{label[0].upper()}{label[1:]}, enlarged: {side} of {image.width} pixels across"
     return (
-        f'<figure class="ic-closer"><img alt="{words}" src="{jpeg_uri(part)}">'
+        f'<figure class="ic-magnified"><img alt="{words}" src="{jpeg_uri(part)}">'
         f'<figcaption class="ic-label">{words}</figcaption></figure>'
     )
 

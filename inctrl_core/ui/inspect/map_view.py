@@ -11,7 +11,7 @@ from ..common.scripts import DESCRIBED
 from .handlers import InspectHandlers
 
 LAYERS = 3
-CLOSER = {1: "Whole image"} | {n: f"{n} × {n} parts" for n in PARTS[1:]}
+CLOSER = {1: "Whole"} | {n: f"{n} × {n}" for n in PARTS[1:]}
 
 
 class MapView:
@@ -56,7 +56,8 @@ class MapView:
                     info="Shallow: edges and texture. Deep: shapes and things.",
                     elem_id="layer",
                 )
-                self.parts = gr.Dropdown(
+                # A dropdown tells a choice twice by mouse, so all would be computed twice.
+                self.parts = gr.Radio(
                     [(words, parts) for parts, words in CLOSER.items()],
                     value=1,
                     label="Look closer",
