@@ -107,6 +107,7 @@ def _wait(space: Space) -> None:
 def stand_in_for_the_gpu() -> None:
     """Replaces what a forked process does with the GPU that it was lent, and nothing else."""
     import spaces.zero.torch
+    import spaces.zero.wrappers
 
     from inctrl_core.ui.common import lending
 
@@ -126,6 +127,8 @@ def stand_in_for_the_gpu() -> None:
             move_pretended(callback)
 
     spaces.zero.torch.init, spaces.zero.torch.move = find, move
+    # As if all visitors came between its look at the page's connections and the fork.
+    spaces.zero.wrappers.get_process_connections = lambda: ()
 
 
 if __name__ == "__main__":

@@ -13,16 +13,20 @@ import inspect
 import io
 import itertools
 import logging
+import os
 import pickle
 import re
+import socket
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 import gradio as gr
 import httpx
 import torch
+from gradio.context import LocalContext
 
 from ...devices import NO_MEMORY, pick_precision
 from ...errors import InctrlError
@@ -100,7 +104,7 @@ class LentModel:
             InctrlError: Whatever the function refuses; or no GPU was lent, or something failed
                 there, of which the log has the details.
         """
-        packed = pack((function, arguments))
+        packed = pack((_port(), function, arguments))
         number = next(self._numbers)
         self._detectors[number] = detector
         try:
@@ -162,9 +166,10 @@ def _task(detectors: dict[int, Detector]) -> Callable[[bytes], bytes]:
 
     def run_there(packed: bytes) -> bytes:
         try:
+            port, function, arguments = pickle.loads(packed)
             if not placed:
+                _leave_connections(port)
                 placed.append(next(iter(detectors.values())).to(DEVICE, _precision()))
-            function, arguments = pickle.loads(packed)
             return pack(function(placed[0], *arguments))
         except torch.OutOfMemoryError:
             return pack(InctrlError(NO_MEMORY))
@@ -176,6 +181,30 @@ def _task(detectors: dict[int, Detector]) -> Callable[[bytes], bytes]:
             raise gr.Error(traceback.format_exc(), title=FAILED, print_exception=False) from None
 
     return run_there
+
+
+def _port() -> int | None:
+    """The port of the page that was asked; None outside of a request."""
+    page = LocalContext.blocks.get(None)
+    return page.server.config.port if page is not None else None
+
+
+def _leave_connections(port: int | None) -> None:
+    """Closes a forked process's copies of the page's connections.
+
+    The package does so too, but for those that it saw just before it forked. A visitor who came
+    between would wait for the end of the connection until this process ends.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # No socket, or the listing itself.
+            opened = socket.socket(fileno=int(name))
+            if (
+                opened.family in (socket.AF_INET, socket.AF_INET6)
+                and opened.getsockname()[1] == port
+            ):
+                opened.close()
+            else:
+                opened.detach()
 
 
 def _precision() -> torch.dtype:
