@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from inctrl_core import Detector, load_detector
+from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.decision import LITTLE
 from inctrl_core.analysis.inspection import Session, start_session
 from inctrl_core.analysis.normal_range import build_measured_bank
@@ -361,7 +362,10 @@ class TestReading:
 def test_above_the_threshold_is_what_counts(play, fused, anomalous, expected):
     session = play(MISS)
     score = dataclasses.replace(session.score, fused=fused)
-    assert outcome(anomalous, dataclasses.replace(session, score=score, chosen=0.2)) == expected
+    assert (
+        outcome(anomalous, with_threshold(dataclasses.replace(session, score=score), 0.2))
+        == expected
+    )
 
 
 class TestMarkup:

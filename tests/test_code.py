@@ -80,7 +80,7 @@ def test_the_client_lines_give_it_through_the_api(
     exec(client_lines(changed[change]).replace(ADDRESS, address), {})
     score, threshold = map(float, capsys.readouterr().out.splitlines()[-1].split())
     assert score == pytest.approx(changed[change].score.fused, abs=1e-6)
-    assert threshold == pytest.approx(changed[change].measured.threshold, abs=1e-6)
+    assert threshold == pytest.approx(changed[change].threshold, abs=1e-6)
 
 
 def test_the_page_escapes_what_the_visitor_named(session):

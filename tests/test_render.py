@@ -10,6 +10,7 @@ import pytest
 
 from inctrl_core import load_detector
 from inctrl_core.analysis import inspection as session
+from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.normal_range import NormalRange
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.config import HeadsConfig
@@ -41,7 +42,7 @@ def scored(detector) -> session.Session:
 
 def test_the_verdict_follows_the_threshold(scored):
     for chosen in (None, 0.0, scored.score.fused, 1.0):
-        judged = dataclasses.replace(scored, chosen=chosen)
+        judged = scored if chosen is None else with_threshold(scored, chosen)
         above = scored.score.fused > judged.threshold
         assert judged.above is above
         assert ("Looks like the normals" in verdict_html(judged)) is not above

@@ -15,6 +15,7 @@ import pytest
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.analysis import stress
+from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.inspection import Session, start_session
 from inctrl_core.analysis.normal_range import NormalRange
 from inctrl_core.analysis.stress import DropOne, SeverityCurve, ShotsPoint
@@ -292,7 +293,7 @@ class TestWords:
     )
     def test_a_finished_run_has_a_conclusion(self, finished, fused, query, normal, says, bad):
         score = dataclasses.replace(finished.session.score, fused=fused)
-        session = dataclasses.replace(finished.session, score=score, chosen=0.2)
+        session = with_threshold(dataclasses.replace(finished.session, score=score), 0.2)
         curves = (self.curve("blur", query, normal),)
         run = dataclasses.replace(finished, session=session, curve=(), dropped=(), changed=curves)
         told, is_bad = stress_words.say_conclusion(run)

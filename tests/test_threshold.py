@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from inctrl_core import load_detector
 from inctrl_core.analysis import inspect
+from inctrl_core.analysis.batch import QueryFile, score_chunk
+from inctrl_core.analysis.batch_job import start_job
 from inctrl_core.analysis.changes import (
     with_phrases,
     with_query_as_normal,
@@ -16,9 +19,12 @@ from inctrl_core.analysis.changes import (
     without_query_as_normal,
 )
 from inctrl_core.analysis.decision import BELOW, CLEARLY, FAR, GRADES, LITTLE
+from inctrl_core.analysis.export import batch_json
 from inctrl_core.analysis.inspection import Session, start_session
+from inctrl_core.analysis.stress_run import DROP, compute_part
 from inctrl_core.errors import InctrlError
 from inctrl_core.ui.common.examples import load_examples
+from inctrl_core.ui.common.heatmap import Display, heatmap
 from inctrl_core.ui.inspect.threshold import say_share, threshold_html
 from inctrl_core.ui.inspect.verdict import VERDICTS, verdict_html
 from tests.pictures import SMALL_MARKS
@@ -51,7 +57,7 @@ def test_the_normals_above_a_chosen_threshold_are_counted(session):
     scores = sorted(session.ranges.fused)
     for count in range(len(scores) + 1):
         line = scores[-1 - count] if count < len(scores) else scores[0] / 2
-        told = threshold_html(dataclasses.replace(session, chosen=line))
+        told = threshold_html(with_threshold(session, line))
         assert f"Your threshold: {line:.3f}" in told
         assert f"{count or 'none'} of your {len(scores)} normals" in told
 
@@ -60,7 +66,7 @@ def test_a_higher_threshold_lets_fewer_good_images_pass_for_bad(session):
     good = session.measured.good
     lines = [good.threshold(rate) for rate in (0.2, 0.1, 0.05, 0.02, 0.01)]
     assert lines == sorted(lines)
-    shares = [dataclasses.replace(session, chosen=t).decision.expected for t in lines]
+    shares = [with_threshold(session, t).decision.expected for t in lines]
     assert shares == pytest.approx([0.2, 0.1, 0.05, 0.02, 0.01], rel=0.02)
 
 
@@ -110,7 +116,7 @@ def test_a_copy_of_a_normal_has_no_grade(detector):
 
 
 def test_the_choice_holds_for_the_next_image_and_not_for_other_normals(detector, session):
-    chosen = dataclasses.replace(session, chosen=0.3)
+    chosen = with_threshold(session, 0.3)
     good = str(EXAMPLE.normals[-1])
     following = start_session(
         detector, session.model, (NORMALS, good), SMALL_MARKS.object_name, chosen
@@ -141,6 +147,63 @@ def test_a_threshold_moves_the_verdict_and_computes_nothing(session):
     assert chosen.score is session.score
     assert VERDICTS[BELOW] in verdict_html(chosen)
     assert VERDICTS[BELOW] not in verdict_html(session)
+
+
+def test_the_line_round_what_differs_moves_as_the_odds_do(session):
+    own = session.threshold
+    odds = own / (1 - own)
+    higher = with_threshold(session, 2 * odds / (1 + 2 * odds))
+    for before, after in zip(session.scales, higher.scales, strict=True):
+        assert after.line == pytest.approx(2 * before.line, rel=1e-6)
+        assert (after.low, after.high, after.normal_high) == (
+            before.low,
+            before.high,
+            before.normal_high,
+        )
+    shares = [
+        with_threshold(session, t).scales[0].share_above(session.score.patch_map)
+        for t in (0.0, own / 2, own, 2 * own, 1.0)
+    ]
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[0], shares[-1]) == (1.0, 0.0) and 0.0 < shares[2] < shares[1]
+    assert with_threshold(with_threshold(session, 0.9), own).scales[0].line == pytest.approx(
+        session.scales[0].line
+    )
+
+
+def test_the_map_follows_the_threshold(session):
+    own, bar = heatmap(session, Display())
+    moved, moved_bar = heatmap(with_threshold(session, 0.9), Display())
+    assert own.tobytes() != moved.tobytes() and bar != moved_bar
+    assert "moves with your threshold" in moved_bar and "moves with" not in bar
+    # Where nothing lies above, the picture stays as it is.
+    assert (
+        heatmap(with_threshold(session, 1.0), Display(row=0))[0].tobytes()
+        == session.query.image.tobytes()
+    )
+
+
+def test_a_batch_of_the_same_normals_takes_it_over(detector, session):
+    chosen = with_threshold(session, 0.9)
+    files = (QueryFile(QUERY, "defect.jpg"),)
+    about = detector, "key", session.model, tuple(NORMALS), files, SMALL_MARKS.object_name
+    for previous, threshold in ((chosen, 0.9), (session, session.threshold)):
+        job = start_job(*about, previous)
+        assert job.batch.threshold == threshold
+        rows = score_chunk(detector, job.bank, job.waiting)
+        batch = job.with_rows(rows, 1.0).batch
+        assert batch.above(batch.rows[0]) is (threshold < 0.9)
+        assert batch.scale == previous.scales[0]
+        told = json.loads(batch_json(batch))
+        assert told["threshold"] == threshold
+        assert told["decision"]["expected_share_above"] == previous.decision.expected
+
+
+def test_a_threshold_that_was_chosen_stays_whichever_normal_is_left_out(detector, session):
+    chosen = with_threshold(session, 0.9)
+    dropped = compute_part(detector, chosen, DROP, None, None)
+    assert {drop.threshold for drop in dropped} == {0.9}
+    assert chosen.odd == session.odd
 
 
 MIXED = (*NORMALS, str(EXAMPLE.queries[5].path))

@@ -98,6 +98,7 @@ class Batch:
         looks_for: What the bank looks for, see :meth:`Detector.build_bank`.
         good: The scores to expect of good images; None where the model cannot tell.
         rate: Rate of false alarms that the threshold is for.
+        chosen: The threshold that somebody chose in its place; None: nobody did.
     """
 
     model: str
@@ -113,15 +114,18 @@ class Batch:
     looks_for: str = DECIDE
     good: GoodScores | None = None
     rate: float = RATE
+    chosen: float | None = None
 
     @property
     def decision(self) -> Decision | None:
-        """The threshold for ``rate``; None where the model cannot tell."""
-        return decide(self.good, self.rate)
+        """The threshold, and what to expect of it; None where the model cannot tell."""
+        return decide(self.good, self.rate, self.chosen)
 
     @property
     def threshold(self) -> float | None:
         """The score above which an image counts as anomalous; None where nothing tells."""
+        if self.chosen is not None:
+            return self.chosen
         decision = self.decision
         return threshold_of(self.ranges, None) if decision is None else decision.threshold
 
@@ -208,6 +212,7 @@ def start_batch(measured: MeasuredBank, model: str, normal_names: Sequence[str])
         copy_of=bank.copy_of,
         looks_for=bank.looks_for,
         good=measured.good,
+        chosen=measured.chosen,
     )
 
 

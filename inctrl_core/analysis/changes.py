@@ -64,7 +64,9 @@ def with_threshold(session: Session, threshold: float | None) -> Session:
     Raises:
         InctrlError: It is not.
     """
-    return dataclasses.replace(session, chosen=check_threshold(threshold))
+    return dataclasses.replace(
+        session, measured=session.measured.with_threshold(check_threshold(threshold))
+    )
 
 
 def with_closer_look(
@@ -173,7 +175,6 @@ def _rescore(
     return dataclasses.replace(
         session,
         normals=session.normals if normals is None else normals,
-        chosen=None,
         threshold_before=None,
         closer=session.closer if normals is None else None,
         **results(detector, measure_bank(detector, bank), session.encoded),

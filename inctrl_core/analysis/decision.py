@@ -255,10 +255,15 @@ def check_threshold(threshold: float) -> float:
     return float(threshold)
 
 
+def odds(score: float) -> float:
+    """The odds of a score in [0, 1], kept positive and finite at the ends."""
+    kept = min(max(score, _EDGE), 1.0 - _EDGE)
+    return kept / (1.0 - kept)
+
+
 def to_odds(score: float) -> float:
     """The log-odds of a score in [0, 1], kept finite at the ends."""
-    kept = min(max(score, _EDGE), 1.0 - _EDGE)
-    return math.log(kept / (1.0 - kept))
+    return math.log(odds(score))
 
 
 def _from_odds(odds: float) -> float:

@@ -123,9 +123,9 @@ def describe_heatmaps(scale: PatchScale) -> dict[str, Any]:
 
 
 def _overlay_meaning(scale: PatchScale) -> str:
-    if scale.normal_high is None:
+    if scale.line is None:
         return f"lowest colour {scale.low:g}, highest colour {scale.high:g}"
-    return f"clear up to {scale.normal_high:g}, highest colour {scale.high:g}"
+    return f"clear up to {scale.line:g}, highest colour {scale.high:g}"
 
 
 def _meaning(kind: str, scale: PatchScale) -> str:

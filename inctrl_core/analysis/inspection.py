@@ -30,7 +30,7 @@ from ..model.prompts import (
 )
 from ..model.score import Score
 from .closer import CloserLook
-from .decision import Decision, decide
+from .decision import Decision
 from .explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from .export import file_names
 from .normal_range import (
@@ -90,7 +90,6 @@ class Session:
         anomalous: Whether the query is, where that is known: of the page's own examples.
         given_names: Names that the first normals were given by their owner; those of the files
             stand for the rest.
-        chosen: The threshold that the visitor chose; None: the bank's own.
         odd: A normal that differs too much from the others, and the score without it.
         closer: The query in parts, where it was looked at so.
     """
@@ -112,7 +111,6 @@ class Session:
     threshold_before: float | None = None
     anomalous: bool | None = None
     given_names: tuple[str, ...] = ()
-    chosen: float | None = None
     odd: DropOne | None = None
     closer: CloserLook | None = None
 
@@ -129,12 +127,17 @@ class Session:
     @property
     def decision(self) -> Decision | None:
         """The threshold, and what to expect of it; None where the model cannot tell."""
-        return decide(self.measured.good, threshold=self.chosen)
+        return self.measured.decision
+
+    @property
+    def chosen(self) -> float | None:
+        """The threshold that the visitor chose; None: the normals' own."""
+        return self.measured.chosen
 
     @property
     def threshold(self) -> float | None:
         """The score above which an image counts as anomalous; None where nothing tells."""
-        return self.measured.threshold if self.chosen is None else self.chosen
+        return self.measured.threshold
 
     @property
     def grade(self) -> str | None:
@@ -300,8 +303,7 @@ def start_session(
     session = inspect_query(detector, measured, model, files, opened)
     same = measured.bank.text is previous.bank.text
     phrases: Phrases = previous.phrases if same else ((), ())
-    kept = previous.chosen if measured is previous.measured else None
-    return dataclasses.replace(session, normals=previous.normals, phrases=phrases, chosen=kept)
+    return dataclasses.replace(session, normals=previous.normals, phrases=phrases)
 
 
 def inspect_query(

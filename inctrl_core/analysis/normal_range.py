@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..errors import join_words, name_some
@@ -21,7 +22,7 @@ from ..model.bank import PromptBank
 from ..model.detector import Detector
 from ..model.evidence import DECIDE
 from . import decision
-from .decision import GoodScores, decide, expect_good
+from .decision import Decision, GoodScores, check_threshold, decide, expect_good, odds
 
 # Top of the heatmap's scale where a single normal gives no range of its own: a quarter of the way
 # from "same direction" (0) to "opposite" (1), half of the way to "nothing in common" (0.5).
@@ -204,19 +205,34 @@ class PatchScale:
         high: Patch residual at its top.
         normal_high: Largest residual of any patch of a normal against the other normals; None
             where there is one normal.
+        moved: The line lies at so many times ``normal_high``.
     """
 
     low: float
     high: float
     normal_high: float | None
+    moved: float = 1.0
+
+    @property
+    def line(self) -> float | None:
+        """Residual up to which a heatmap is clear; None where all of it is drawn."""
+        return None if self.normal_high is None else self.moved * self.normal_high
 
     def style(self, **choices: Any) -> OverlayStyle:
-        """A heatmap on this scale, clear up to the largest residual of the normals.
+        """A heatmap on this scale, clear up to the line.
 
         Args:
             **choices: Other fields of :class:`.OverlayStyle`.
         """
-        return OverlayStyle(self.low, self.high, clear=self.normal_high, **choices)
+        return OverlayStyle(self.low, self.high, clear=self.line, **choices)
+
+    def share_above(self, patch_map: np.ndarray) -> float:
+        """Share of the patches above the line, in [0, 1]; 0 where there is no line.
+
+        Args:
+            patch_map: float [G, G].
+        """
+        return 0.0 if self.line is None else float((patch_map > self.line).mean())
 
 
 def patch_scale(bank: PromptBank, layer: int | None = None) -> PatchScale:
@@ -253,12 +269,14 @@ class MeasuredBank:
         ranges: The normals against each other; None where fewer than two are distinct.
         scales: Heatmap scale of the mean map, then of each layer.
         good: The scores to expect of good images; None where the model cannot tell.
+        chosen: The threshold that somebody chose for these normals; None: their own.
     """
 
     bank: PromptBank
     ranges: NormalRange | None
     scales: tuple[PatchScale, ...]
     good: GoodScores | None = None
+    chosen: float | None = None
 
     @property
     def scale(self) -> PatchScale:
@@ -266,9 +284,37 @@ class MeasuredBank:
         return self.scales[0]
 
     @property
-    def threshold(self) -> float | None:
+    def own_threshold(self) -> float | None:
         """See :func:`threshold_of`."""
         return threshold_of(self.ranges, self.good)
+
+    @property
+    def threshold(self) -> float | None:
+        """The score above which an image counts as anomalous; None where nothing tells."""
+        return self.own_threshold if self.chosen is None else self.chosen
+
+    @property
+    def decision(self) -> Decision | None:
+        """The threshold, and what to expect of it; None where the model cannot tell."""
+        return decide(self.good, threshold=self.chosen)
+
+    def with_threshold(self, threshold: float | None) -> MeasuredBank:
+        """The same normals with another threshold, which the lines of heatmaps follow.
+
+        The line starts at the largest residual of the normals, and moves as the odds of the
+        threshold do: to twice the odds, twice the residual.
+
+        Args:
+            threshold: A score in [0, 1]; None: the normals' own.
+
+        Raises:
+            InctrlError: It is neither.
+        """
+        chosen = None if threshold is None else check_threshold(threshold)
+        own = self.own_threshold
+        moved = 1.0 if chosen is None or own is None else odds(chosen) / odds(own)
+        scales = tuple(dataclasses.replace(scale, moved=moved) for scale in self.scales)
+        return dataclasses.replace(self, chosen=chosen, scales=scales)
 
     def to(self, device: torch.device | str) -> MeasuredBank:
         """The same with the bank's tensors on another device."""

@@ -5,6 +5,7 @@ Nothing but :func:`severity_curve` runs the backbone.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ class DropOne:
     change: float
     threshold: float | None
 
+    def judged_by(self, threshold: float) -> DropOne:
+        """The same beside a threshold that somebody chose."""
+        return dataclasses.replace(self, threshold=threshold)
+
 
 def drop_one(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> tuple[DropOne, ...]:
     """Leaves out each distinct normal in turn, its copies with it: which carries the result?
@@ -78,7 +83,7 @@ def odd_normal(
     ranges, good, bank = measured.ranges, measured.good, measured.bank
     if ranges is None or good is None or len(bank.distinct) < 3:
         return None
-    if good.grade(ranges.highest, measured.threshold) not in (CLEARLY, FAR):
+    if good.grade(ranges.highest, measured.own_threshold) not in (CLEARLY, FAR):
         return None
     odd = max(ranges.normals, key=ranges.fused_of)
     judge = _Judge(detector, bank, encoded)

@@ -148,7 +148,9 @@ def compute_part(
     if part == CURVE:
         return shots_curve(detector, bank, encoded)
     if part == DROP:
-        return drop_one(detector, bank, encoded) if len(bank.distinct) > 1 else ()
+        dropped = drop_one(detector, bank, encoded) if len(bank.distinct) > 1 else ()
+        chosen = session.chosen  # It stays what it is, whichever normals there are.
+        return dropped if chosen is None else tuple(d.judged_by(chosen) for d in dropped)
     if part == CONTAMINATION:
         mirrored = detector.encode([ImageOps.mirror(query)])
         return tuple(contaminate(detector, bank, encoded, copy) for copy in (encoded, mirrored))

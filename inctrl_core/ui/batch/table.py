@@ -130,7 +130,8 @@ def _whose(job: BatchJob) -> str:
     """Which threshold the table speaks of, where the visitor may move another."""
     if not job.labelled or job.batch.threshold is None:
         return ""
-    return f" The threshold here is the normals' own, {job.batch.threshold:.3f}."
+    whose = "the normals' own" if job.batch.chosen is None else "your own of Inspect"
+    return f" The threshold here is {whose}, {job.batch.threshold:.3f}."
 
 
 def _table_row(batch: Batch, row: BatchRow, known: bool) -> str:
@@ -181,9 +182,13 @@ def _range(batch: Batch) -> str:
         )
     return (
         f"The {count_normals(batch.shots, batch.copy_of)} score {batch.ranges.lowest:.3f} to "
-        f"{batch.ranges.highest:.3f} when each is compared with the others; the threshold is "
+        f"{batch.ranges.highest:.3f} when each is compared with the others; {_which(batch)} is "
         f"{batch.threshold:.3f}."
     )
+
+
+def _which(batch: Batch) -> str:
+    return "the threshold" if batch.chosen is None else "your threshold, from Inspect,"
 
 
 def _remarks(job: BatchJob) -> list[str]:

@@ -69,20 +69,22 @@ def colour_bar(scale: PatchScale, colour_map: str, whole: bool = False) -> str:
     """
     clear = ""
     ticks = [(scale.low, f"{scale.low:g}"), (scale.high, f"{scale.high:.3f} or more")]
-    if scale.normal_high is None:
+    if scale.line is None:
         note = (
             "A fixed scale: a single normal cannot show how much normal images differ, "
             "so the colours say less."
         )
     else:
-        ticks.insert(1, (scale.normal_high, f"{scale.normal_high:.3f}"))
+        line = min(scale.line, scale.high)
+        ticks.insert(1, (line, f"{scale.line:.3f}"))
         note = (
             f"The scale comes from your normals, never from this image: {scale.normal_high:.3f} is "
             "the largest difference they show among themselves."
         )
         if not whole:
-            note += " Up to there the image stays clear; a white line encloses what differs more."
-            width = 100 * (scale.normal_high - scale.low) / (scale.high - scale.low)
+            note += f" Up to {_there(scale)} the image stays clear; a white line encloses what "
+            note += "differs more."
+            width = 100 * (line - scale.low) / (scale.high - scale.low)
             clear = f'<i class="ic-clear" style="width:{width:.1f}%"></i>'
     span = scale.high - scale.low
     labels = "".join(
@@ -94,6 +96,12 @@ def colour_bar(scale: PatchScale, colour_map: str, whole: bool = False) -> str:
         f'normal</p><div class="ic-ramp" style="background:{gradient(colour_map)}">{clear}</div>'
         f'<div class="ic-ticks">{labels}</div><p class="ic-small">{note}</p></div>'
     )
+
+
+def _there(scale: PatchScale) -> str:
+    if scale.moved == 1.0:
+        return "there"
+    return f"{scale.line:.3f}, which moves with your threshold,"
 
 
 def text_bars(text: TextEvidence) -> str:

@@ -135,6 +135,7 @@ def _map(session: Session, layer: str) -> tuple[PatchScale, object]:
         raise InctrlError(f"Choose a layer among {', '.join(names)}.")
     index = names.index(layer)
     if index == 0 and session.closer is not None:
-        return session.closer.scale, session.closer.patch_map
+        moved = session.scales[0].moved
+        return dataclasses.replace(session.closer.scale, moved=moved), session.closer.patch_map
     maps = session.score.layer_maps
     return session.scales[index], session.score.patch_map if index == 0 else maps[index - 1]

@@ -50,7 +50,7 @@ def python_lines(session: Session) -> str:
         lines.append(f"result = with_closer_look(detector, result, {look.parts})")
         lines.append(f"print(result.closer.peak)  # {look.peak:.3f}")
     lines.append(
-        f"print(result.score.fused, {_threshold(session)})"
+        f"print(result.score.fused, {_threshold(session, 'result.threshold')})"
         f"  # {session.score.fused:.3f}, {_number(session.threshold)}"
     )
     return "\n".join(lines)
@@ -71,6 +71,7 @@ def client_lines(session: Session) -> str:
         endpoint, score = "/explain", "result['score']['fused']"
         for name, phrases in zip(("normal", "anomaly"), session.phrases, strict=True):
             arguments.append(f"    {name}_phrases={chr(10).join(phrases)!r},")
+    threshold = _threshold(session, "result['threshold']")
     result = "result, heatmap" if endpoint == "/score" else "result"
     return "\n".join(
         [
@@ -82,8 +83,8 @@ def client_lines(session: Session) -> str:
             *arguments,
             f'    api_name="{endpoint}",',
             ")",
-            f"print({score}, result['threshold'])"
-            f"  # {session.score.fused:.3f}, {_number(session.measured.threshold)}",
+            f"print({score}, {threshold})"
+            f"  # {session.score.fused:.3f}, {_number(session.threshold)}",
         ]
     )
 
@@ -101,9 +102,9 @@ def _looks_for(session: Session) -> str:
     return "" if sought == DECIDE else f", looks_for={sought!r}"
 
 
-def _threshold(session: Session) -> str:
+def _threshold(session: Session, own: str) -> str:
     """The expression of the threshold: the visitor's own is a number."""
-    return "result.threshold" if session.chosen is None else f"{session.chosen:.3f}"
+    return own if session.chosen is None else f"{session.chosen:.3f}"
 
 
 def _number(value: float | None) -> str:

@@ -131,9 +131,9 @@ class InspectTab:
             self.notice,
         )
         self.threshold.input(
-            self.handlers.set_threshold,
-            [self.session, self.threshold],
-            [self.session, self.verdict, self.code, self.notice],
+            self.set_threshold,
+            [self.session, self.threshold, *self.map.display[1:]],
+            [self.session, self.verdict, self.code, self.notice, *self.map.pictures[:-1]],
             trigger_mode="always_last",
             show_progress="hidden",
             concurrency_limit=4,
@@ -232,6 +232,17 @@ class InspectTab:
             return told | (self._shown(None, controls) if session is None else {})
         places = dict(zip(self.map.place, placed[1:3], strict=True))
         return told | self._shown(scored, controls | places)
+
+    def set_threshold(
+        self, session: Session | None, threshold: float | None, *display: Any
+    ) -> Shown:
+        """Judges the score by another threshold, and moves the line round what differs."""
+        judged = self.handlers.set_threshold(session, threshold)
+        told = zip((self.session, self.verdict, self.code, self.notice), judged, strict=True)
+        if judged[0] == gr.skip():
+            return dict(told)
+        pictures = self.handlers.show_map(judged[0], *display)[:-1]
+        return dict(told) | dict(zip(self.map.pictures[:-1], pictures, strict=True))
 
     def look_closer(
         self,

@@ -132,13 +132,17 @@ def _proportions(session: Session) -> str:
 
 
 def _patches_above(session: Session) -> str:
-    high = session.scales[0].normal_high
-    count = int((session.score.patch_map > high).sum())
-    if count == 0:
-        return "No patch differs more than the normals do among themselves."
+    scale = session.scales[0]
+    share = scale.share_above(session.score.patch_map)
+    moved = scale.moved != 1.0
+    than = "the line of your threshold" if moved else "the normals do among themselves"
+    if share == 0:
+        return f"No patch differs more than {than}."
     total = session.score.patch_map.size
+    count = round(share * total)
     differ = f"1 of {total} patches differs" if count == 1 else f"{count} of {total} patches differ"
-    return f"{differ} more than the normals do among themselves."
+    area = f"{100 * share:.0f}%" if share >= 0.01 else "less than 1%"
+    return f"{differ} more than {than}, {area} of the area."
 
 
 def _meaning(session: Session) -> str:

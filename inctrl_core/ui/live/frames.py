@@ -61,7 +61,7 @@ def score_frame(
         "low": None if ranges is None else round(ranges.lowest, 4),
         "high": None if ranges is None else round(ranges.highest, 4),
         "threshold": None if measured.threshold is None else round(measured.threshold, 4),
-        "clear": None if ranges is None else round((scale.normal_high - scale.low) / span, 3),
+        "clear": None if scale.line is None else round(min(scale.line - scale.low, span) / span, 3),
         "map": shares.clip(0, 1).round(3).tolist(),
         "box": [edge / side for edge, side in zip(score.crop_box, frame.size * 2, strict=True)],
         "alike": aspect_mismatch(score.crop_box, bank.crop_boxes) is None,

@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from ...analysis.inspection import SESSION_SECONDS
+from ...analysis.inspection import SESSION_SECONDS, Session, has_bank_of
 from ...config import MAX_SHOTS
 from ...errors import InctrlError
 from ...images.files import open_image
@@ -82,6 +82,7 @@ class LiveHandlers:
         object_name: str | None,
         model: str,
         live: LiveBank | None,
+        session: Session | None,
         event: gr.EventData,
     ) -> tuple[Any, str]:
         """Scores the frame that the page sent.
@@ -100,7 +101,11 @@ class LiveHandlers:
             if live is None or live.source != (model, files, object_name or ""):
                 source = model, files, object_name or ""
                 live = kept = LiveBank(source, self.run.measure(*source))
-            shown = self.run(live_frames.score_frame, model, live.measured, frame)
+            measured = live.measured
+            if session is not None and has_bank_of(session, model, files):
+                # As of now: the visitor may move the threshold in Inspect while frames come.
+                measured = measured.with_threshold(session.chosen)
+            shown = self.run(live_frames.score_frame, model, measured, frame)
             return kept, _answer(frame_id, **shown)
         except InctrlError as error:
             return gr.skip(), _answer(frame_id, error=str(error))
@@ -129,7 +134,7 @@ class LiveTab:
     """Components of the tab and their events.
 
     Args:
-        shared: The form, and what all visitors share.
+        shared: The form, the session, and what all visitors share.
     """
 
     id = "live"
@@ -138,6 +143,7 @@ class LiveTab:
     def __init__(self, shared: Shared) -> None:
         self.handlers = LiveHandlers(shared.registry, shared.examples)
         self.form = shared.form
+        self.session = shared.session
 
     def build(self) -> None:
         """Lays out the tab."""
@@ -162,7 +168,7 @@ class LiveTab:
         }
         self.stage.frame(
             self.handlers.score_frame,
-            [form.normals, form.object_name, form.model, self.bank],
+            [form.normals, form.object_name, form.model, self.bank, self.session],
             [self.bank, self.stage],
             **MODEL_QUEUE,
             **options,
