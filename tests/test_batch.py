@@ -559,6 +559,44 @@ class TestHandlers:
         opened = handlers.open_row(dataclasses.replace(other, batch=unnamed), None, event)
         assert opened[3] == ""  # As the visitor left it.
 
+    def test_an_image_that_is_good_joins_the_normals_and_tells_its_price(self, handlers, tmp_path):
+        # Under names of nobody's example, so that nothing is known of them.
+        paths = [tmp_path / f"{index}{path.suffix}" for index, path in enumerate(QUERIES)]
+        for path, original in zip(paths, QUERIES, strict=True):
+            path.write_bytes(original.read_bytes() + b"\0")
+        first, _ = run(handlers, paths)
+        above = [row for row in first.batch.rows if first.batch.above(row)]
+        assert batch_table.table_html(first).count("data-good") == len(above) > 0
+        row = first.batch.index(above[0])
+        event = types.SimpleNamespace(_data={"row": str(row), "job": first.key})
+        normals = handlers.take_good(first, event)
+        assert normals == [*NORMALS, str(paths[row])]
+        again = start(handlers, paths, normals=gallery(normals), previous=first)[0]
+        assert again.batch.shots == len(NORMALS) + 1
+        before, after = first.batch.threshold, again.batch.threshold
+        assert f"{before:.3f} to {after:.3f}" in again.notes[-1] and before != after
+        assert ("its price" in again.notes[-1]) is (after > before)
+        other = start(handlers, paths, normals=gallery(NORMALS[1:]), previous=first)[0]
+        assert not any("One more normal" in note for note in other.notes)
+
+    def test_no_more_than_sixteen_normals_are_good(self, handlers):
+        rows = [
+            ("bad", 0.3, True),
+            ("good", 0.3, False),
+            ("unknown", 0.3, None),
+            ("low", 0.1, None),
+        ]
+        full = job(made(rows))
+        marked = batch_table.table_html(full)
+        assert marked.count("data-good") == 2
+        full = dataclasses.replace(
+            full, normal_files=("a.png",) * 16, batch=dataclasses.replace(full.batch, shots=16)
+        )
+        assert "data-good" not in batch_table.table_html(full)
+        event = types.SimpleNamespace(_data={"row": "1", "job": full.key})
+        with pytest.raises(gr.Error, match="at most 16"):
+            handlers.take_good(full, event)
+
     @pytest.mark.parametrize(
         "data",
         [{}, {"row": "0"}, {"row": "99", "job": "KEY"}, {"row": "-1", "job": "KEY"}, {"row": "x"}]

@@ -111,6 +111,45 @@ def test_headings_sort_by_click_and_by_keyboard(page: Page, address: str):
     assert names(page) == sorted(names(page), reverse=True)
 
 
+def test_an_image_that_is_good_joins_the_normals(page: Page, address: str, tmp_path: Path):
+    open_tab(page, address)
+    queries = [tmp_path / f"mine {index}.png" for index in range(4)]
+    for path, original in zip(queries, UPLOADED.queries, strict=False):
+        Image.open(original).save(path)
+    give(page, UPLOADED.normals[:2], queries)
+    page.locator("#batch-run").click()
+    expect(page.locator(ROWS)).to_have_count(4, timeout=TIMEOUT)
+    name = names(page)[0]
+    page.locator(ROWS).first.get_by_role("button", name="This one is good").click()
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(3, timeout=TIMEOUT)
+    expect(page.locator("#batch-summary")).to_contain_text("One more normal", timeout=TIMEOUT)
+    row = page.locator(f'{ROWS}[data-name="{name}"]')
+    expect(row).to_contain_text("is normal 3")
+    expect(row.locator("[data-good]")).to_have_count(0)
+
+
+def test_the_threshold_of_inspect_holds_here(page: Page, address: str):
+    page.goto(address)
+    score = open_example(page, OTHER.name)
+    line, picture = page.locator("#verdict .ic-decision"), page.locator("#heatmap img")
+    before = picture.get_attribute("src")
+    chosen = f"{score + 0.01:.3f}"
+    page.locator("#threshold input[type=number]").fill(chosen)
+    page.locator("#threshold input[type=number]").press("Enter")
+    expect(line).to_contain_text(f"Your threshold: {chosen}", timeout=TIMEOUT)
+    bar = page.locator("#colour-bar")
+    expect(bar).to_contain_text("moves with your threshold", timeout=TIMEOUT)
+    expect(picture).not_to_have_attribute("src", before, timeout=TIMEOUT)
+    page.locator("#batch-button").click()
+    page.locator("#batch-files input[type=file]").set_input_files(OTHER.bad)
+    expect(page.locator("#batch-files .file")).to_have_count(1, timeout=TIMEOUT)
+    page.locator("#batch-run").click()
+    expect(page.locator("#batch-summary")).to_contain_text(
+        f"your threshold, from Inspect, is {chosen}", timeout=TIMEOUT
+    )
+    assert column(page, "above") == [pytest.approx(-0.01, abs=1e-3)]
+
+
 def test_a_row_opens_in_inspect_with_the_same_score(page: Page, address: str):
     open_tab(page, address)
     run_example(page, OTHER.name, len(OTHER.queries))

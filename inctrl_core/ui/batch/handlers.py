@@ -13,7 +13,7 @@ import gradio as gr
 from ...analysis.batch import BatchRow, open_chunk, score_chunk
 from ...analysis.batch_job import BatchJob, check_files, files_problem, new_job
 from ...analysis.export import batch_csv, batch_json, write_zip
-from ...analysis.inspection import Session
+from ...analysis.inspection import Session, same_files
 from ...checkpoints.hub import Progress
 from ...errors import InctrlError
 from ...model.bank import check_shots
@@ -115,7 +115,7 @@ class BatchHandlers:
         try:
             progress(0.1, desc="Looking at the normals")
             about = model, object_name or "", session, download_progress(progress)
-            job = self._make_job(normals, fields, *about)
+            job = self._make_job(normals, fields, *about, previous)
         except InctrlError as error:
             # What an earlier batch found stays below the sentence.
             return (gr.skip(), gr.skip(), error_html(str(error)), *[gr.skip()] * 7)
@@ -131,6 +131,7 @@ class BatchHandlers:
         object_name: str,
         session: Session | None,
         on_progress: Progress,
+        previous: BatchJob | None,
     ) -> BatchJob:
         paths, names = gallery_paths(normals), gallery_names(normals)
         if not file_path(fields[-1]):
@@ -151,7 +152,7 @@ class BatchHandlers:
             example=given.example,
             fails=(self.examples[given.example].fails or "") if given.example else "",
             labelled=given.labelled,
-            notes=given.notes,
+            notes=(*given.notes, *_price(job, previous)),
             unpacked=given.unpacked,
             started=time.monotonic(),
         )
@@ -218,6 +219,15 @@ class BatchHandlers:
         typed = job.batch.object_name
         name = "" if typed == DEFAULT_OBJECT_NAME else typed
         return opened, list(job.normal_files), row.file.path, name, job.model, queries
+
+    def take_good(self, job: BatchJob | None, event: gr.EventData) -> list[str]:
+        """The batch's normals and the image of a row, which is good."""
+        try:
+            row = _row(job, sent(event))
+            check_shots(len(job.normal_files) + 1)
+        except InctrlError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return [*job.normal_files, row.file.path]
 
     def export_csv(self, job: BatchJob | None) -> tuple[str | None, str]:
         """Writes the table."""
@@ -295,6 +305,23 @@ def _view(job: BatchJob | None, notice: str = "") -> tuple[Any, ...]:
         summary_html(job),
         histogram_html(job.batch),
         table_html(job),
+    )
+
+
+def _price(job: BatchJob, previous: BatchJob | None) -> tuple[str, ...]:
+    """The effect of one more normal on the threshold, where that is all that has changed."""
+    if previous is None or previous.model != job.model:
+        return ()
+    if not same_files(previous.normal_files, job.normal_files[:-1]):
+        return ()
+    before, after = previous.batch.threshold, job.batch.threshold
+    if before is None or after is None:
+        return ()
+    if after <= before:
+        return (f"One more normal: the threshold falls from {before:.3f} to {after:.3f}",)
+    return (
+        f"One more normal, and its price: the threshold rises from {before:.3f} to {after:.3f}, so "
+        "faults that score less than that pass",
     )
 
 

@@ -125,6 +125,14 @@ class BatchTab:
             api_visibility="private",
         )
         self._start_after(found.success)
+        taken = self.table.good(
+            self.handlers.take_good,
+            self.job,
+            form.normals,
+            show_progress_on=self.table,
+            api_visibility="private",
+        )
+        self._start_after(taken.success)
         changed = [form.normals.upload, form.normals.delete]
         for files in (self.files, *self.labelled.fields):
             changed += [files.upload, files.delete, files.clear]

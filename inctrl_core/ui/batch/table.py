@@ -12,6 +12,7 @@ from ...analysis.batch_job import BatchJob
 from ...analysis.decision import LITTLE
 from ...analysis.metrics import auroc
 from ...analysis.normal_range import ITSELF, copies_told, count_normals
+from ...config import MAX_SHOTS
 from ...errors import name_some
 from ...images.files import plain_name
 from ...images.levels import describe_levels, describe_set
@@ -47,7 +48,9 @@ element.addEventListener('click', event => {
   const button = event.target.closest('button[data-sort]');
   if (button) { sortBy(button); return; }
   const row = event.target.closest('tr[data-row]');
-  if (row) trigger('click', {row: row.dataset.row, job: row.closest('table').dataset.job});
+  if (!row) return;
+  const about = {row: row.dataset.row, job: row.closest('table').dataset.job};
+  trigger(event.target.closest('[data-good]') ? 'good' : 'click', about);
 });
 const show = () => {
   if (window.innerWidth >= 800 || !props.value) return;
@@ -151,10 +154,20 @@ def _table_row(batch: Batch, row: BatchRow, known: bool) -> str:
         '<th scope="row"><button type="button" title="Look at it in Inspect">'
         f'<img alt="" src="{uri}"><span>{name}</span></button></th>'
         f"<td><strong>{score.fused:.3f}</strong></td>"
-        f'<td><span class="ic-tag">{_standing(batch, row)}</span></td>'
+        f'<td><span class="ic-tag">{_standing(batch, row)}</span>{_good(batch, row)}</td>'
         f'<td class="ic-wide">{"" if same else f"{score.patch_max:.3f}"}'
         f'<span class="ic-place">row {peak // grid + 1}, column {peak % grid + 1}</span></td>'
         f"{truth}</tr>"
+    )
+
+
+def _good(batch: Batch, row: BatchRow) -> str:
+    """A button on what may be a false alarm."""
+    if not batch.above(row) or row.file.anomalous or batch.shots >= MAX_SHOTS:
+        return ""
+    title = "Add it to the normals and score all again"
+    return (
+        f'<button type="button" class="ic-good" data-good title="{title}">This one is good</button>'
     )
 
 
@@ -203,7 +216,7 @@ def _remarks(job: BatchJob) -> list[str]:
     if not batch.truths and len(batch.rows) >= MANY and above > len(batch.scored) / 2:
         remarks.append(
             "Most of them lie above: either most are anomalous, or your normals do not show all "
-            "that is good. Of those above, add some that you know to be good to the normals."
+            "that is good. Press “This one is good” on some that you know to be, one after another."
         )
     found_itself = [row for row in batch.scored if batch.standing(row) == ITSELF]
     # A known bad image counts below: that it looks the same as a normal is how it is missed.
