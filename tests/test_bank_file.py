@@ -13,8 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from inctrl_core import Detector, InctrlError, ModelError, PromptError, load_bank, save_bank
-from inctrl_core.checkpoints.bank_file import FORMAT
+from inctrl_core.checkpoints.bank_file import FORMAT, read_normals
 from inctrl_core.model.bank import PromptBank
+from inctrl_core.model.prompts import build_prompts, extend_prompts
 
 GOLDEN = Path(__file__).parent / "golden"
 NORMALS = [GOLDEN / f"prompt_{i}.png" for i in range(3)]
@@ -171,3 +172,57 @@ def test_a_header_of_another_kind_is_refused(saved, golden_detector, header):
     save_file(load_file(saved), saved, metadata={"format": FORMAT, "bank": header})
     with pytest.raises(ModelError):
         load_bank(saved, golden_detector)
+
+
+def test_images_are_kept_where_they_are_given(tmp_path, golden_detector, bank):
+    path, files = tmp_path / "kept.safetensors", [path.read_bytes() for path in NORMALS]
+    names = ["a.png", "b.png", "c.png"]
+    save_bank(path, bank.with_looks_for("kind"), golden_detector, names, 0.25, files)
+    assert same_tensors(load_bank(path, golden_detector).bank, bank)
+    saved = read_normals(path)
+    assert (saved.images, saved.names) == (tuple(files), tuple(names))
+    assert (saved.object_name, saved.looks_for, saved.threshold) == ("metal nut", "kind", 0.25)
+    assert saved.phrases == ((), ())
+
+
+def test_phrases_of_ones_own_come_back(tmp_path, golden_detector, bank):
+    phrases = ("a shiny nut", "new"), ("a rusty nut",)
+    prompts = extend_prompts(build_prompts("metal nut"), *phrases)
+    spoken = bank.with_text("metal nut", golden_detector.encode_prompts(prompts))
+    files = [path.read_bytes() for path in NORMALS]
+    save_bank(tmp_path / "kept.safetensors", spoken, golden_detector, images=files)
+    assert read_normals(tmp_path / "kept.safetensors").phrases == phrases
+
+
+def test_a_file_without_images_says_so(saved):
+    with pytest.raises(ModelError, match="not their images"):
+        read_normals(saved)
+
+
+def test_there_is_an_image_for_each_normal(tmp_path, golden_detector, bank):
+    with pytest.raises(PromptError, match="2 files for 3"):
+        save_bank(tmp_path / "x.safetensors", bank, golden_detector, images=[b"a", b"b"])
+
+
+@pytest.mark.parametrize("change", ["fewer", "numbers", "square", "other", "pickle", "text"])
+def test_damaged_images_are_refused(tmp_path, golden_detector, bank, change):
+    path = tmp_path / "kept.safetensors"
+    save_bank(path, bank, golden_detector, images=[path.read_bytes() for path in NORMALS])
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    if change == "fewer":
+        del tensors["image.1"]
+    elif change == "numbers":
+        tensors["image.1"] = tensors["image.1"].float()
+    elif change == "square":
+        tensors["image.1"] = tensors["image.1"][:4].reshape(2, 2).clone()
+    elif change == "other":
+        tensors["image.3"] = tensors["image.1"].clone()
+    save_file(tensors, path, metadata=header)
+    if change == "pickle":
+        torch.save({"a": torch.zeros(1)}, path)
+    elif change == "text":
+        path.write_text("normals")
+    with pytest.raises(ModelError, match="damaged|pickle"):
+        read_normals(path)

@@ -15,6 +15,7 @@ from inctrl_core.analysis.inspection import start_session
 from inctrl_core.analysis.normal_range import build_measured_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ImageError
+from inctrl_core.ui.common.choices import Choices
 from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.live.frames import (
@@ -39,6 +40,9 @@ def sent(number: int, image: Image.Image | str) -> SimpleNamespace:
 
 def uploaded(paths) -> list[dict]:
     return [{"image": {"path": str(path)}, "caption": None} for path in paths]
+
+
+CUP = "cookie", DEFAULT_MODEL  # Object name and model.
 
 
 @pytest.fixture(scope="module")
@@ -120,43 +124,40 @@ def test_what_is_no_frame_is_refused(data, says):
 
 
 def test_without_normals_the_page_waits(handlers, frame):
-    bank, answer = handlers.score_frame([], "cookie", DEFAULT_MODEL, None, None, sent(3, frame))
+    bank, answer = handlers.score_frame([], *CUP, None, None, None, sent(3, frame))
     assert bank is None
     assert json.loads(answer) == {"id": 3, "waiting": True}
 
 
 def test_the_bank_is_built_again_only_when_the_form_changes(handlers, upright, frame):
     normals = uploaded(upright.normals[:2])
-    live, first = handlers.score_frame(normals, "cookie", DEFAULT_MODEL, None, None, sent(1, frame))
-    kept, second = handlers.score_frame(
-        normals, "cookie", DEFAULT_MODEL, live, None, sent(2, frame)
-    )
+    live, first = handlers.score_frame(normals, *CUP, None, None, None, sent(1, frame))
+    kept, second = handlers.score_frame(normals, *CUP, live, None, None, sent(2, frame))
     assert json.loads(first)["fused"] == json.loads(second)["fused"]
     assert kept == {"__type__": "update"}  # Left as it is.
     more = uploaded(upright.normals[:3])
-    changed, third = handlers.score_frame(more, "cookie", DEFAULT_MODEL, live, None, sent(3, frame))
+    changed, third = handlers.score_frame(more, *CUP, live, None, None, sent(3, frame))
     assert changed.measured.bank.shots == json.loads(third)["shots"] == 3
 
 
 def test_the_threshold_of_inspect_holds_here(handlers, registry, upright, frame):
     normals = uploaded(upright.normals[:2])
     files = tuple(str(path) for path in upright.normals[:2])
-    scored = start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, (files, files[0]), "cookie")
+    scored = start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, (files, files[0]), CUP[0])
+    given = [(scored, None), (with_threshold(scored, 0.9), None), (None, Choices(files, 0.9))]
     answers = [
-        json.loads(
-            handlers.score_frame(normals, "cookie", DEFAULT_MODEL, None, s, sent(1, frame))[1]
-        )
-        for s in (scored, with_threshold(scored, 0.9))
+        json.loads(handlers.score_frame(normals, *CUP, None, *chosen, sent(1, frame))[1])
+        for chosen in given
     ]
-    assert [answer["threshold"] for answer in answers] == [round(scored.threshold, 4), 0.9]
-    assert answers[0]["clear"] < answers[1]["clear"]
+    assert [a["threshold"] for a in answers] == [round(scored.threshold, 4), 0.9, 0.9]
+    assert answers[0]["clear"] < answers[1]["clear"] == answers[2]["clear"]
 
 
 def test_an_unreadable_normal_is_told_and_the_bank_stays(handlers, tmp_path, frame):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     kept, answer = handlers.score_frame(
-        uploaded([broken]), "x", DEFAULT_MODEL, None, None, sent(4, frame)
+        uploaded([broken]), "x", DEFAULT_MODEL, None, None, None, sent(4, frame)
     )
     assert kept == {"__type__": "update"}
     assert "broken.png" in json.loads(answer)["error"]

@@ -1,8 +1,9 @@
 """Banks in files: the normals of today for the queries of tomorrow.
 
 A file holds the features of the normals and of the prompts, with their names and the levels they
-were read by. It holds no image, and nothing that runs: it is in safetensors, its header in JSON.
-The residuals among the normals follow from the features and are computed anew.
+were read by; and the images themselves where whoever saves it says so, for programs that have to
+show them. It holds nothing that runs: it is in safetensors, its header in JSON. The residuals among
+the normals follow from the features and are computed anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, float32
+from torch import Tensor, float32, frombuffer, uint8
 
 from ..config import MAX_SHOTS
 from ..errors import ModelError, PromptError, cut
@@ -26,7 +27,7 @@ from ..model.backbone import ImageFeatures
 from ..model.bank import PromptBank, build_prompt_bank, build_text_features, numbered_names
 from ..model.detector import Detector
 from ..model.evidence import DECIDE, check_looks_for
-from ..model.prompts import PromptSet, clean_object_name
+from ..model.prompts import PromptSet, build_prompts, clean_object_name
 from ..output import write_whole
 from .tensor_files import TensorFile
 
@@ -34,7 +35,7 @@ FORMAT = "inctrl normals 1"
 MAX_NAME = 255
 # Prompts of an object's name and as many phrases of somebody's own in each group.
 _MAX_PROMPTS = 512
-_EMBEDDINGS, _PATCHES = "embeddings", "patches."
+_EMBEDDINGS, _PATCHES, _IMAGES = "embeddings", "patches.", "image."
 _NORMAL_TEXT, _ANOMALY_TEXT = "text.normal", "text.anomaly"
 
 
@@ -54,12 +55,34 @@ class SavedBank:
     threshold: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class SavedNormals:
+    """Normals from a file as their owner had them, for a bank of any model.
+
+    Attributes:
+        images: The K image files, whole.
+        names: Their names.
+        object_name: What they show.
+        phrases: Normal and anomaly phrases of the owner's own.
+        looks_for: See :meth:`.Detector.build_bank`.
+        threshold: As in :class:`SavedBank`.
+    """
+
+    images: tuple[bytes, ...]
+    names: tuple[str, ...]
+    object_name: str
+    phrases: tuple[tuple[str, ...], tuple[str, ...]]
+    looks_for: str
+    threshold: float | None
+
+
 def save_bank(
     path: str | Path,
     bank: PromptBank,
     detector: Detector,
     names: Sequence[str] = (),
     threshold: float | None = None,
+    images: Sequence[bytes] = (),
 ) -> None:
     """Writes a bank; the file appears whole or not at all.
 
@@ -69,17 +92,23 @@ def save_bank(
         detector: The model that built it.
         names: Names of the K normals; "normal 1" and so on where there are none.
         threshold: A score that was chosen as the threshold, in [0, 1].
+        images: The image file of each normal, to be kept as well; none by default.
 
     Raises:
         InctrlError: The file cannot be written.
-        PromptError: There is not one name for each normal.
+        PromptError: There is not one name, or not one image, for each normal.
     """
+    if images and len(images) != bank.shots:
+        raise PromptError(f"There are {len(images)} files for {bank.shots} normal images.")
     names = tuple(names) or numbered_names(bank.shots)
     if len(names) != bank.shots:
         raise PromptError(f"There are {len(names)} names for {bank.shots} normal images.")
     tensors = {_EMBEDDINGS: bank.features.embeddings}
     tensors |= {f"{_PATCHES}{i}": layer for i, layer in enumerate(bank.features.patches)}
     tensors |= {_NORMAL_TEXT: bank.text.normal, _ANOMALY_TEXT: bank.text.anomaly}
+    tensors |= {
+        f"{_IMAGES}{i}": frombuffer(bytearray(file), dtype=uint8) for i, file in enumerate(images)
+    }
     # Clones: safetensors refuses tensors that share memory, as those of one batch may.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     told = {
@@ -117,17 +146,11 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
             "themselves."
         )
     try:
-        names = _texts(told["names"], MAX_SHOTS, MAX_NAME)
-        prompts = PromptSet(
-            *(_texts(told["prompts"][group], _MAX_PROMPTS) for group in ("normal", "anomaly"))
-        )
+        names, prompts, threshold, name, looks_for = _told(told)
         boxes = [tuple(float(edge) for edge in box) for box in told["crop_boxes"]]
         levels = None if told["levels"] is None else _levels(told["levels"])
-        threshold = None if told["threshold"] is None else float(told["threshold"])
-        name = clean_object_name(told["object_name"])
-        looks_for = check_looks_for(told.get("looks_for", DECIDE))
         found = _checked(tensors, detector, len(names), (len(prompts.normal), len(prompts.anomaly)))
-        numbers = [edge for box in boxes for edge in box] + [threshold or 0.0]
+        numbers = [edge for box in boxes for edge in box]
         if {len(box) for box in boxes} != {4} or len(boxes) != len(names):
             raise ValueError("not one box for each normal")
         if not all(map(isfinite, numbers)):
@@ -141,6 +164,63 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
     features = ImageFeatures(found[_EMBEDDINGS], layers)
     bank = build_prompt_bank(name, features, text, boxes, levels).with_looks_for(looks_for)
     return SavedBank(bank, names, threshold)
+
+
+def read_normals(path: str | Path) -> SavedNormals:
+    """Reads the images that :func:`save_bank` kept, with all that was chosen for them.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        ModelError: The file cannot be read, holds no normals or not their images, or is damaged.
+    """
+    path = Path(path)
+    tensors = TensorFile(path)
+    told = _read_header(tensors)
+    kept = sorted(key for key in tensors if key.startswith(_IMAGES))
+    if not kept:
+        raise ModelError(
+            f"{path.name} holds the features of normals and not their images; use it with the "
+            "command score, or add the images themselves."
+        )
+    try:
+        names, prompts, threshold, name, looks_for = _told(told)
+        if kept != sorted(f"{_IMAGES}{i}" for i in range(len(names))):
+            raise ValueError("not one image for each normal")
+        files = [tensors[f"{_IMAGES}{i}"] for i in range(len(names))]
+        if any(file.dtype != uint8 or file.dim() != 1 for file in files):
+            raise ValueError("no files")
+        given = build_prompts(name)
+        own = tuple(
+            tuple(phrase for phrase in all_ if phrase not in usual)
+            for all_, usual in zip(
+                (prompts.normal, prompts.anomaly), (given.normal, given.anomaly), strict=True
+            )
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, PromptError, SafetensorError):
+        raise _damaged(path) from None
+    images = tuple(file.numpy().tobytes() for file in files)
+    return SavedNormals(images, names, name, own, looks_for, threshold)
+
+
+def _told(
+    told: dict[str, Any],
+) -> tuple[tuple[str, ...], PromptSet, float | None, str, str]:
+    """Names, prompts, threshold, object name, and what is looked for.
+
+    Raises:
+        KeyError: Or whatever else comes of what a header should not hold.
+    """
+    names = _texts(told["names"], MAX_SHOTS, MAX_NAME)
+    prompts = PromptSet(
+        *(_texts(told["prompts"][group], _MAX_PROMPTS) for group in ("normal", "anomaly"))
+    )
+    threshold = None if told["threshold"] is None else float(told["threshold"])
+    if not isfinite(threshold or 0.0):
+        raise ValueError("not finite")
+    name = clean_object_name(told["object_name"])
+    return names, prompts, threshold, name, check_looks_for(told.get("looks_for", DECIDE))
 
 
 def _read_header(file: TensorFile) -> dict[str, Any]:
@@ -164,7 +244,8 @@ def _checked(
     """
     config = detector.config.backbone
     width, patches = config.embed_dim, config.grid**2
-    shapes = tensors.shapes()
+    # Images of theirs may lie beside them, which are not read here.
+    shapes = {k: shape for k, shape in tensors.shapes().items() if not k.startswith(_IMAGES)}
     expected = {
         _EMBEDDINGS: (shots, width),
         _NORMAL_TEXT: (phrases[0], width),

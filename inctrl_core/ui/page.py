@@ -68,7 +68,7 @@ def build_page(
         fill_width=True,
         delete_cache=(SESSION_SECONDS, 2 * SESSION_SECONDS),
     ) as page:
-        session = gr.State(None, time_to_live=SESSION_SECONDS)
+        session, choices = (gr.State(None, time_to_live=SESSION_SECONDS) for _ in range(2))
         gr.HTML(HEADER)
         with gr.Column(elem_id="main"):
             gallery_place = gr.Column(elem_id="gallery-place")
@@ -78,7 +78,7 @@ def build_page(
                     queries = gr.HTML("", js_on_load=ON_LOAD, elem_id="queries")
                 form = build_form(registry, queries)
             tabs = gr.Tabs(elem_id="tabs", overflow_behavior="wrap")
-        shared = Shared(registry, examples, form, session, page, tabs)
+        shared = Shared(registry, examples, form, session, choices, page, tabs)
         inspect = InspectTab(shared)
         with gallery_place:
             inspect.build_gallery()

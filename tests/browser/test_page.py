@@ -349,3 +349,57 @@ def test_the_threshold_moves_the_verdict(page: Page) -> None:
     expect(page.locator("#code")).to_contain_text(f"print(result.score.fused, {score + 0.01:.3f})")
     expect(page.locator("#code [data-address]")).to_have_text(page.url.split("?")[0].rstrip("/"))
     expect(page.locator(SCORE)).to_have_text(f"{score:.3f}")
+
+
+def test_a_link_opens_an_example_at_a_threshold(page: Page, address: str) -> None:
+    query = next(i for i, q in enumerate(CLEAR.example.queries) if not q.anomalous)
+    page.goto(f"{address}?example={CLEAR.name}&query={query + 1}&threshold=0.012")
+    line = page.locator("#verdict .ic-decision")
+    expect(line).to_contain_text("Your threshold: 0.012", timeout=TIMEOUT)
+    pressed = page.locator("#queries [aria-pressed=true]")
+    expect(pressed).to_have_attribute("data-query", str(query))
+    expect(page.locator("#threshold input[type=number]")).to_have_value("0.012")
+    # The address follows what is open, and ends where the visitor's own images begin.
+    before = page.locator(SCORE).inner_text()
+    other = (query + 1) % 3
+    page.locator(f'#queries button[data-query="{other}"]').click()
+    expect(page).to_have_url(re.compile(rf"query={other + 1}&threshold=0.012$"), timeout=TIMEOUT)
+    expect(page.locator(SCORE)).not_to_have_text(before, timeout=TIMEOUT)
+    expect(line).to_contain_text("Your threshold: 0.012", timeout=TIMEOUT)
+    field = page.locator("#threshold input[type=number]")
+    field.fill("0.020")
+    field.press("Enter")
+    expect(page).to_have_url(re.compile(r"threshold=0\.02"), timeout=TIMEOUT)
+    page.locator("#query input[type=file]").set_input_files(CLEAR.good)
+    expect(page).not_to_have_url(re.compile("example="), timeout=TIMEOUT)
+
+
+def test_an_unknown_link_opens_the_page(page: Page, address: str) -> None:
+    page.goto(f"{address}?example=nothing&query=x&threshold=y")
+    expect(page.locator("#notice")).to_contain_text("Click an example", timeout=TIMEOUT)
+
+
+def test_normals_are_saved_and_opened_again(page: Page, address: str, tmp_path: Path) -> None:
+    page.goto(address)
+    score = open_example(page, CLEAR.name)
+    line, field = (
+        page.locator("#verdict .ic-decision"),
+        page.locator("#threshold input[type=number]"),
+    )
+    field.fill(f"{score - 0.01:.3f}")
+    field.press("Enter")
+    expect(line).to_contain_text("Your threshold", timeout=TIMEOUT)
+    with page.expect_download(timeout=TIMEOUT) as waiting:
+        page.locator("#save-normals").click()
+    path = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    page.goto(address)
+    page.locator("input[type=file][accept*=safetensors]").set_input_files(path)
+    count = len(CLEAR.normals)
+    expect(page.locator("#normals .thumbnail-item")).to_have_count(count, timeout=TIMEOUT)
+    expect(page.get_by_label("What is it?")).to_have_value(CLEAR.object_name)
+    page.locator("#query input[type=file]").set_input_files(CLEAR.bad)
+    expect(page.locator("#query img")).to_be_visible(timeout=TIMEOUT)
+    page.locator("#score").click()
+    expect(page.locator(SCORE)).to_have_text(f"{score:.3f}", timeout=TIMEOUT)
+    expect(line).to_contain_text(f"Your threshold: {score - 0.01:.3f}")

@@ -13,11 +13,12 @@ import gradio as gr
 from ...analysis.batch import BatchRow, open_chunk, score_chunk
 from ...analysis.batch_job import BatchJob, check_files, files_problem, new_job
 from ...analysis.export import batch_csv, batch_json, write_zip
-from ...analysis.inspection import Session, same_files
+from ...analysis.inspection import Session, has_bank_of, same_files
 from ...checkpoints.hub import Progress
 from ...errors import InctrlError
 from ...model.bank import check_shots
 from ...model.prompts import DEFAULT_OBJECT_NAME
+from ..common.choices import Choices, judged_by
 from ..common.downloads import new_file
 from ..common.events import sent
 from ..common.examples import ExampleSet, fill_form, match_example, pick_query, queries_html
@@ -93,6 +94,7 @@ class BatchHandlers:
         bad: UploadedFiles = None,
         archive: UploadedFile = None,
         previous: BatchJob | None = None,
+        choices: Choices | None = None,
     ) -> tuple[Any, ...]:
         """Makes the bank and the job; the rows come in the turns that follow.
 
@@ -107,6 +109,7 @@ class BatchHandlers:
             bad: Images known to be bad.
             archive: A ZIP of labelled folders.
             previous: The visitor's last job, which ends with this one.
+            choices: Choices for normals that are not scored yet.
 
         Returns:
             The job, a turn that differs from the last, and what to show (see ``_view``).
@@ -115,7 +118,7 @@ class BatchHandlers:
         try:
             progress(0.1, desc="Looking at the normals")
             about = model, object_name or "", session, download_progress(progress)
-            job = self._make_job(normals, fields, *about, previous)
+            job = self._make_job(normals, fields, *about, previous, choices)
         except InctrlError as error:
             # What an earlier batch found stays below the sentence.
             return (gr.skip(), gr.skip(), error_html(str(error)), *[gr.skip()] * 7)
@@ -132,6 +135,7 @@ class BatchHandlers:
         session: Session | None,
         on_progress: Progress,
         previous: BatchJob | None,
+        choices: Choices | None,
     ) -> BatchJob:
         paths, names = gallery_paths(normals), gallery_names(normals)
         if not file_path(fields[-1]):
@@ -141,7 +145,10 @@ class BatchHandlers:
             if given.normals:
                 paths, names = given.normals, ()
             check_shots(len(paths))
-            measured = self.run.measure(model, paths, object_name, session, on_progress)
+            known = choices is None or has_bank_of(session, model, paths)
+            sought = None if known or not choices.hold_for(paths) else choices.looks_for
+            measured = self.run.measure(model, paths, object_name, session, on_progress, sought)
+            measured = judged_by(measured, paths, choices)
             about = secrets.token_hex(8), model, paths, given.queries, session, names
             job = new_job(measured, *about)
         except BaseException:

@@ -9,6 +9,7 @@ import gradio as gr
 from ...analysis.batch_job import MAX_FILES, MAX_TOTAL_BYTES, BatchJob
 from ...analysis.inspection import Session
 from ...images.limits import most_bytes
+from ..common.choices import Choices
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, fill_form, gallery_html
 from ..common.form import (
@@ -52,6 +53,7 @@ class BatchTab:
         self.examples = shared.examples
         self.form = shared.form
         self.session = shared.session
+        self.choices = shared.choices
         self.open_in_inspect = open_in_inspect
 
     def build(self) -> None:
@@ -188,7 +190,7 @@ class BatchTab:
         given = [form.normals, self.files, form.object_name, form.model, self.session]
         started = trigger(
             self.start,
-            [*given, *self.labelled.fields, self.job],
+            [*given, *self.labelled.fields, self.job, self.choices],
             [*self._all, form.normals],
             preprocess=False,
             validator=check_batch,
@@ -209,11 +211,14 @@ class BatchTab:
         bad: UploadedFiles,
         archive: UploadedFile,
         previous: BatchJob | None,
+        choices: Choices | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
     ) -> Shown:
         """Makes the job, see :meth:`.BatchHandlers.start`; the form shows the normals of a ZIP."""
         form = normals, files, object_name, model, session
-        told = self._told(self.handlers.start(*form, progress, good, bad, archive, previous))
+        told = self._told(
+            self.handlers.start(*form, progress, good, bad, archive, previous, choices)
+        )
         job = told[self.job]
         if isinstance(job, BatchJob):
             told |= self.labelled.opened(None)

@@ -16,6 +16,7 @@ from ...errors import InctrlError
 from ...images.files import open_image, same_content
 from .markup import jpeg_uri
 from .origins import Origin, origin_html, read_origin
+from .scripts import TELL
 
 EXAMPLES = shipped_folder("examples")
 SET_FILE = "set.json"
@@ -31,12 +32,20 @@ FAMILIES = {
 THUMBNAIL = (176, 132)
 SMALL_THUMBNAIL = (96, 72)
 
-# One listener for all buttons of a gallery: which one was pressed travels as event data.
-ON_LOAD = """
-element.addEventListener('click', event => {
+# One listener for all buttons of a gallery: which one was pressed travels as event data. A link may
+# name another image of the set, and a threshold.
+ON_LOAD = f"""{TELL}
+element.addEventListener('click', event => {{
   const button = event.target.closest('button[data-set]');
-  if (button) trigger('click', {set: button.dataset.set, query: button.dataset.query});
-});
+  if (!button) return;
+  const {{query = button.dataset.query, threshold = null}} = event.detail?.link ?? {{}};
+  if (element.closest('#examples, #queries')) tell(named => {{
+    if (named.get('example') !== button.dataset.set) named.delete('threshold');
+    named.set('example', button.dataset.set);
+    named.set('query', Number(query) + 1);
+  }});
+  trigger('click', {{set: button.dataset.set, query, threshold}});
+}});
 """
 
 

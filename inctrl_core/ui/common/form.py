@@ -15,6 +15,7 @@ from ...config import MAX_SHOTS
 from ...errors import InctrlError
 from ...images.files import plain_name
 from ...model.prompts import MAX_OBJECT_NAME
+from .choices import linked_choices
 from .events import sent
 from .examples import ExampleSet, fill_form, pick_query
 from .models import ModelRegistry
@@ -46,6 +47,7 @@ class Form:
 
     queries: gr.HTML
     normals: gr.Gallery
+    load: gr.UploadButton
     query: gr.Image
     object_name: gr.Textbox
     model: gr.Dropdown
@@ -65,7 +67,9 @@ class Shared:
         registry: The models.
         examples: The example sets.
         form: Normals, query, object name and model.
-        session: The visitor's :class:`Session`, the only place for anything of a visitor's.
+        session: The visitor's :class:`Session`, the only place for anything of a visitor's but
+            ``choices``.
+        choices: The visitor's :class:`.Choices` for normals that are not scored yet, or None.
         page: The page, for what happens when it is opened.
         tabs: The bar; ``gr.Tabs(selected=ID)`` as an output opens a tab.
     """
@@ -74,16 +78,22 @@ class Shared:
     examples: Mapping[str, ExampleSet]
     form: Form
     session: gr.State
+    choices: gr.State
     page: gr.Blocks
     tabs: gr.Tabs
 
-    def open_example(self, event: gr.EventData) -> tuple[list[str], str, str, str]:
-        """Handler: fills :attr:`Form.filled` with the example whose button was pressed."""
+    def open_example(self, event: gr.EventData) -> tuple[Any, ...]:
+        """Handler: fills in the example whose button was pressed, or that a link named.
+
+        Returns:
+            What :attr:`Form.filled` holds, then the choices of the link.
+        """
         try:
             example, index = pick_query(self.examples, sent(event))
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        return fill_form(example, index)
+        filled = fill_form(example, index)
+        return *filled, linked_choices(filled[0], sent(event).get("threshold"))
 
 
 def build_form(registry: ModelRegistry, queries: gr.HTML) -> Form:
@@ -103,6 +113,12 @@ def build_form(registry: ModelRegistry, queries: gr.HTML) -> Form:
         buttons=[],
         format="png",  # For frames of the tab Live: as they were scored.
         elem_id="normals",
+    )
+    load = gr.UploadButton(
+        "Open saved normals",
+        file_types=[".safetensors"],
+        size="sm",
+        elem_id="load-normals",
     )
     object_name = gr.Textbox(
         label="2. What is it? (optional)",
@@ -130,7 +146,7 @@ def build_form(registry: ModelRegistry, queries: gr.HTML) -> Form:
         elem_id="model",
     )
     button = gr.Button("Score", variant="primary", size="lg", elem_id="score")
-    return Form(queries, normals, query, object_name, model, button)
+    return Form(queries, normals, load, query, object_name, model, button)
 
 
 def gallery_paths(data: UploadedGallery) -> tuple[str, ...]:

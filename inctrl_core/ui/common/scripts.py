@@ -1,5 +1,33 @@
 """Scripts that the browser runs around the result of the tab Inspect."""
 
+# What is open goes into the address, so that it can be shared. On Spaces the page lies in a frame,
+# and the frame's parent is told, as Spaces documents it.
+TELL = """
+const tell = change => {
+  const address = new URL(window.location);
+  change(address.searchParams);
+  window.history.replaceState(null, '', address);
+  if (window.parent !== window) {
+    const message = {queryString: address.searchParams.toString()};
+    window.parent.postMessage(message, 'https://huggingface.co');
+  }
+};
+"""
+# Once the form holds other images the link of the example would show something else.
+_UNLINK = f"""{TELL}
+  tell(named => ['example', 'query', 'threshold'].forEach(name => named.delete(name)));
+"""
+# Opens the example of a link, as if its button had been pressed.
+OPEN_LINK = """() => {
+  const named = new URL(window.location).searchParams;
+  if (!named.has('example') || (named.get('tab') ?? 'inspect') !== 'inspect') return;
+  const buttons = [...document.querySelectorAll('#examples button[data-set]')];
+  const button = buttons.find(button => button.dataset.set === named.get('example'));
+  const link = {threshold: named.get('threshold')};
+  if (named.has('query')) link.query = named.get('query') - 1;
+  button?.dispatchEvent(new CustomEvent('click', {bubbles: true, detail: {link}}));
+}"""
+
 # The picture gets its alternative text, which gr.Image has no argument for; and on a narrow page,
 # where the result lies below the form, it is brought into view, or what stands in its place.
 _DESCRIBED = """
@@ -33,12 +61,12 @@ def _above(result: str, button: str) -> str:
 _TYPED = "if (!document.activeElement?.closest('#object-name')) return notice;"
 _ABOVE = _above("#result", "Score")
 _ABOVE_BATCH = _above("#batch-result", "Score all")
-FORM_CHANGED = f"notice => {{{_ABOVE} return above;}}"
+FORM_CHANGED = f"notice => {{{_UNLINK}{_ABOVE} return above;}}"
 NAME_CHANGED = f"notice => {{{_TYPED}{_ABOVE} return above;}}"
 BATCH_CHANGED = f"notice => {{{_ABOVE_BATCH} return above;}}"
 BATCH_NAME_CHANGED = f"notice => {{{_TYPED}{_ABOVE_BATCH} return above;}}"
 # What is said of an example's image is not true of the visitor's own.
-QUERY_CHANGED = f"notice => {{{_ABOVE} return ['', above];}}"
+QUERY_CHANGED = f"notice => {{{_UNLINK}{_ABOVE} return ['', above];}}"
 # A change is asked for below the result that it changes.
 CHANGED = """() => {
   const places = document.querySelectorAll('#notice .ic-error, #verdict');
@@ -50,7 +78,10 @@ _ADDRESSED = """
   const address = window.location.origin + window.location.pathname.replace(/\\/$/, '');
   document.querySelectorAll('[data-address]').forEach(place => place.textContent = address);
 """
-ADDRESSED = f"() => {{{_ADDRESSED}}}"
+THRESHOLD_MOVED = f"""() => {{{_ADDRESSED}{TELL}
+  const shown = document.querySelector('#threshold input[type=number]');
+  tell(named => named.has('example') && named.set('threshold', shown.value));
+}}"""
 DESCRIBED = f"() => {{{_DESCRIBED}}}"
 SHOWN = f"() => {{{_DESCRIBED}{_ADDRESSED}{_IN_VIEW}}}"
 # Presses the button where it is on the screen.

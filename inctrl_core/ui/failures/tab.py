@@ -9,7 +9,7 @@ from gradio.events import Dependency
 
 from ...analysis.inspection import SESSION_SECONDS
 from ..common.form import MODEL_QUEUE, OpenAfter, Shared
-from ..common.scripts import SHOWN
+from ..common.scripts import SHOWN, TELL
 from .cases import load_cases
 from .handlers import FailuresHandlers
 
@@ -18,19 +18,14 @@ INTRO = (
     "get it right? Then it runs, here and now, and you learn why, and what to do about it.</p>"
 )
 
-# A case that is chosen goes into the address, so that it can be shared; the parent of a frame on
-# Spaces is told, as Spaces documents it. What is copied is the link of the open case.
-CHOOSE = """
+# What is copied is the link of the open case.
+CHOOSE = (
+    TELL
+    + """
 element.addEventListener('click', async event => {
   const chosen = event.target.closest('button[data-case]');
   if (chosen) {
-    const address = new URL(window.location);
-    address.searchParams.set('case', chosen.dataset.case);
-    window.history.replaceState(null, '', address);
-    if (window.parent !== window) {
-      const message = {queryString: address.searchParams.toString()};
-      window.parent.postMessage(message, 'https://huggingface.co');
-    }
+    tell(named => named.set('case', chosen.dataset.case));
     trigger('click', {case: chosen.dataset.case});
   }
   const copy = event.target.closest('button[data-copy]');
@@ -45,6 +40,7 @@ element.addEventListener('click', async event => {
   }
 });
 """
+)
 GUESS = """
 element.addEventListener('click', event => {
   const button = event.target.closest('button[data-guess]');

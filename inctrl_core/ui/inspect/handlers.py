@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -18,10 +18,13 @@ from ...analysis.changes import (
     without_query_as_normal,
 )
 from ...analysis.export import safe_names
-from ...analysis.inspection import Session, same_files
+from ...analysis.inspection import Session, has_bank_of, same_files
+from ...checkpoints.bank_file import read_normals, save_bank
 from ...errors import InctrlError
 from ...images.preprocessing import patch_at
+from ...model.prompts import DEFAULT_OBJECT_NAME
 from ..common.charts import axis_top
+from ..common.choices import Choices, judged_by, read_files, unpack
 from ..common.downloads import new_file
 from ..common.events import sent_place
 from ..common.examples import ExampleSet, match_example
@@ -60,6 +63,7 @@ class InspectHandlers:
     """
 
     def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
+        self.registry = registry
         self.run = ModelRunner(registry)
         self.examples = examples
 
@@ -71,6 +75,7 @@ class InspectHandlers:
         model: str,
         session: Session | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+        choices: Choices | None = None,
     ) -> tuple[Any, ...]:
         """Scores the form's query against its normals.
 
@@ -85,8 +90,13 @@ class InspectHandlers:
             files = gallery_paths(normals), file_path(query)
             # What the visitor looks for stays chosen, whatever the form holds.
             looks_for = None if previous is None else previous.bank.looks_for
+            chosen = self._chosen(choices, model, files[0], previous)
+            if chosen is not None:
+                looks_for = chosen.looks_for
             about = object_name or "", previous, download_progress(progress), looks_for
             session = self.run.start_session(model, files, *about)
+            if chosen is not None:
+                session = self._with_choices(session, chosen)
         except InctrlError as error:
             says = str(error) if previous is None else f"{error} {STAYS}"
             return (gr.skip(), error_html(says), *[gr.skip()] * 4)
@@ -95,6 +105,50 @@ class InspectHandlers:
         dropped = previous is not None and previous.phrases != session.phrases
         fields = _phrase_fields(session) if dropped else (gr.skip(), gr.skip())
         return session, "", *strongest_patch(session), *fields
+
+    def _chosen(
+        self, choices: Choices | None, model: str, files: Sequence[str], previous: Session | None
+    ) -> Choices | None:
+        """The choices that hold for these normals; None once the visitor has a result of them."""
+        if choices is None or has_bank_of(previous, model, files):
+            return None
+        return choices if choices.hold_for(files) else None
+
+    def _with_choices(self, session: Session, choices: Choices) -> Session:
+        if any(choices.phrases):
+            spoken = self.run(with_phrases, session.model, session, *choices.phrases)
+            session = dataclasses.replace(spoken, before=None, change="")
+        measured = judged_by(session.measured, session.normal_files, choices)
+        return dataclasses.replace(session, measured=measured)
+
+    def open_normals(self, file: UploadedFile) -> tuple[Any, ...]:
+        """Opens normals that were saved.
+
+        Returns:
+            The choices that were saved with them, then normals and name for the form.
+        """
+        try:
+            saved = read_normals(file_path(file))
+        except InctrlError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        choices = unpack(saved)
+        name = "" if saved.object_name == DEFAULT_OBJECT_NAME else saved.object_name
+        return choices, list(choices.files), name
+
+    def save_normals(self, session: Session | None) -> tuple[Any, str]:
+        """Makes a file of the normals, with all that was chosen for them, to download."""
+        if session is None:
+            return None, error_html(EXPIRED)
+        try:
+            images = read_files(session.normal_files)
+            detector = self.registry.get(session.model)
+            name = safe_names([session.bank.object_name])[0]
+            with new_file(f"InCTRL normals {name}.safetensors") as path:
+                about = session.normal_names, session.chosen, images
+                save_bank(path, session.bank, detector, *about)
+        except InctrlError as error:
+            return None, error_html(str(error))
+        return str(path), ""
 
     def _truth(self, query: str) -> bool | None:
         """Whether a file is anomalous; None where it is none of the examples'."""

@@ -14,14 +14,15 @@ from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, gallery_html
 from ..common.form import ANALYSIS_QUEUE, MODEL_QUEUE, Shared, check_form
 from ..common.scripts import (
-    ADDRESSED,
     CHANGED,
     DESCRIBED,
     FORM_CHANGED,
     NAME_CHANGED,
+    OPEN_LINK,
     PRESS_SCORE,
     QUERY_CHANGED,
     SHOWN,
+    THRESHOLD_MOVED,
 )
 from .code import code_html
 from .handlers import ADD, LOOKS_FOR, InspectHandlers
@@ -82,6 +83,7 @@ class InspectTab:
                     "Is something missing?", size="sm", elem_id="find-missing"
                 )
                 self.save = gr.Button("Save this result (HTML)", size="sm", elem_id="save-result")
+                self.keep = gr.Button("Save the normals", size="sm", elem_id="save-normals")
             self.download = gr.DownloadButton(visible=False)
             self.missing = gr.HTML(elem_id="missing")
             self.map.build_provenance()
@@ -112,6 +114,7 @@ class InspectTab:
     def wire(self) -> None:
         """Connects the events."""
         form = self.form
+        self.shared.page.load(None, js=OPEN_LINK, api_visibility="private")
         self._score_after(form.button.click)
         # Other tabs show the field too, and have buttons of their own for what they do.
         form.object_name.submit(None, js=PRESS_SCORE, api_visibility="private")
@@ -119,7 +122,7 @@ class InspectTab:
             filled = source.click(
                 self.shared.open_example,
                 None,
-                form.filled,
+                [*form.filled, self.shared.choices],
                 show_progress="hidden",
                 api_visibility="private",
             )
@@ -138,7 +141,7 @@ class InspectTab:
             show_progress="hidden",
             concurrency_limit=4,
             api_visibility="private",
-        ).then(None, js=ADDRESSED, api_visibility="private")
+        ).then(None, js=THRESHOLD_MOVED, api_visibility="private")
         self.map.parts.input(
             self.look_closer,
             [self.session, self.map.parts, *self.map.display[1:]],
@@ -177,14 +180,27 @@ class InspectTab:
             concurrency_limit=4,
             api_visibility="private",
         )
-        saved = self.save.click(
-            self.handlers.save,
-            self.map.display[:-1],
-            [self.download, self.notice],
-            show_progress_on=self.save,
+        for button, handler, given in (
+            (self.save, self.handlers.save, self.map.display[:-1]),
+            (self.keep, self.handlers.save_normals, self.session),
+        ):
+            saved = button.click(
+                handler,
+                given,
+                [self.download, self.notice],
+                show_progress_on=button,
+                api_visibility="private",
+            )
+            saved.success(None, self.download, js=DOWNLOAD, api_visibility="private")
+        opened = form.load.upload(
+            self.handlers.open_normals,
+            form.load,
+            [self.shared.choices, form.normals, form.object_name],
+            preprocess=False,
+            show_progress_on=form.normals,
             api_visibility="private",
         )
-        saved.success(None, self.download, js=DOWNLOAD, api_visibility="private")
+        opened.success(None, self.notice, self.notice, js=FORM_CHANGED, api_visibility="private")
         self.map.wire()
 
     @property
@@ -206,7 +222,14 @@ class InspectTab:
         form = self.form
         scored = trigger(
             self.score_form_and_show,
-            [form.normals, form.query, form.object_name, form.model, *self.map.display],
+            [
+                form.normals,
+                form.query,
+                form.object_name,
+                form.model,
+                self.shared.choices,
+                *self.map.display,
+            ],
             self._all,
             preprocess=False,
             validator=check_form,
@@ -224,9 +247,9 @@ class InspectTab:
         *given: Any,
     ) -> Shown:
         """Scores the form, and shows all that there is to see: one way to the server and back."""
-        *form, session = given[:5]
-        controls = self._controls(given[5:])
-        scored, *placed = self.handlers.score_form(*form, session, progress)
+        *form, choices, session = given[:6]
+        controls = self._controls(given[6:])
+        scored, *placed = self.handlers.score_form(*form, session, progress, choices)
         told = {self.session: scored} | dict(zip(self._placed, placed, strict=True))
         if scored == gr.skip():
             return told | (self._shown(None, controls) if session is None else {})

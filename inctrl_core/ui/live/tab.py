@@ -19,6 +19,7 @@ from ...errors import InctrlError
 from ...images.files import open_image
 from ...images.overlay import COLOUR_MAPS, colour_table, resize_for_screen
 from ...images.seen import see_image
+from ..common.choices import Choices, judged_by
 from ..common.events import sent
 from ..common.examples import ExampleSet, fill_form, first_example
 from ..common.form import MODEL_QUEUE, Shared, UploadedGallery, gallery_paths
@@ -83,6 +84,7 @@ class LiveHandlers:
         model: str,
         live: LiveBank | None,
         session: Session | None,
+        choices: Choices | None,
         event: gr.EventData,
     ) -> tuple[Any, str]:
         """Scores the frame that the page sent.
@@ -101,8 +103,8 @@ class LiveHandlers:
             if live is None or live.source != (model, files, object_name or ""):
                 source = model, files, object_name or ""
                 live = kept = LiveBank(source, self.run.measure(*source))
-            measured = live.measured
-            if session is not None and has_bank_of(session, model, files):
+            measured = judged_by(live.measured, files, choices)
+            if has_bank_of(session, model, files):
                 # As of now: the visitor may move the threshold in Inspect while frames come.
                 measured = measured.with_threshold(session.chosen)
             shown = self.run(live_frames.score_frame, model, measured, frame)
@@ -143,7 +145,7 @@ class LiveTab:
     def __init__(self, shared: Shared) -> None:
         self.handlers = LiveHandlers(shared.registry, shared.examples)
         self.form = shared.form
-        self.session = shared.session
+        self.session, self.choices = shared.session, shared.choices
 
     def build(self) -> None:
         """Lays out the tab."""
@@ -168,7 +170,7 @@ class LiveTab:
         }
         self.stage.frame(
             self.handlers.score_frame,
-            [form.normals, form.object_name, form.model, self.bank, self.session],
+            [form.normals, form.object_name, form.model, self.bank, self.session, self.choices],
             [self.bank, self.stage],
             **MODEL_QUEUE,
             **options,

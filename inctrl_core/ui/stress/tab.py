@@ -178,7 +178,7 @@ class StressTab:
         filled = self.examples.click(
             self.shared.open_example,
             None,
-            form.filled,
+            [*form.filled, self.shared.choices],
             show_progress="hidden",
             api_visibility="private",
         )
