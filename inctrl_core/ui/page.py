@@ -19,6 +19,7 @@ from .common.examples import EXAMPLES, ON_LOAD, ExampleSet
 from .common.form import Shared, build_form
 from .common.lending import launch
 from .common.models import ModelRegistry
+from .common.scripts import ACCESS
 from .common.theme import build_theme, read_css
 from .failures.tab import FailuresTab
 from .guard.guard import guard
@@ -91,6 +92,7 @@ def build_page(
             LearnTab(shared),
         ]
         build_tabs(page, tabs, contents)
+        page.load(None, js=ACCESS, api_visibility="private")
         api = ScoreApi(registry)
         visibility = "undocumented" if tools else "public"
         api.build(visibility)

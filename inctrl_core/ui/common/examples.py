@@ -140,7 +140,7 @@ def gallery_html(examples: Mapping[str, ExampleSet]) -> str:
                 f'<section class="ic-family"><h3>{html.escape(heading)}</h3>'
                 f'<div class="ic-cards">{"".join(cards)}</div></section>'
             )
-    return f'<div class="ic-gallery">{"".join(groups)}</div>'
+    return f'<h2 class="ic-hidden">Examples</h2><div class="ic-gallery">{"".join(groups)}</div>'
 
 
 def queries_html(example: ExampleSet, active: int) -> str:

@@ -1,4 +1,8 @@
-"""Scripts that the browser runs around the result of the tab Inspect."""
+"""Scripts that the browser runs: for the whole page, and around the result of the tab Inspect."""
+
+from pathlib import Path
+
+ACCESS = Path(__file__).with_name("access.js").read_text(encoding="utf-8")
 
 # What is open goes into the address, so that it can be shared. On Spaces the page lies in a frame,
 # and the frame's parent is told, as Spaces documents it.

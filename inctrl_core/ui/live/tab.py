@@ -33,6 +33,7 @@ FRAME_PIXELS = 640 * 480  # Of a frame of the example, at most.
 SCRIPTS = [Path(__file__).with_name(name) for name in ("cameras.js", "live.js")]
 TEMPLATE = """
 <div class="ic-live">
+  <h2 class="ic-hidden">Camera or video</h2>
   <div class="ic-live-bar">
     <button type="button" data-do="camera" disabled>Use the camera</button>
     <label class="ic-live-cameras" hidden>Camera <select aria-label="Camera"></select></label>
