@@ -121,6 +121,34 @@ def test_own_images_from_inspect(page: Page) -> None:
     expect(page.locator("#learn-start")).to_contain_text(f"of {CLEAR.object_name}")
 
 
+def test_a_result_of_inspect_is_followed_at_a_click(page: Page) -> None:
+    open_learn(page)  # With an example, which the visitor's own result takes the place of.
+    page.locator("#inspect-button").click()
+    page.locator(f"#examples button[data-set={LABELLED.name}]").click()
+    expect(page.locator("#verdict .ic-score")).to_be_visible(timeout=TIMEOUT)
+    score = page.locator("#verdict .ic-score").inner_text()
+    page.locator("#follow-result").click()
+    expect(page.locator("#learn-button")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#learn-start")).to_contain_text(LABELLED.object_name, timeout=TIMEOUT)
+    expect(page.locator("#learn").get_by_label("Example")).to_have_value("Your images from Inspect")
+    expect(result(page, "Score")).to_have_text(score)
+
+
+def test_details_that_are_open_stay_open_at_another_patch(page: Page) -> None:
+    open_learn(page)
+    details = page.locator("#learn-chosen details")
+    expect(details).not_to_have_attribute("open", "")
+    details.locator("summary").click()
+    for column in ("4", "5"):
+        page.get_by_label("Patch column").fill(column)
+        expect(page.locator("#learn-chosen")).to_contain_text(f"column {column}", timeout=TIMEOUT)
+        expect(details).to_have_attribute("open", "")
+    details.locator("summary").click()
+    page.get_by_label("Patch column").fill("6")
+    expect(page.locator("#learn-chosen")).to_contain_text("column 6", timeout=TIMEOUT)
+    expect(details).not_to_have_attribute("open", "")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_narrow_page_stacks_and_does_not_scroll_sideways(
     page: Page, address: str, theme: str

@@ -1,16 +1,19 @@
 // Runs once when the page is opened: what readers of the screen and of the keyboard need, and Gradio's
 // markup lacks.
 () => {
+  const main = document.querySelector('#main');
   // The bar is read before the form that lies below it, in every browser.
   const bar = document.querySelector('#tabs > .tab-wrapper');
-  if (bar) document.querySelector('#main').prepend(bar);
+  if (bar) main.prepend(bar);
 
   // A field of images has several buttons, and every field the same ones: each is named after its field.
   const rename = (button, name) => {
     if (button.getAttribute('aria-label') !== name) button.setAttribute('aria-label', name);
   };
   const nameButtons = label => {
-    const block = label.closest('.block'), field = label.textContent.trim();
+    // Without number and limit; and Learn has a choice of the name "Image to check".
+    const block = label.closest('.block');
+    const field = label.textContent.trim().replace(/^\d+\. |,.*/g, '').replace(/^Images? to check/, 'To check');
     block?.querySelectorAll('button[aria-label]').forEach(button => {
       let name = button.getAttribute('aria-label').replace('common.upload', 'Upload');
       const place = [...block.querySelectorAll('.delete-button')].indexOf(button);
@@ -30,9 +33,20 @@
     document.querySelectorAll('#main button button:not([inert])').forEach(join);
     document.querySelectorAll('#main .validation-error:not([role])').forEach(told => told.setAttribute('role', 'alert'));
   };
+
+  // What is drawn anew loses what was opened in it, though its elements stay the same.
+  const opened = new WeakSet();
+  main.addEventListener('click', event => {
+    const part = event.target.closest('summary')?.parentElement;
+    if (part) opened[part.open ? 'delete' : 'add'](part);
+  }, true);
+  new MutationObserver(changes => changes.forEach(({target}) => {
+    if (opened.has(target) && !target.open) target.open = true;
+  })).observe(main, {subtree: true, attributeFilter: ['open']});
+
   let due = 0;
   new MutationObserver(() => {
     due ||= requestAnimationFrame(() => { due = 0; tidy(); });
-  }).observe(document.querySelector('#main'), {subtree: true, childList: true, attributeFilter: ['aria-label']});
+  }).observe(main, {subtree: true, childList: true, attributeFilter: ['aria-label']});
   tidy();
 }

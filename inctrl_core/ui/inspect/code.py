@@ -19,8 +19,10 @@ def code_html(session: Session) -> str:
     return (
         '<details class="ic-code"><summary>Code for this result</summary>'
         "<p>Run it where the images lie.</p>"
-        f'<p class="ic-label">Python</p><pre tabindex="0">{html.escape(python_lines(session))}</pre>'
-        f'<p class="ic-label">Through the API of this page</p><pre tabindex="0">{client}</pre></details>'
+        '<p class="ic-label">Python</p>'
+        f'<pre tabindex="0">{html.escape(python_lines(session))}</pre>'
+        '<p class="ic-label">Through the API of this page</p>'
+        f'<pre tabindex="0">{client}</pre></details>'
     )
 
 

@@ -53,6 +53,10 @@ class InspectTab:
         self.form = shared.form
         self.session = shared.session
         self.map = MapView(self.handlers, shared.session)
+        # What it does belongs to the tab Learn.
+        self.follow = gr.Button(
+            "Follow it step by step", size="sm", elem_id="follow-result", render=False
+        )
 
     def build(self) -> None:
         """Lays out the tab."""
@@ -82,6 +86,7 @@ class InspectTab:
                 self.find_missing = gr.Button(
                     "Is something missing?", size="sm", elem_id="find-missing"
                 )
+                self.follow.render()
                 self.save = gr.Button("Save this result (HTML)", size="sm", elem_id="save-result")
                 self.keep = gr.Button("Save the normals", size="sm", elem_id="save-normals")
             self.download = gr.DownloadButton(visible=False)

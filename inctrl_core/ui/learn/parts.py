@@ -79,6 +79,11 @@ def formula(markup: str, words: str) -> str:
     return f'<p class="ic-formula">{markup}</p>{below}'
 
 
+def folded(summary: str, markup: str) -> str:
+    """A detail that is opened by those who want it."""
+    return f'<details class="ic-detail"><summary>{summary}</summary>{markup}</details>'
+
+
 def sum_line(label: str, expression: str, result: str) -> str:
     """One line of arithmetic with the numbers in place.
 

@@ -28,6 +28,7 @@ from .parts import (
     crop_of,
     fact_line,
     figure,
+    folded,
     formula,
     map_over,
     number,
@@ -93,14 +94,17 @@ def _squash_words(lesson: Lesson) -> tuple[str, str, str]:
     (width, height), _ = _original(lesson)
     longer, shorter = max(width, height), min(width, height)
     words = (
-        f"<p>Both sides of each image are brought to {side} pixels. So nothing is left out, and an "
-        "image that was not square is squeezed along its longer side. All that follows happens "
-        "inside this square.</p>"
-        + formula(
-            "squeezed = longer side ÷ shorter side",
-            "Counted in pixels of the image to check; 1 where it is square.",
+        f"<p>Both sides of each image are brought to {side} pixels. So nothing is left out. All "
+        "that follows happens inside this square.</p>"
+        + folded(
+            "How much this squeezes the image",
+            "<p>An image that was not square is squeezed along its longer side.</p>"
+            + formula(
+                "squeezed = longer side ÷ shorter side",
+                "Counted in pixels of the image to check; 1 where it is square.",
+            )
+            + sum_line("Squeezed", f"{longer} ÷ {shorter}", number(longer / shorter, 2)),
         )
-        + sum_line("Squeezed", f"{longer} ÷ {shorter}", number(longer / shorter, 2))
     )
     look = (
         "The image is square already; nothing changes its shape."
@@ -204,35 +208,47 @@ def seen_share(picture: Picture) -> float:
 
 def _patch_words(lesson: Lesson, layers: int) -> str:
     config, grid, side = lesson.session.config, lesson.grid, lesson.input_side
-    adapted = (
-        " A linear map, trained on other objects, then turns each list into one that tells less of "
-        "light, focus and noise."
-        if config.heads.patch_adapter
-        else ""
-    )
-    sizes = config.image_sizes
-    joined = (
-        f" The square is read at {join_words([str(size) for size in sizes])} pixels, since a small "
-        "thing may show at one size and not at another; each list holds the numbers of every size."
-        if len(sizes) > 1
-        else ""
-    )
     return (
         "<p>A <dfn>network</dfn>, trained beforehand on ordinary pictures, reads the square. It "
         f"stays as it is: nothing is trained on your images. It is read out at {layers} "
         "<dfn>layers</dfn>: shallow ones know edges, colours and texture, deep ones shapes and "
         "things. At each layer every patch becomes a list of numbers, its <dfn>features</dfn>; "
-        "the strips show one number as one stripe, dark for negative and bright for positive. "
-        "Where the network’s own grid is finer than this one it is averaged, where coarser, "
-        f"interpolated.{adapted}{joined}"
+        "the strips show one number as one stripe, dark for negative and bright for positive."
         f'</p><p class="ic-small">The model here: {html.escape(config.title)}.</p>'
         + formula(
             "f = features ÷ ‖features‖",
             "Each list is brought to length 1 (‖f‖ = 1), so that only its direction counts.",
         )
-        + sum_line("Patches", f"{grid} × {grid}", str(grid * grid))
-        + sum_line("Pixels of the square along a patch", f"{side} ÷ {grid}", f"{side / grid:g}")
+        + folded(
+            "How every layer gets the same grid, and what is done to its numbers",
+            f"<p>{_grid_words(lesson)}</p>"
+            + sum_line("Patches", f"{grid} × {grid}", str(grid * grid))
+            + sum_line(
+                "Pixels of the square along a patch", f"{side} ÷ {grid}", f"{side / grid:g}"
+            ),
+        )
     )
+
+
+def _grid_words(lesson: Lesson) -> str:
+    """Interpolation, sizes and adapter, as far as this model has them."""
+    config = lesson.session.config
+    told = (
+        f"Where the network’s own grid is finer than {lesson.grid} × {lesson.grid} it is averaged, "
+        "where coarser, interpolated."
+    )
+    if len(config.image_sizes) > 1:
+        sizes = join_words([str(size) for size in config.image_sizes])
+        told += (
+            f" The square is read at {sizes} pixels, since a small thing may show at one size and "
+            "not at another; each list holds the numbers of every size."
+        )
+    if config.heads.patch_adapter:
+        told += (
+            " A linear map, the <dfn>patch adapter</dfn>, trained on other objects, then turns "
+            "each list into one that tells less of light, focus and noise."
+        )
+    return told
 
 
 def _map_words(

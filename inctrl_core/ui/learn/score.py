@@ -15,6 +15,7 @@ from .parts import (
     crop_html,
     crop_of,
     figure,
+    folded,
     formula,
     map_over,
     number,
@@ -36,24 +37,12 @@ def score_step(lesson: Lesson, mark: Mark) -> str:
     """Step 7: the fusion that made the score, and the normals' own range."""
     account, session = lesson.account, lesson.session
     if isinstance(account, TrainingFreeAccount):
-        body = _training_free(lesson, account)
-        code = "model.heads.TrainingFreeFusion"
-        lead = "A fixed formula joins the signals; nothing in it is learnt. " + (
-            "Trained, on other objects, is the map of the patches before it."
-            if session.config.heads.trained
-            else "This model is training-free."
-        )
+        body, code = _training_free(lesson, account), "model.heads.TrainingFreeFusion"
     elif isinstance(account, ReferenceAccount):
-        body = _reference(lesson, account, mark)
-        code = "model.heads.ReferenceHeads"
-        lead = "A small network, trained on other objects, reads the map and both other signals."
+        body, code = _reference(lesson, account, mark), "model.heads.ReferenceHeads"
     else:
-        body = _gated(lesson, account)
-        code = "model.gated.GatedHeads"
-        lead = (
-            "Small networks, trained on other objects, read the normals and decide how much each "
-            "signal counts; the score is the sum of the signals' shares."
-        )
+        body, code = _gated(lesson, account), "model.gated.GatedHeads"
+    lead = score_told(lesson)
     ranges = session.ranges
     if ranges is None:
         single = "A single normal gives" if session.bank.shots == 1 else "Copies of one normal give"
@@ -73,6 +62,51 @@ def score_step(lesson: Lesson, mark: Mark) -> str:
             f"image lies {'above' if session.above else 'below'} it, {number(session.threshold)}."
         )
     return step_html(Step(7, "One score", lead, look, (code,)), body + strip)
+
+
+def score_told(lesson: Lesson) -> str:
+    """The score of this model as its form makes it, and what of that is learnt; a few sentences."""
+    account, heads = lesson.account, lesson.session.config.heads
+    fused = f"<strong>{number(lesson.session.score.fused)}</strong>"
+    if isinstance(account, ReferenceAccount):
+        return (
+            "The score of this model is the mean of two numbers: the largest difference of any "
+            "patch, and what a small network, trained on other objects, reads in the map once the "
+            f"image and the words are added to it. Here it is {fused}."
+        )
+    if isinstance(account, TrainingFreeAccount):
+        learnt = (
+            "Trained, on other objects, is the map of the patches before it."
+            if heads.patch_adapter
+            else "This model is training-free."
+        )
+        return (
+            f"The score of this model is {_average_told(account)}. Here it is {fused}. The formula "
+            f"is fixed; nothing in it is learnt. {learnt}"
+        )
+    shares = account.breakdown.shares
+    counted = sum(share.weight >= 0.005 for share in shares)
+    return (
+        f"The score of this model is a weighed sum of {len(shares)} signals, of which {counted} "
+        "count here: how far each lies above what the normals lead to expect. Brought between 0 "
+        f"and 1 it is {fused}; one good image in 20 of other things exceeds 0.5. The weights are "
+        "decided by small networks, trained on other objects, that read the normals."
+    )
+
+
+def _average_told(account: TrainingFreeAccount) -> str:
+    words = {
+        "patch_max": "the largest difference of any patch",
+        "patch_mean": "the mean difference of all patches",
+        "image": "the difference of the image as a whole",
+        "text": "what the words say",
+    }
+    signals = [term.signal for term in account.terms if term.weight]
+    if signals == ["patch_max"]:
+        return words["patch_max"]
+    joined = join_words([words[signal] for signal in signals])
+    weighed = joined if len(signals) == 1 else f"a weighed mean of {joined}"
+    return f"the mean of two numbers: {words['patch_max']}, and {weighed}"
 
 
 def _training_free(lesson: Lesson, account: TrainingFreeAccount) -> str:
@@ -187,15 +221,18 @@ def _gated(lesson: Lesson, account: GatedAccount) -> str:
         + sum_line(
             "Score", f"1 ÷ (1 + e<sup>−{operand(parts.log_odds)}</sup>)", number(score.fused)
         )
-        + formula(
-            "holistic = 1 ÷ (1 + e<sup>−(sum without the largest patch)</sup>)",
-            "The same without the one number that the heatmap shows as its brightest patch.",
-        )
-        + sum_line(
-            "Holistic",
-            f"1 ÷ (1 + e<sup>−({operand(parts.log_odds)} − "
-            f"{operand(parts.shares[0].share)})</sup>)",
-            number(score.holistic),
+        + folded(
+            "The same without the largest patch",
+            formula(
+                "holistic = 1 ÷ (1 + e<sup>−(sum without the largest patch)</sup>)",
+                "Left out is the one number that the heatmap shows as its brightest patch.",
+            )
+            + sum_line(
+                "Holistic",
+                f"1 ÷ (1 + e<sup>−({operand(parts.log_odds)} − "
+                f"{operand(parts.shares[0].share)})</sup>)",
+                number(score.holistic),
+            ),
         )
     )
     return columns(breakdown_table(parts, score.fused), words)

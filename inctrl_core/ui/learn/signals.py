@@ -20,6 +20,7 @@ from .parts import (
     crop_of,
     fact_line,
     figure,
+    folded,
     formula,
     number,
     operand,
@@ -74,11 +75,14 @@ def text_step(lesson: Lesson) -> str:
         + sum_line("Text signal", f"1 ÷ (1 + e<sup>{logit}</sup>)", number(text.share))
     )
     if isinstance(account, GatedAccount):
-        words += formula("text signal = 1 ÷ (1 + e<sup>−d</sup>)", f"d: deviation. {DEVIATION}")
-        words += sum_line(
-            "Relative text",
-            f"1 ÷ (1 + e<sup>−{operand(account.text_deviation)}</sup>)",
-            number(session.score.text_anomaly),
+        words += folded(
+            "How it is set against what the normals lead to expect",
+            formula("text signal = 1 ÷ (1 + e<sup>−d</sup>)", f"d: deviation. {DEVIATION}")
+            + sum_line(
+                "Relative text",
+                f"1 ÷ (1 + e<sup>−{operand(account.text_deviation)}</sup>)",
+                number(session.score.text_anomaly),
+            ),
         )
     counts = isinstance(account, ReferenceAccount) or _weighs(account, "text")
     step = Step(
@@ -169,7 +173,8 @@ def _image_distances(lesson: Lesson, account: TrainingFreeAccount | GatedAccount
     )
     if isinstance(account, GatedAccount):
         closest_share, mean_share = (s for s in account.breakdown.shares if s.group == "image")
-        words += (
+        words += folded(
+            "How both distances become one number between 0 and 1",
             formula(
                 "image residual = 1 ÷ (1 + e<sup>−d</sup>)",
                 "d: mean of the deviations of the smallest distance and of the mean distance. "
@@ -181,7 +186,7 @@ def _image_distances(lesson: Lesson, account: TrainingFreeAccount | GatedAccount
                 "Image residual",
                 f"1 ÷ (1 + e<sup>−{operand(account.image_deviation)}</sup>)",
                 number(session.score.image_residual),
-            )
+            ),
         )
     else:
         words += formula("image residual = smallest distance", "")
@@ -197,15 +202,22 @@ def _adapted_image(lesson: Lesson, account: ReferenceAccount) -> str:
         f'<div class="ic-two">{figure(square, "The square, as a whole")}<div><p class="ic-label">'
         f"r: {len(account.residual)} numbers</p>{strip}</div></div>"
     )
-    words = formula(
-        "r = mean<sub>k</sub> A(g<sub>k</sub>) − A(g)",
-        "g: embedding of the image to check. g<sub>k</sub>: of normal k. A: a small trained layer, "
-        "the <dfn>adapter</dfn>, that stresses what matters for anomalies.",
-    )
-    words += formula(
-        "image residual = head(r)",
-        f"head: a trained network with layers of {layers} numbers; its last number is squeezed "
-        "between 0 and 1.",
+    words = (
+        "<p>The image’s embedding is taken from the mean of the normals’; a small network, the "
+        "<dfn>head</dfn>, reads the difference and gives one number.</p>"
     )
     words += fact_line("Image residual", "head(r) =", number(session.score.image_residual))
+    words += folded(
+        "The adapter and the head",
+        formula(
+            "r = mean<sub>k</sub> A(g<sub>k</sub>) − A(g)",
+            "g: embedding of the image to check. g<sub>k</sub>: of normal k. A: a small trained "
+            "layer, the <dfn>adapter</dfn>, that stresses what matters for anomalies.",
+        )
+        + formula(
+            "image residual = head(r)",
+            f"head: a trained network with layers of {layers} numbers; its last number is squeezed "
+            "between 0 and 1.",
+        ),
+    )
     return columns(pictures, words)

@@ -21,10 +21,15 @@ from .parts import Lesson
 
 OWN = "own"  # What Inspect shows; no example set has a name without a folder of examples.
 INTRO = """
-<div class="ic-learn-intro"><h2>How does it find what is wrong?</h2>
-<p>Seven steps lead from a few normal images and one image to check to a score. Every number below
-is worked out live, from the example that you choose here. Click a patch of the image, or give its
-row and column, and the steps follow it.</p></div>
+<div class="ic-learn-intro"><h2>How does it find what is wrong? In 30 seconds</h2>
+<p>Every image is cut into small <strong>patches</strong>; a network trained beforehand describes
+each in numbers. Each patch of the image to check looks for the most similar patch in your normal
+images. Where none is similar, the image differs: that is the <strong>map</strong>. The image as a
+whole, and words for damage, are compared too. Weighed together, all of it is one
+<strong>score</strong>. Your normals, compared with each other, say which score is ordinary.</p>
+<p class="ic-small">The seven steps below show it with all numbers, worked out live. Click a patch,
+and the steps follow it. Your own images can be followed too: score them in Inspect, then press
+“Follow it step by step” there.</p></div>
 """
 STEPS = (
     "What goes in",
@@ -111,6 +116,15 @@ class LearnHandlers:
         """The choices of the lesson: the examples, and the result of Inspect where there is one."""
         sets = [(example.title, name) for name, example in self.examples.items()]
         return sets if session is None else [("Your images from Inspect", OWN), *sets]
+
+    def follow_own(self, session: Session | None) -> tuple[Any, Any]:
+        """Opens the tab with what Inspect shows.
+
+        Returns:
+            The bar, this tab open, and the choice of examples.
+        """
+        chosen = None if session is None else OWN
+        return gr.Tabs(selected="learn"), gr.Dropdown(choices=self.sources(session), value=chosen)
 
     def choose_source(self, source: str, wanted: Wanted | None) -> tuple[Any, Wanted]:
         """Offers the images of a set, the one that stands for it chosen.
@@ -204,13 +218,16 @@ class LearnTab:
 
     Args:
         shared: The session, the model chosen, and what all visitors share.
+        follow: The button of Inspect that follows its result here.
     """
 
     id = "learn"
     title = "Learn"
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, follow: gr.Button) -> None:
         self.handlers = LearnHandlers(shared.registry, shared.examples)
+        self.tabs = shared.tabs
+        self.follow = follow
         self.session = shared.session
         self.model = shared.form.model
 
@@ -246,6 +263,8 @@ class LearnTab:
             [self.source, self.image, self.wanted],
             **quiet,
         )
+        # The tab, once open, sees that another source is chosen.
+        self.follow.click(self.handlers.follow_own, self.session, [self.tabs, self.source], **quiet)
         self.source.input(
             self.handlers.choose_source,
             [self.source, self.wanted],
