@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...analysis.walkthrough import GatedAccount, ReferenceAccount, TrainingFreeAccount
 from ...errors import join_words
-from ..common.charts import breakdown_table, range_strip
+from ..common.charts import breakdown_table, range_strip, signal_words
 from .parts import (
     DEVIATION,
     Lesson,
@@ -85,12 +85,13 @@ def score_told(lesson: Lesson) -> str:
             f"is fixed; nothing in it is learnt. {learnt}"
         )
     shares = account.breakdown.shares
-    counted = sum(share.weight >= 0.005 for share in shares)
+    most = max(shares, key=lambda share: share.share)
     return (
-        f"The score of this model is a weighed sum of {len(shares)} signals, of which {counted} "
-        "count here: how far each lies above what the normals lead to expect. Brought between 0 "
-        f"and 1 it is {fused}; one good image in 20 of other things exceeds 0.5. The weights are "
-        "decided by small networks, trained on other objects, that read the normals."
+        f"The score of this model is a weighted sum of {len(shares)} signals: how far each lies "
+        "above what the normals lead to expect. Brought between 0 and 1 it is "
+        f"{fused}; one good image in 20 of other things exceeds 0.5. Most is given here by the "
+        f"{signal_words(most)}, {operand(most.share, 2)}. The weights are decided by small "
+        "networks, trained on other objects, that read the normals."
     )
 
 
@@ -105,7 +106,7 @@ def _average_told(account: TrainingFreeAccount) -> str:
     if signals == ["patch_max"]:
         return words["patch_max"]
     joined = join_words([words[signal] for signal in signals])
-    weighed = joined if len(signals) == 1 else f"a weighed mean of {joined}"
+    weighed = joined if len(signals) == 1 else f"a weighted mean of {joined}"
     return f"the mean of two numbers: {words['patch_max']}, and {weighed}"
 
 
