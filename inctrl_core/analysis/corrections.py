@@ -284,8 +284,9 @@ def _without_a_patch(detector: Detector, bank: PromptBank, encoded: EncodedImage
         others = (around.sum(dim=1) - maps[0, :, place]) / (around.shape[1] - 1)
         changed = maps.clone()
         changed[0, :, place] = torch.minimum(others, maps[0, :, place])
-        evidence = detector.evidence(changed, own.embeddings, bank)
-        return float(detector.heads(evidence).fused)
+        near = None if bank.defects is None else bank.defects.distances(own.patches)
+        evidence = detector.evidence(changed, own.embeddings, bank, near)
+        return float(detector.fusion_of(evidence).fused)
 
 
 def _in_their_light(opened: OpenedFailure) -> tuple[Image.Image, float] | None:

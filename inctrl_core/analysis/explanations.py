@@ -74,14 +74,16 @@ class Breakdown:
         shares: One for each signal, the largest patch first.
         offset: What is taken away from their sum: then 0 is what one good image in 20 of the
             auxiliary classes exceeds.
-        log_odds: The sum less the offset; the score is its sigmoid.
+        log_odds: The sum less the offset, and what defects add; the score is its sigmoid.
         looks_for: What the bank looks for.
+        defects: What known defects add; None without any.
     """
 
     shares: tuple[Share, ...]
     offset: float
     log_odds: float
     looks_for: str
+    defects: float | None = None
 
     def of(self, group: str) -> float:
         """The shares of a group together."""
@@ -131,11 +133,19 @@ def fusion_ledger(
     reference = detector.score_normal(closest, bank) if others else fuse(neutral)
     swap = dataclasses.replace
     swapped = {
-        "patches": ("patch_max", swap(query, layer_maps=neutral.layer_maps)),
+        "patches": (
+            "patch_max",
+            swap(query, layer_maps=neutral.layer_maps, shift=neutral.shift),
+        ),
         # From the other side: an embedding goes with the normals that it is held against.
         "image": (
             "image_residual",
-            swap(neutral, layer_maps=query.layer_maps, text_anomaly=query.text_anomaly),
+            swap(
+                neutral,
+                layer_maps=query.layer_maps,
+                text_anomaly=query.text_anomaly,
+                shift=query.shift,
+            ),
         ),
         "text": ("text_anomaly", swap(query, text_anomaly=neutral.text_anomaly)),
     }
@@ -178,8 +188,9 @@ def break_down(heads: GatedHeads, evidence: Evidence) -> Breakdown:
         )
         for signal, value, deviation, weight, share in columns
     )
-    offset = float(account.offset)
-    return Breakdown(shares, offset, float(account.log_odds[0]), evidence.looks_for)
+    offset, log_odds = float(account.offset), float(account.log_odds[0])
+    defects = None if evidence.shift is None else float(evidence.shift[0])
+    return Breakdown(shares, offset, log_odds + (defects or 0.0), evidence.looks_for, defects)
 
 
 @torch.inference_mode()
@@ -188,16 +199,31 @@ def _query_and_neutral(
 ) -> tuple[Evidence, Evidence, int]:
     """The query's evidence, the same with one signal neutral, and the nearest normal."""
     embeddings = encoded.features.embeddings
-    layer_maps = torch.from_numpy(score.layer_maps).to(embeddings.device).flatten(-2)[None]
+    query = evidence_of(detector, bank, encoded, score)
     closest = int(global_distance(embeddings, bank.features.embeddings)[0].argmin())
     normal = bank.features.embeddings[closest : closest + 1]
     normal_maps = bank.normal_layer_maps
-    maps = torch.zeros_like(layer_maps) if normal_maps is None else normal_maps[closest][None]
-    query = detector.evidence(layer_maps, embeddings, bank)
+    maps = torch.zeros_like(query.layer_maps) if normal_maps is None else normal_maps[closest][None]
     # Against itself its embedding would be at no distance, which no other image reaches.
     kept = bank.others(closest)
     others = bank.without_patches().subset(kept) if kept else bank
-    return query, detector.evidence(maps, normal, others), closest
+    neutral = detector.evidence(maps, normal, others)
+    if bank.defects is not None:
+        shift = bank.defect_shift(bank.defect_margins[closest : closest + 1])
+        neutral = dataclasses.replace(neutral, shift=shift)
+    return query, neutral, closest
+
+
+def evidence_of(
+    detector: Detector, bank: PromptBank, encoded: EncodedImages, score: Score
+) -> Evidence:
+    """The evidence that one query's score came of, from the maps that the score holds."""
+    embeddings = encoded.features.embeddings
+    layer_maps = torch.from_numpy(score.layer_maps).to(embeddings.device).flatten(-2)[None]
+    near = score.defect_map
+    if near is not None:
+        near = torch.from_numpy(near).to(embeddings.device).flatten()[None]
+    return detector.evidence(layer_maps, embeddings, bank, near)
 
 
 @dataclass(frozen=True)

@@ -147,14 +147,16 @@ class _Judge:
         self._bank = bank.without_patches()
         # [K, D, P]: the smallest over some of the normals is the query's map against those.
         self._maps = residuals_per_normal(encoded.features.patches, bank.features.patches)[0]
+        known = bank.defects
+        self._near = None if known is None else known.distances(encoded.features.patches)
 
     def __call__(self, normals: Sequence[int]) -> tuple[float, float | None]:
         """The query's fused score against some of the normals, and their threshold."""
         bank, images = self._bank.subset(normals), self._encoded
         with torch.inference_mode():
             maps = self._maps[list(normals)].amin(dim=0, keepdim=True)
-            evidence = self._detector.evidence(maps, images.features.embeddings, bank)
-            fused = float(self._detector.heads(evidence).fused)
+            evidence = self._detector.evidence(maps, images.features.embeddings, bank, self._near)
+            fused = float(self._detector.fusion_of(evidence).fused)
         return fused, threshold_of(*judge_bank(self._detector, bank))
 
 

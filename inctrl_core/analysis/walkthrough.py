@@ -21,7 +21,7 @@ from ..model.heads import ReferenceHeads, ScoreHead, TrainingFreeFusion
 from ..model.residuals import global_distance
 from ..model.score import Score
 from ..model.signals import IMAGE, TEXT
-from .explanations import Breakdown, break_down
+from .explanations import Breakdown, break_down, evidence_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +166,7 @@ def fusion_account(
     """
     heads = detector.heads
     with torch.inference_mode():
-        embeddings = encoded.features.embeddings
-        layer_maps = torch.from_numpy(score.layer_maps).to(embeddings.device).flatten(-2)[None]
-        evidence = detector.evidence(layer_maps, embeddings, bank)
+        evidence = evidence_of(detector, bank, encoded, score)
         if isinstance(heads, TrainingFreeFusion):
             return _training_free(heads, evidence, score)
         if isinstance(heads, ReferenceHeads):

@@ -19,6 +19,7 @@ from ..errors import PromptError
 from ..images.levels import Levels, describe_levels
 from ..images.preprocessing import CropBox
 from .backbone import ImageFeatures
+from .defects import WEIGHT, Defects, build_defects
 from .evidence import DECIDE, check_looks_for
 from .prompts import PromptSet
 from .residuals import (
@@ -88,6 +89,7 @@ class PromptBank:
         levels: The levels by which the normals were read, and queries are to be; None where all
             normals have 8 bits.
         looks_for: One of :data:`inctrl_core.model.evidence.LOOKS_FOR`.
+        defects: Patches that count as defects; None where nobody has named any.
     """
 
     object_name: str
@@ -98,6 +100,7 @@ class PromptBank:
     crop_boxes: tuple[CropBox, ...]
     levels: Levels | None = None
     looks_for: str = DECIDE
+    defects: Defects | None = None
 
     @property
     def shots(self) -> int:
@@ -118,6 +121,7 @@ class PromptBank:
             features=self.features.to(device),
             text=self.text.to(device),
             pairwise=self.pairwise.to(device),
+            defects=None if self.defects is None else self.defects.to(device),
         )
 
     @property
@@ -125,7 +129,8 @@ class PromptBank:
         """Memory of the tensors, in bytes; embeddings of prompts may be another bank's as well."""
         text = self.text.normal, self.text.anomaly
         tensors = (*self.features.patches, self.features.embeddings, self.pairwise, *text)
-        return sum(tensor.nbytes for tensor in tensors)
+        defects = 0 if self.defects is None else self.defects.nbytes
+        return defects + sum(tensor.nbytes for tensor in tensors)
 
     @cached_property
     def copy_of(self) -> tuple[int | None, ...]:
@@ -175,6 +180,26 @@ class PromptBank:
             return None
         return leave_one_out(self.pairwise, self.left_out)
 
+    @cached_property
+    def defect_margins(self) -> Tensor | None:
+        """[K], the largest margin of each normal between its :meth:`others` and the defects.
+
+        See :mod:`inctrl_core.model.defects`. 0 where it has no others; None without defects.
+        """
+        if self.defects is None:
+            return None
+        maps = self.normal_layer_maps
+        if maps is None:
+            return self.pairwise.new_zeros(self.shots)
+        return (maps.mean(dim=1) - self.defects.among).amax(dim=1)
+
+    def defect_shift(self, margins: Tensor) -> Tensor:
+        """[B], the log-odds that defects add to images of largest margins [B].
+
+        None for an image with the mean margin of the distinct normals.
+        """
+        return WEIGHT * (margins - self.defect_margins[list(self.distinct)].mean())
+
     def without_patches(self, tables: bool = True) -> PromptBank:
         """The same bank, but for the patches that queries are compared with.
 
@@ -202,6 +227,7 @@ class PromptBank:
             pairwise=self.pairwise[place[:, None], place],
             same=self.same[index][:, index],
             crop_boxes=tuple(self.crop_boxes[i] for i in index),
+            defects=None if self.defects is None else self.defects.subset(index),
         )
 
     def without(self, index: int) -> PromptBank:
@@ -231,11 +257,21 @@ class PromptBank:
         )
         boxes = (*self.crop_boxes, *crop_boxes)
         bank = build_prompt_bank(self.object_name, joined, self.text, boxes, self.levels)
-        return bank.with_looks_for(self.looks_for)
+        bank = bank.with_looks_for(self.looks_for)
+        return bank.with_defects(() if self.defects is None else self.defects.images)
 
     def with_text(self, object_name: str, text: TextFeatures) -> PromptBank:
         """A bank of the same normals with other prompts."""
         return dataclasses.replace(self, object_name=object_name, text=text)
+
+    def with_defects(self, images: Sequence[Sequence[Tensor]]) -> PromptBank:
+        """A bank of the same normals beside these defects, in place of those it has.
+
+        Args:
+            images: For each image D tensors [R, C_d], its patches that count as defects; rows of
+                unit length. None: no defects.
+        """
+        return dataclasses.replace(self, defects=build_defects(images, self.features.patches))
 
     def with_looks_for(self, looks_for: str) -> PromptBank:
         """A bank of the same normals that looks for another kind of anomaly.

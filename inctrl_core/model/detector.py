@@ -28,6 +28,7 @@ from .bank import (
     check_shots,
     same_images,
 )
+from .defects import shifted
 from .evidence import DECIDE, Evidence, Fusion
 from .gated import GatedHeads
 from .heads import build_heads
@@ -259,8 +260,11 @@ class Detector:
         own, normals = encoded.features, bank.features
         same = self.backbone.map(same_images, [own], [normals])
         layer_maps, nearest = layer_residuals(own.patches, normals.patches, self.backbone.map)
-        evidence = self.evidence(layer_maps, encoded.features.embeddings, bank)
+        near = None if bank.defects is None else bank.defects.distances(own.patches)
+        evidence = self.evidence(layer_maps, encoded.features.embeddings, bank, near)
         scores = self.fuse(evidence, nearest, encoded.crop_boxes)
+        if near is not None:
+            scores = _with_defects(scores, near, evidence.shift, self.config.backbone.grid)
         data = encoded.data or [score.data for score in scores]
         return [
             dataclasses.replace(score, data=kind, copy_of=row.index(True) if any(row) else None)
@@ -297,13 +301,13 @@ class Detector:
         judged = []
         for index in bank.distinct:
             evidence = self._evidence_of_normal(index, bank)
-            judged.append((float(self.heads(evidence).fused), float(evidence.patch_map.max())))
+            judged.append((float(self.fusion_of(evidence).fused), float(evidence.patch_map.max())))
         return tuple(judged)
 
     def _fusion_of_normal(self, index: int, bank: PromptBank, evidence: Evidence) -> Fusion:
         """Of one normal against the others; a form may have a way of its own to judge normals."""
         if not isinstance(self.heads, GatedHeads):
-            return self.heads(evidence)
+            return self.fusion_of(evidence)
         original = bank.copy_of[index]
         place = bank.distinct.index(index if original is None else original)
         return self._judge_together(bank).at(place)
@@ -312,7 +316,10 @@ class Detector:
         """All distinct normals of a bank in the gated form's own way."""
         bank = bank.to(self.backbone.device)
         embeddings = bank.features.embeddings[:1]  # Of any query: it has no say in it.
-        return self.heads.judge(self.evidence(bank.normal_layer_maps[:1], embeddings, bank))
+        fusion = self.heads.judge(self.evidence(bank.normal_layer_maps[:1], embeddings, bank))
+        if bank.defects is None:
+            return fusion
+        return shifted(fusion, bank.defect_shift(bank.defect_margins[list(bank.distinct)]))
 
     def _evidence_of_normal(self, index: int, bank: PromptBank) -> Evidence:
         bank = bank.to(self.backbone.device)
@@ -320,16 +327,28 @@ class Detector:
         reads = getattr(self.heads, "reads_normal_maps", True)
         others = bank.without_patches(tables=reads).subset(kept)
         layer_maps = bank.pairwise[index, kept].amin(dim=0, keepdim=True)
-        return self.evidence(layer_maps, bank.features.embeddings[index : index + 1], others)
+        evidence = self.evidence(layer_maps, bank.features.embeddings[index : index + 1], others)
+        if bank.defects is None:
+            return evidence
+        shift = bank.defect_shift(bank.defect_margins[index : index + 1])
+        return dataclasses.replace(evidence, shift=shift)
 
-    def evidence(self, layer_maps: Tensor, embeddings: Tensor, bank: PromptBank) -> Evidence:
+    def evidence(
+        self,
+        layer_maps: Tensor,
+        embeddings: Tensor,
+        bank: PromptBank,
+        near: Tensor | None = None,
+    ) -> Evidence:
         """Collects the fusion's inputs for B queries against a bank.
 
         Args:
             layer_maps: [B, D, P].
             embeddings: [B, E].
             bank: Shared by all B.
+            near: [B, P], see :meth:`.Defects.distances`; None: defects do not count.
         """
+        margins = None if near is None else (layer_maps.mean(dim=1) - near).amax(dim=1)
         normal_maps = bank.normal_layer_maps
         prototypes = bank.text.normal_prototype, bank.text.anomaly_prototype
         normals = bank.features.embeddings
@@ -342,7 +361,13 @@ class Detector:
             normal_text=text_anomaly(normals, *prototypes)[None],
             distinct=bank.distinct,
             looks_for=bank.looks_for,
+            shift=None if margins is None else bank.defect_shift(margins),
         )
+
+    def fusion_of(self, evidence: Evidence) -> Fusion:
+        """The outputs of the heads for B queries, with what known defects add."""
+        fusion = self.heads(evidence)
+        return fusion if evidence.shift is None else shifted(fusion, evidence.shift)
 
     @torch.inference_mode()
     def fuse(
@@ -360,7 +385,7 @@ class Detector:
             crop_boxes: B boxes.
             fusion: Of these queries, where it is known already.
         """
-        fusion = self.heads(evidence) if fusion is None else fusion
+        fusion = self.fusion_of(evidence) if fusion is None else fusion
         grid = self.config.backbone.grid
         maps = evidence.layer_maps.unflatten(-1, (grid, grid)).cpu().numpy()
         means = evidence.patch_map.unflatten(-1, (grid, grid)).cpu().numpy()
@@ -388,6 +413,14 @@ class Detector:
             )
             for i, (fused, holistic, image_residual, text) in enumerate(columns)
         ]
+
+
+def _with_defects(scores: Sequence[Score], near: Tensor, shift: Tensor, grid: int) -> list[Score]:
+    maps = near.unflatten(-1, (grid, grid)).cpu().numpy()
+    return [
+        dataclasses.replace(score, defect_shift=by, defect_map=defect_map)
+        for score, by, defect_map in zip(scores, shift.tolist(), maps, strict=True)
+    ]
 
 
 def _encode_prompts(backbone: Backbone, prompts: PromptSet) -> TextFeatures:

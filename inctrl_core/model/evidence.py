@@ -40,6 +40,7 @@ class Evidence:
         normal_text: [B or 1, K], ``text_anomaly`` of the normals.
         distinct: Indices of the normals that are no copies of others; None for all.
         looks_for: One of ``LOOKS_FOR``; forms without such a choice ignore it.
+        shift: [B], log-odds that known defects add to the score, whatever the form; None without.
     """
 
     layer_maps: Tensor
@@ -50,6 +51,7 @@ class Evidence:
     normal_text: Tensor | None = None
     distinct: tuple[int, ...] | None = None
     looks_for: str = DECIDE
+    shift: Tensor | None = None
 
     @property
     def patch_map(self) -> Tensor:

@@ -32,6 +32,9 @@ class Score:
         copy_of: Index of the normal that the query is a copy of, see
             :func:`inctrl_core.model.bank.same_images`; None where it is none. A query that finds
             itself scores close to 0 whatever it shows.
+        defect_shift: Log-odds that known defects added to ``fused``; 0 without any.
+        defect_map: float32 [G, G], mean over depths of half the cosine distance to the closest
+            patch of a known defect; None without any.
     """
 
     fused: float
@@ -46,6 +49,8 @@ class Score:
     fusion: str
     data: str = "8-bit data"
     copy_of: int | None = None
+    defect_shift: float = 0.0
+    defect_map: np.ndarray | None = None
 
     def to_dict(self, normal_names: Sequence[str] = ()) -> dict[str, Any]:
         """The score without the per-depth arrays, ready for ``json.dumps``.
@@ -54,9 +59,11 @@ class Score:
             normal_names: Names of the normals; without them ``copy_of`` gives none.
 
         Returns:
-            The fields by name. ``copy_of`` is None or has ``index``, counted from 0, and ``name``.
+            The fields by name; ``defect_shift`` where defects are known. ``copy_of`` is None or has
+            ``index``, counted from 0, and ``name``.
         """
         names = dict(enumerate(normal_names))
+        known = {} if self.defect_map is None else {"defect_shift": self.defect_shift}
         return {
             "fusion": self.fusion,
             "fused": self.fused,
@@ -70,4 +77,5 @@ class Score:
             "copy_of": None
             if self.copy_of is None
             else {"index": self.copy_of, "name": names.get(self.copy_of)},
+            **known,
         }

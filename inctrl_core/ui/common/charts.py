@@ -199,20 +199,25 @@ def signal_words(share: Share) -> str:
 
 def breakdown_table(parts: Breakdown, fused: float) -> str:
     """The shares of a gated score, group by group, and the sum that they make."""
-    widest = max([abs(share.share) for share in parts.shares] + [1e-9])
+    known = parts.defects
+    widest = max([abs(share.share) for share in parts.shares] + [abs(known or 0.0), 1e-9])
     rows = []
     for group, (name, _) in LEDGER_ROWS.items():
         for share in (share for share in parts.shares if share.group == group):
             rows.append(
                 f'<tr><th scope="row">{name}<span>{signal_words(share)}</span></th>'
                 f"<td>{share.value:.3f}</td><td>{share.deviation:+.2f}</td>"
-                f'<td>{share.weight:.2f}</td><td class="ic-change"><div>'
-                f"<span>{share.share + 0.0:+.2f}</span>{_diverging(share.share / widest)}"
-                "</div></td></tr>"
+                f"<td>{share.weight:.2f}</td>{_share_cell(share.share, widest)}</tr>"
             )
     together = " ".join(
         f"{name} {parts.of(group) + 0.0:+.2f}," for group, (name, _) in LEDGER_ROWS.items()
     )
+    if known is not None:
+        rows.append(
+            '<tr><th scope="row">Your defects<span>more like them than the normals are'
+            f"</span></th><td></td><td></td><td></td>{_share_cell(known, widest)}</tr>"
+        )
+        together += f" your defects {known + 0.0:+.2f},"
     return (
         '<div class="ic-ledger"><table><thead><tr><th scope="col">Signal</th>'
         '<th scope="col">This image</th><th scope="col">Deviation</th>'
@@ -223,6 +228,13 @@ def breakdown_table(parts: Breakdown, fused: float) -> str:
         f"{fused:.3f}.</strong> Deviation: how many spreads of good images this image lies above "
         "what your normals lead to expect. The weights follow from your normals alone; what is "
         f"looked for: {LOOKS_FOR_WORDS[parts.looks_for]}.</p></div>"
+    )
+
+
+def _share_cell(share: float, widest: float) -> str:
+    return (
+        f'<td class="ic-change"><div><span>{share + 0.0:+.2f}</span>'
+        f"{_diverging(share / widest)}</div></td>"
     )
 
 

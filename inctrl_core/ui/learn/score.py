@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...analysis.walkthrough import GatedAccount, ReferenceAccount, TrainingFreeAccount
 from ...errors import join_words
+from ...model.score import Score
 from ..common.charts import breakdown_table, range_strip, signal_words
 from .parts import (
     DEVIATION,
@@ -188,6 +189,7 @@ def _reference(lesson: Lesson, account: ReferenceAccount, mark: Mark) -> str:
 def _gated(lesson: Lesson, account: GatedAccount) -> str:
     score, parts = lesson.session.score, account.breakdown
     groups = {group: parts.of(group) for group in ("patches", "image", "text")}
+    known = [] if parts.defects is None else [parts.defects]
     sums = "".join(
         sum_line(
             title,
@@ -216,7 +218,8 @@ def _gated(lesson: Lesson, account: GatedAccount) -> str:
         )
         + sum_line(
             "Sum",
-            " + ".join(operand(part) for part in groups.values()) + f" − {operand(parts.offset)}",
+            " + ".join(operand(part) for part in (*groups.values(), *known))
+            + f" − {operand(parts.offset)}",
             number(parts.log_odds),
         )
         + sum_line(
@@ -230,7 +233,7 @@ def _gated(lesson: Lesson, account: GatedAccount) -> str:
             )
             + sum_line(
                 "Holistic",
-                f"1 ÷ (1 + e<sup>−({operand(parts.log_odds)} − "
+                f"1 ÷ (1 + e<sup>−({operand(parts.log_odds - sum(known))} − "
                 f"{operand(parts.shares[0].share)})</sup>)",
                 number(score.holistic),
             ),
@@ -241,11 +244,26 @@ def _gated(lesson: Lesson, account: GatedAccount) -> str:
 
 def _fused(lesson: Lesson) -> str:
     score = lesson.session.score
-    return formula(
-        "score = (holistic + patch maximum) ÷ 2",
-        "Half of the score is the one number that the heatmap shows as its brightest patch.",
-    ) + sum_line(
-        "Score",
-        f"({operand(score.holistic)} + {operand(score.patch_max)}) ÷ 2",
+    return (
+        formula(
+            "score = (holistic + patch maximum) ÷ 2",
+            "Half of the score is the one number that the heatmap shows as its brightest patch.",
+        )
+        + sum_line(
+            "Score",
+            f"({operand(score.holistic)} + {operand(score.patch_max)}) ÷ 2",
+            number((score.holistic + score.patch_max) / 2),
+        )
+        + _with_defects(score)
+    )
+
+
+def _with_defects(score: Score) -> str:
+    """The defects that the visitor showed, which no form of fusion knows of."""
+    if score.defect_map is None:
+        return ""
+    return sum_line(
+        "With your defects",
+        f"log-odds moved by {operand(score.defect_shift)}",
         number(score.fused),
     )
