@@ -26,6 +26,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 MAX_IMAGE_SIZES = 4
+MAX_DEFECTS = 16  # Images that are shown as defects beside the normals.
 MAX_SHOTS = 16  # Normals of a bank; gated heads hold constants for every number of them.
 SHORTEST, SQUASH = "shortest", "squash"
 RESIZE_MODES = (SHORTEST, SQUASH)

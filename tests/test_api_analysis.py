@@ -10,6 +10,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from inctrl_core.analysis.defects import show_defects
+from inctrl_core.analysis.normal_range import measure_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
 from inctrl_core.images.perturbations import PERTURBATIONS
 from tests.app_server import running_app
@@ -100,6 +102,52 @@ def test_what_cannot_be_used_is_told_in_a_sentence(client, endpoint):
 def test_a_batch_has_its_limit(client):
     with pytest.raises(AppError, match="use at most 64"):
         call(client, "score_batch", [handle_file(QUERY)] * 65)
+
+
+class TestDefects:
+    """``defects`` of every endpoint that scores."""
+
+    SHOWN = [str(query.path) for query in EXAMPLE.queries if query.anomalous][1:3]
+
+    @pytest.fixture(scope="class")
+    def expected(self) -> float:
+        detector = load_detector(DEFAULT_MODEL, device="cpu")
+        normals = measure_bank(detector, detector.build_bank(NORMALS, CLEAR.object_name))
+        bank = show_defects(detector, normals, self.SHOWN).bank
+        return detector.score([QUERY], bank)[0].fused
+
+    def ask(self, client: Client, endpoint: str, shown: list[str], **given: object) -> dict:
+        return client.predict(
+            normals=[handle_file(path) for path in NORMALS],
+            object_name=CLEAR.object_name,
+            defects=[handle_file(path) for path in shown],
+            api_name=f"/{endpoint}",
+            **given,
+        )
+
+    def test_they_count(self, client, expected, fused):
+        query = handle_file(QUERY)
+        asked = {
+            "score": self.ask(client, "score", self.SHOWN, query=query)[0]["fused"],
+            "explain": self.ask(client, "explain", self.SHOWN, query=query)["score"]["fused"],
+            "score_batch": self.ask(client, "score_batch", self.SHOWN, queries=[query])["results"][
+                0
+            ]["fused"],
+            "score_labelled": self.ask(client, "score_labelled", self.SHOWN, good=[], bad=[query])[
+                "results"
+            ][0]["fused"],
+        }
+        assert asked == {name: pytest.approx(expected, abs=1e-6) for name in asked}
+        assert abs(expected - fused) > 1e-4
+
+    @pytest.mark.parametrize("endpoint", ["score", "explain"])
+    @pytest.mark.parametrize(
+        ("shown", "says"),
+        [([QUERY] * 17, "use at most 16"), (NORMALS[:1], "Defect 1 is normal 1"), ([__file__], "")],
+    )
+    def test_what_cannot_be_one_is_told_in_a_sentence(self, client, endpoint, shown, says):
+        with pytest.raises(AppError, match=says or "not an image"):
+            self.ask(client, endpoint, shown, query=handle_file(QUERY))
 
 
 class TestLabelled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import gradio as gr
@@ -9,6 +10,7 @@ import pytest
 
 from inctrl_core import InctrlError, load_bank, load_detector
 from inctrl_core.analysis.changes import with_looks_for, with_phrases, with_threshold
+from inctrl_core.analysis.defects import with_defect, without_defect
 from inctrl_core.analysis.inspection import Session, inspect
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.ui.common import choices as owner
@@ -56,6 +58,22 @@ def test_saved_normals_give_the_same_result_on_the_page_and_in_python(handlers, 
     kept = load_bank(path, detector)
     assert kept.threshold == 0.7
     assert detector.score([QUERY], kept.bank)[0].fused == changed.score.fused
+
+
+def test_saved_defects_count_again_for_the_same_model(handlers, changed):
+    detector = handlers.registry.get(DEFAULT_MODEL)
+    shown = with_defect(detector, changed)
+    choices = handlers.open_normals({"path": handlers.save_normals(shown)[0]})[0]
+    again = score(handlers, choices)
+    assert again.score.fused == shown.score.fused != changed.score.fused
+    assert len(again.defects) == 1 and again.defects[0].shown is None
+    assert again.threshold == 0.7 and again.phrases == shown.phrases
+    assert without_defect(detector, again, 0).score.fused == changed.score.fused
+    other = dataclasses.replace(choices, weights="another model's")
+    normals = [{"image": {"path": path}} for path in other.files]
+    form = normals, {"path": QUERY}, OTHER.object_name, DEFAULT_MODEL
+    skipped, says, *_ = handlers.score_form(*form, None, lambda *_, **__: None, other)
+    assert "shown to another model" in says and not isinstance(skipped, Session)
 
 
 def test_what_the_visitor_chose_later_stands(handlers, changed):

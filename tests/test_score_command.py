@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.__main__ import main
+from inctrl_core.analysis.defects import show_defects
 from inctrl_core.analysis.normal_range import grade, measure_bank, normal_range
 from inctrl_core.commands import score as score_command
 from tests.pictures import FIRST
@@ -325,6 +326,22 @@ def test_normals_in_a_file_give_the_same_scores(tmp_path, loaded, capsys):
     file.write_bytes(file.read_bytes()[:-1])
     assert main(again) == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_defects_count_and_stay_with_the_normals(tmp_path, loaded, detector, capsys):
+    shown, other = BAD_ONES[:2]
+    file = tmp_path / "kept.safetensors"
+    given = ["--json", "--defect", shown, "--save-normals", str(file)]
+    assert score(*given, queries=[other]) == 0
+    told = json.loads(capsys.readouterr().out)["scores"][0]
+    measured = measure_bank(detector, detector.build_bank(NORMALS, "screw"))
+    beside = show_defects(detector, measured, [shown]).bank
+    expected, plain = (detector.score([other], b)[0].fused for b in (beside, measured.bank))
+    assert told["fused"] == expected != plain
+    assert main(["score", "--normals-file", str(file), "--query", other, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"][0]["fused"] == expected
+    assert score("--defect", NORMALS[0], queries=[other]) == 1
+    assert "Defect 1 is normal 1; take it out" in capsys.readouterr().err
 
 
 GOOD_ONES = [str(query.path) for query in EXAMPLE.queries if not query.anomalous]

@@ -17,7 +17,14 @@ from ..model.detector import Detector
 from ..model.prompts import build_prompts, clean_phrases, extend_prompts
 from .closer import check_parts, closer_normals, look_closer, parts_opener
 from .decision import check_threshold
-from .inspection import NORMAL_PIXELS, Picture, Session, picture, results
+from .defects import shown_as_defect
+from .inspection import (
+    NORMAL_PIXELS,
+    Picture,
+    Session,
+    picture,
+    results,
+)
 from .normal_range import called, measure_bank
 from .steps import Progress, Step, steps_of, untold
 
@@ -107,6 +114,8 @@ def with_query_as_normal(detector: Detector, session: Session) -> Session:
     """
     if session.score.copy_of is not None:
         raise PromptError("This image is among the normals already.")
+    if shown_as_defect(session) is not None:
+        raise PromptError("You showed this image as a defect; forget that first.")
     query = session.encoded
     larger = session.bank.with_normals(query.features, query.crop_boxes)
     shown = picture(session.query.image, session.query.crop_box, NORMAL_PIXELS)

@@ -266,7 +266,8 @@ def _scores(detector: Detector, bank: PromptBank, pictures: Sequence[Image.Image
 def _bank_of(detector: Detector, bank: PromptBank, pictures: Sequence[Image.Image]) -> MeasuredBank:
     """Other pictures under the words of a bank."""
     made = detector.build_bank(list(pictures), bank.object_name, bank.text.prompts, bank.looks_for)
-    return measure_bank(detector, made)
+    known = () if bank.defects is None else bank.defects.images
+    return measure_bank(detector, made.with_defects(known))
 
 
 def _without_a_patch(detector: Detector, bank: PromptBank, encoded: EncodedImages) -> float:

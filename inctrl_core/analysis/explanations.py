@@ -207,11 +207,7 @@ def _query_and_neutral(
     # Against itself its embedding would be at no distance, which no other image reaches.
     kept = bank.others(closest)
     others = bank.without_patches().subset(kept) if kept else bank
-    neutral = detector.evidence(maps, normal, others)
-    if bank.defects is not None:
-        shift = bank.defect_shift(bank.defect_margins[closest : closest + 1])
-        neutral = dataclasses.replace(neutral, shift=shift)
-    return query, neutral, closest
+    return query, detector.evidence(maps, normal, others), closest
 
 
 def evidence_of(

@@ -68,6 +68,23 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
+class ShownDefect:
+    """An image that the visitor showed as a defect; its patches are in the bank.
+
+    Attributes:
+        file: Path that it came from; empty where only its patches were kept.
+        shown: The image for the screen; None likewise.
+        places: Rows and columns of the patches that count, counted from 0; empty likewise.
+        picked: Row and column of the patch that the visitor picked; None: found in the map.
+    """
+
+    file: str = ""
+    shown: Picture | None = None
+    places: tuple[tuple[int, int], ...] = ()
+    picked: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Session:
     """One visitor's normals, query and result.
 
@@ -92,6 +109,7 @@ class Session:
             stand for the rest.
         odd: A normal that differs too much from the others, and the score without it.
         closer: The query in parts, where it was looked at so.
+        defects: The images that the visitor showed as defects, in the bank's order.
     """
 
     model: str
@@ -113,6 +131,7 @@ class Session:
     given_names: tuple[str, ...] = ()
     odd: DropOne | None = None
     closer: CloserLook | None = None
+    defects: tuple[ShownDefect, ...] = ()
 
     @property
     def bank(self) -> PromptBank:
@@ -250,7 +269,8 @@ def inspect(
     normals: Sequence[ImageSource],
     query: ImageSource,
     object_name: str = DEFAULT_OBJECT_NAME,
-    looks_for: str = DECIDE,
+    looks_for: str | None = None,
+    previous: Session | None = None,
 ) -> Session:
     """All that the tab Inspect shows: the score of a query, the normals' range, and the reasons.
 
@@ -259,14 +279,16 @@ def inspect(
         normals: 1 to 16 images, as :func:`inctrl_core.images.files.open_image` takes them.
         query: The image to check.
         object_name: What they show.
-        looks_for: See :meth:`.Detector.build_bank`.
+        looks_for: See :meth:`.Detector.build_bank`; None: as in ``previous``.
+        previous: A result of the same normals: what was changed about them stays.
 
     Raises:
         InctrlError: Anything in the input cannot be used; the message says what.
     """
     check_listed(normals)
     files = tuple(normals), query
-    return start_session(detector, detector.name, files, object_name, looks_for=looks_for)
+    about = object_name, previous
+    return start_session(detector, detector.name, files, *about, looks_for=looks_for)
 
 
 def start_session(
@@ -303,7 +325,8 @@ def start_session(
     session = inspect_query(detector, measured, model, files, opened)
     same = measured.bank.text is previous.bank.text
     phrases: Phrases = previous.phrases if same else ((), ())
-    return dataclasses.replace(session, normals=previous.normals, phrases=phrases)
+    kept = {"normals": previous.normals, "phrases": phrases, "defects": previous.defects}
+    return dataclasses.replace(session, **kept)
 
 
 def inspect_query(

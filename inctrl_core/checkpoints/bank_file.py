@@ -1,9 +1,10 @@
 """Banks in files: the normals of today for the queries of tomorrow.
 
-A file holds the features of the normals and of the prompts, with their names and the levels they
-were read by; and the images themselves where whoever saves it says so, for programs that have to
-show them. It holds nothing that runs: it is in safetensors, its header in JSON. The residuals among
-the normals follow from the features and are computed anew.
+A file holds the features of the normals, of the prompts and of the defects that were shown, with
+the names of the normals and the levels they were read by; and the images themselves where whoever
+saves it says so, for programs that have to show them. It holds nothing that runs: it is in
+safetensors, its header in JSON. The residuals among the normals follow from the features and are
+computed anew.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, float32, frombuffer, uint8
 
-from ..config import MAX_SHOTS
+from ..config import MAX_DEFECTS, MAX_SHOTS
 from ..errors import ModelError, PromptError, cut
 from ..images.levels import Levels
 from ..model.backbone import ImageFeatures
@@ -35,7 +36,7 @@ FORMAT = "inctrl normals 1"
 MAX_NAME = 255
 # Prompts of an object's name and as many phrases of somebody's own in each group.
 _MAX_PROMPTS = 512
-_EMBEDDINGS, _PATCHES, _IMAGES = "embeddings", "patches.", "image."
+_EMBEDDINGS, _PATCHES, _IMAGES, _DEFECTS = "embeddings", "patches.", "image.", "defect."
 _NORMAL_TEXT, _ANOMALY_TEXT = "text.normal", "text.anomaly"
 
 
@@ -66,6 +67,8 @@ class SavedNormals:
         phrases: Normal and anomaly phrases of the owner's own.
         looks_for: See :meth:`.Detector.build_bank`.
         threshold: As in :class:`SavedBank`.
+        weights: Digest of the model that the defects are for.
+        defects: For each defect D tensors [R, C_d] of that model's patches.
     """
 
     images: tuple[bytes, ...]
@@ -74,6 +77,8 @@ class SavedNormals:
     phrases: tuple[tuple[str, ...], tuple[str, ...]]
     looks_for: str
     threshold: float | None
+    weights: str = ""
+    defects: tuple[tuple[Tensor, ...], ...] = ()
 
 
 def save_bank(
@@ -106,6 +111,8 @@ def save_bank(
     tensors = {_EMBEDDINGS: bank.features.embeddings}
     tensors |= {f"{_PATCHES}{i}": layer for i, layer in enumerate(bank.features.patches)}
     tensors |= {_NORMAL_TEXT: bank.text.normal, _ANOMALY_TEXT: bank.text.anomaly}
+    known = () if bank.defects is None else bank.defects.images
+    tensors |= {f"{_DEFECTS}{i}.{j}": d for i, own in enumerate(known) for j, d in enumerate(own)}
     tensors |= {
         f"{_IMAGES}{i}": frombuffer(bytearray(file), dtype=uint8) for i, file in enumerate(images)
     }
@@ -150,6 +157,7 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
         boxes = [tuple(float(edge) for edge in box) for box in told["crop_boxes"]]
         levels = None if told["levels"] is None else _levels(told["levels"])
         found = _checked(tensors, detector, len(names), (len(prompts.normal), len(prompts.anomaly)))
+        known = _read_defects(tensors)
         numbers = [edge for box in boxes for edge in box]
         if {len(box) for box in boxes} != {4} or len(boxes) != len(names):
             raise ValueError("not one box for each normal")
@@ -163,6 +171,7 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
     text = build_text_features(prompts, found[_NORMAL_TEXT], found[_ANOMALY_TEXT])
     features = ImageFeatures(found[_EMBEDDINGS], layers)
     bank = build_prompt_bank(name, features, text, boxes, levels).with_looks_for(looks_for)
+    bank = bank.with_defects([[layer.to(device) for layer in own] for own in known])
     return SavedBank(bank, names, threshold)
 
 
@@ -191,6 +200,7 @@ def read_normals(path: str | Path) -> SavedNormals:
         files = [tensors[f"{_IMAGES}{i}"] for i in range(len(names))]
         if any(file.dtype != uint8 or file.dim() != 1 for file in files):
             raise ValueError("no files")
+        defects = _read_defects(tensors)
         given = build_prompts(name)
         own = tuple(
             tuple(phrase for phrase in all_ if phrase not in usual)
@@ -201,7 +211,8 @@ def read_normals(path: str | Path) -> SavedNormals:
     except (AttributeError, KeyError, TypeError, ValueError, PromptError, SafetensorError):
         raise _damaged(path) from None
     images = tuple(file.numpy().tobytes() for file in files)
-    return SavedNormals(images, names, name, own, looks_for, threshold)
+    weights = str(told.get("weights"))
+    return SavedNormals(images, names, name, own, looks_for, threshold, weights, defects)
 
 
 def _told(
@@ -244,8 +255,9 @@ def _checked(
     """
     config = detector.config.backbone
     width, patches = config.embed_dim, config.grid**2
-    # Images of theirs may lie beside them, which are not read here.
-    shapes = {k: shape for k, shape in tensors.shapes().items() if not k.startswith(_IMAGES)}
+    # Images and defects may lie beside them, which are not read here.
+    beside = _IMAGES, _DEFECTS
+    shapes = {k: shape for k, shape in tensors.shapes().items() if not k.startswith(beside)}
     expected = {
         _EMBEDDINGS: (shots, width),
         _NORMAL_TEXT: (phrases[0], width),
@@ -256,11 +268,39 @@ def _checked(
         expected[key] = (shots, patches, *own[2:3])
     if shapes != expected or 0 in phrases or not shots:
         raise ValueError("other tensors than the model's")
-    found = {key: tensors[key] for key in expected}
-    for value in found.values():
-        if value.dtype != float32 or not bool(value.isfinite().all()):
-            raise ValueError("not finite numbers of 32 bits")
-    return found
+    return {key: _finite(tensors[key]) for key in expected}
+
+
+def _read_defects(tensors: TensorFile) -> tuple[tuple[Tensor, ...], ...]:
+    """The patches of defects in a file, as :attr:`SavedNormals.defects`.
+
+    Raises:
+        ValueError: They are not those of a model whose patches the normals have, or too many.
+    """
+    shapes = tensors.shapes()
+    layers = sorted(key for key in shapes if key.startswith(_PATCHES))
+    kept = sorted(key for key in shapes if key.startswith(_DEFECTS))
+    names = [
+        [f"{_DEFECTS}{i}.{j}" for j in range(len(layers))]
+        for i in range(len(kept) // max(len(layers), 1))
+    ]
+    if len(names) > MAX_DEFECTS or sorted(name for own in names for name in own) != kept:
+        raise ValueError("other defects than the layers have")
+    found = []
+    for own in names:
+        rows = shapes[own[0]][0]
+        for name, layer in zip(own, layers, strict=True):
+            _, patches, width = shapes[layer]
+            if shapes[name] != (rows, width) or not 1 <= rows <= patches:
+                raise ValueError("no patches of the model")
+        found.append(tuple(_finite(tensors[name]) for name in own))
+    return tuple(found)
+
+
+def _finite(value: Tensor) -> Tensor:
+    if value.dtype != float32 or not bool(value.isfinite().all()):
+        raise ValueError("not finite numbers of 32 bits")
+    return value
 
 
 def _texts(values: Any, most: int, longest: int = 10_000) -> tuple[str, ...]:

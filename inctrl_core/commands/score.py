@@ -20,6 +20,7 @@ from ..analysis.batch import Batch, BatchRow, QueryFile
 from ..analysis.batch_job import score_batch
 from ..analysis.closer import PARTS, CloserLook, closer_normals, look_closer, parts_opener
 from ..analysis.decision import RATE, RATES, check_rate
+from ..analysis.defects import show_defects
 from ..analysis.export import batch_csv
 from ..analysis.heatmap_files import (
     heatmap_files,
@@ -27,7 +28,7 @@ from ..analysis.heatmap_files import (
     prepare_folder,
     write_heatmaps,
 )
-from ..analysis.normal_range import called, copies_told
+from ..analysis.normal_range import called, copies_told, measure_bank
 from ..analysis.steps import steps_of
 from ..analysis.unsorted import find_normals
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
@@ -67,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for label in ("good", "bad"):
         about = f"images that are known to be {label}: gives AUROC, AP and counts as well"
         parser.add_argument(f"--{label}", default=[], help=about, **many)
+    parser.add_argument(
+        "--defect",
+        default=[],
+        help="images of a defect, each its own: what is more like them than like the normals "
+        "scores higher",
+        **many,
+    )
     parser.add_argument(
         "--recursive", action="store_true", help="look into the folders inside the folders too"
     )
@@ -130,6 +138,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.find_normals is not None:
         found = _find_normals(detector, queries, arguments.find_normals)
     normals = _normals(detector, arguments, found)
+    if arguments.defect:
+        shown = _find(arguments.defect, arguments.recursive).files
+        bank = show_defects(detector, measure_bank(detector, normals.bank), shown).bank
+        normals = dataclasses.replace(normals, bank=bank)
     if arguments.save_normals:
         save_bank(arguments.save_normals, normals.bank, detector, normals.names)
     waiting = list(map(QueryFile, map(str, queries.files), queries.names, labels))

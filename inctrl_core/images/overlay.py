@@ -6,6 +6,7 @@ Pillow's, fast enough to follow a slider.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +21,8 @@ COLOUR_MAPS = ("inferno", "viridis", "cividis")
 COLOUR_NAMES = dict(
     zip(COLOUR_MAPS, ("Red to yellow", "Violet to yellow", "Blue to yellow"), strict=True)
 )
-# Around what is truly anomalous: far in hue from all three, and lighter than a dark rim around it.
+# Around what is truly anomalous, or like a known defect: far in hue from all three, and lighter
+# than a dark rim around it.
 OUTLINE = (64, 230, 255)
 
 _LEVELS = 256
@@ -201,6 +203,26 @@ def outline(image: Image.Image, mask: np.ndarray) -> Image.Image:
     result.paste(OUTLINE, mask=line)
     result.paste(image, mask=area)
     return result
+
+
+def outline_patches(
+    image: Image.Image, crop_box: CropBox, places: Sequence[tuple[int, int]], grid: int
+) -> Image.Image:
+    """A copy of an image with a line around some patches, as :func:`outline` draws it.
+
+    Args:
+        image: RGB.
+        crop_box: Place of the patches, in pixels of ``image``.
+        places: Rows and columns, counted from 0.
+        grid: G, side of the patch grid.
+    """
+    if not places:
+        return image
+    mask = np.zeros((image.height, image.width), dtype=bool)
+    for place in places:
+        left, top, right, bottom = map(round, patch_box(crop_box, grid, *place))
+        mask[top:bottom, left:right] = True
+    return outline(image, mask)
 
 
 def resize_for_screen(image: Image.Image, most_pixels: int, least_side: int = 1) -> Image.Image:

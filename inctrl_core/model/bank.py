@@ -19,7 +19,7 @@ from ..errors import PromptError
 from ..images.levels import Levels, describe_levels
 from ..images.preprocessing import CropBox
 from .backbone import ImageFeatures
-from .defects import WEIGHT, Defects, build_defects
+from .defects import MOST_MARGIN, WEIGHT, Defects, build_defects
 from .evidence import DECIDE, check_looks_for
 from .prompts import PromptSet
 from .residuals import (
@@ -196,9 +196,10 @@ class PromptBank:
     def defect_shift(self, margins: Tensor) -> Tensor:
         """[B], the log-odds that defects add to images of largest margins [B].
 
-        None for an image with the mean margin of the distinct normals.
+        None where the margin is that of the normal that is most like a defect.
         """
-        return WEIGHT * (margins - self.defect_margins[list(self.distinct)].mean())
+        usual = self.defect_margins[list(self.distinct)].amax()
+        return WEIGHT * (margins.clamp(max=MOST_MARGIN) - usual)
 
     def without_patches(self, tables: bool = True) -> PromptBank:
         """The same bank, but for the patches that queries are compared with.

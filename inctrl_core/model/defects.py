@@ -2,7 +2,8 @@
 
 A patch of a query is compared with both. Its margin is its distance to the closest normal patch
 less that to the closest defect patch: above 0 it is more like the defect. The largest margin of an
-image, less what the normals show among themselves, moves the score in log-odds. Nothing is trained.
+image, less the largest that a normal has against the others, moves its score in log-odds. The normals' own
+scores stay, and with them the threshold. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch import Tensor
 from .evidence import Fusion
 from .residuals import layer_residuals
 
-# Log-odds for each unit of margin. Chosen on auxiliary data, see docs/lab-notebook.md.
-WEIGHT = 8.0
+# Log-odds for each unit of margin, and the margin beyond which more changes nothing. Chosen on
+# auxiliary data, see docs/lab-notebook.md.
+WEIGHT = 4.0
+MOST_MARGIN = 0.1
 _NEAREST_ODDS = 1e-6  # A score this close to 0 or 1 has no log-odds that are worth moving.
 
 

@@ -301,13 +301,13 @@ class Detector:
         judged = []
         for index in bank.distinct:
             evidence = self._evidence_of_normal(index, bank)
-            judged.append((float(self.fusion_of(evidence).fused), float(evidence.patch_map.max())))
+            judged.append((float(self.heads(evidence).fused), float(evidence.patch_map.max())))
         return tuple(judged)
 
     def _fusion_of_normal(self, index: int, bank: PromptBank, evidence: Evidence) -> Fusion:
         """Of one normal against the others; a form may have a way of its own to judge normals."""
         if not isinstance(self.heads, GatedHeads):
-            return self.fusion_of(evidence)
+            return self.heads(evidence)
         original = bank.copy_of[index]
         place = bank.distinct.index(index if original is None else original)
         return self._judge_together(bank).at(place)
@@ -316,10 +316,7 @@ class Detector:
         """All distinct normals of a bank in the gated form's own way."""
         bank = bank.to(self.backbone.device)
         embeddings = bank.features.embeddings[:1]  # Of any query: it has no say in it.
-        fusion = self.heads.judge(self.evidence(bank.normal_layer_maps[:1], embeddings, bank))
-        if bank.defects is None:
-            return fusion
-        return shifted(fusion, bank.defect_shift(bank.defect_margins[list(bank.distinct)]))
+        return self.heads.judge(self.evidence(bank.normal_layer_maps[:1], embeddings, bank))
 
     def _evidence_of_normal(self, index: int, bank: PromptBank) -> Evidence:
         bank = bank.to(self.backbone.device)
@@ -327,11 +324,7 @@ class Detector:
         reads = getattr(self.heads, "reads_normal_maps", True)
         others = bank.without_patches(tables=reads).subset(kept)
         layer_maps = bank.pairwise[index, kept].amin(dim=0, keepdim=True)
-        evidence = self.evidence(layer_maps, bank.features.embeddings[index : index + 1], others)
-        if bank.defects is None:
-            return evidence
-        shift = bank.defect_shift(bank.defect_margins[index : index + 1])
-        return dataclasses.replace(evidence, shift=shift)
+        return self.evidence(layer_maps, bank.features.embeddings[index : index + 1], others)
 
     def evidence(
         self,

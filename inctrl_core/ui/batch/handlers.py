@@ -148,7 +148,8 @@ class BatchHandlers:
             known = choices is None or has_bank_of(session, model, paths)
             sought = None if known or not choices.hold_for(paths) else choices.looks_for
             measured = self.run.measure(model, paths, object_name, session, on_progress, sought)
-            measured = judged_by(measured, paths, choices)
+            if not known:
+                measured = judged_by(measured, paths, choices, self.run.digest(model))
             about = secrets.token_hex(8), model, paths, given.queries, session, names
             job = new_job(measured, *about)
         except BaseException:

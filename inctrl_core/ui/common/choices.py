@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from torch import Tensor
+
 from ...analysis.decision import check_threshold
+from ...analysis.defects import beside_defects
 from ...analysis.export import safe_names
 from ...analysis.inspection import Phrases, same_files
 from ...analysis.normal_range import MeasuredBank
@@ -30,12 +33,16 @@ class Choices:
         threshold: The score above which an image counts as anomalous; None: the normals' own.
         looks_for: See :meth:`.Detector.build_bank`.
         phrases: The visitor's own normal and anomaly phrases.
+        weights: Digest of the model that the defects are for.
+        defects: For each defect its patches, see :func:`.defects.patches_at`.
     """
 
     files: tuple[str, ...]
     threshold: float | None = None
     looks_for: str = DECIDE
     phrases: Phrases = ((), ())
+    weights: str = ""
+    defects: tuple[tuple[Tensor, ...], ...] = ()
 
     def hold_for(self, files: Sequence[str]) -> bool:
         """Whether these are the normals."""
@@ -43,18 +50,28 @@ class Choices:
 
 
 def judged_by(
-    measured: MeasuredBank, files: Sequence[str], choices: Choices | None
+    measured: MeasuredBank, files: Sequence[str], choices: Choices | None, digest: str
 ) -> MeasuredBank:
-    """Normals with the threshold that was chosen for them, unless they have another already.
+    """Normals with the threshold and the defects that were chosen for them.
 
     Args:
-        measured: The normals.
+        measured: The normals, as nobody has changed them yet.
         files: Their paths.
         choices: The visitor's, if there are any.
+        digest: The model's.
+
+    Raises:
+        InctrlError: The defects were shown to another model.
     """
-    if choices is None or choices.threshold is None or measured.chosen is not None:
+    if choices is None or not choices.hold_for(files):
         return measured
-    return measured.with_threshold(choices.threshold) if choices.hold_for(files) else measured
+    if choices.defects and choices.weights != digest:
+        raise InctrlError(
+            "The defects in the file of these normals were shown to another model; choose that "
+            "one, or add the normals anew."
+        )
+    measured = beside_defects(measured, choices.defects)
+    return measured if choices.threshold is None else measured.with_threshold(choices.threshold)
 
 
 def linked_choices(files: Sequence[str], threshold: object) -> Choices | None:
@@ -105,4 +122,5 @@ def unpack(saved: SavedNormals) -> Choices:
         for file, image in zip(files, saved.images, strict=True):
             file.write_bytes(image)
     paths = tuple(map(str, files))
-    return Choices(paths, saved.threshold, saved.looks_for, saved.phrases)
+    own = saved.threshold, saved.looks_for, saved.phrases, saved.weights, saved.defects
+    return Choices(paths, *own)

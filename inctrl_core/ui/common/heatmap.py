@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from ...analysis.closer import closer_told
 from ...analysis.inspection import Picture, Session
 from ...analysis.normal_range import PatchScale
 from ...errors import InctrlError
-from ...images.overlay import COLOUR_MAPS, overlay
+from ...images.overlay import COLOUR_MAPS, outline_patches, overlay
 from ...images.preprocessing import patch_box
 from .charts import colour_bar
 
@@ -101,8 +103,31 @@ def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
     except InctrlError:
         framed = None  # Said where the patch would be examined; the map is right all the same.
     image = overlay(query.image, patch_map, query.crop_box, style, framed)
+    alike = like_defects(session)
+    image = outline_patches(image, query.crop_box, alike, session.score.patch_map.shape[0])
     bar = colour_bar(scale, display.colour_map, bool(display.whole))
-    return image, bar + _closer(session, display) + _unseen(query)
+    return image, bar + _alike(session, alike) + _closer(session, display) + _unseen(query)
+
+
+def like_defects(session: Session) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of the patches that are more like a defect than like any normal."""
+    score = session.score
+    if score.defect_map is None:
+        return ()
+    return tuple(map(tuple, np.argwhere(score.defect_map < score.patch_map).tolist()))
+
+
+def _alike(session: Session, alike: Sequence[tuple[int, int]]) -> str:
+    """How many patches are more like a defect than like any normal, where defects are known."""
+    if session.score.defect_map is None:
+        return ""
+    if not alike:
+        return '<p class="ic-small">No patch is more like your defects than like the normals.</p>'
+    count = "1 patch is" if len(alike) == 1 else f"{len(alike)} patches are"
+    return (
+        f'<p class="ic-small"><i class="ic-outline"></i> {count} more like your defects than like '
+        "any normal.</p>"
+    )
 
 
 def _closer(session: Session, display: Display) -> str:

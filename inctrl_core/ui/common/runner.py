@@ -9,6 +9,7 @@ import gradio as gr
 import torch
 
 from ...analysis.changes import compute_closer_look
+from ...analysis.defects import check_defects, show_defects
 from ...analysis.inspection import (
     NORMAL_PIXELS,
     Session,
@@ -27,7 +28,7 @@ from ...config import PreprocessConfig
 from ...devices import NO_MEMORY
 from ...errors import InctrlError
 from ...images.levels import Levels
-from ...images.seen import SeenSet, see_set
+from ...images.seen import SeenImage, SeenSet, see_image, see_set
 from ...model.bank import check_shots
 from ...model.detector import Detector
 from ...model.evidence import DECIDE
@@ -178,6 +179,36 @@ class ModelRunner:
 
         return self._registry.banks.find(bank_key(detector, files, object_name, sought), build)
 
+    def see_defects(
+        self, model: str, measured: MeasuredBank, files: Sequence[str]
+    ) -> list[SeenImage]:
+        """Opens images of defects as the bank's images were opened.
+
+        Raises:
+            InctrlError: There are too many, or one cannot be used.
+        """
+        check_defects(len(files))
+        config, levels = self.sees(model), measured.bank.levels
+        return [self.images(see_image, file, config, 1, levels=levels) for file in files]
+
+    def show_defects(
+        self, model: str, measured: MeasuredBank, files: Sequence[str]
+    ) -> MeasuredBank:
+        """:func:`.defects.show_defects`, with images that are opened before the model's turn.
+
+        Args:
+            model: Name of the model in the list.
+            measured: The normals.
+            files: Paths of the images.
+
+        Raises:
+            InctrlError: An image cannot be used.
+        """
+        if not files:
+            return measured
+        seen = self.see_defects(model, measured, files)
+        return self(show_defects, model, measured, seen)
+
     def against(
         self,
         model: str,
@@ -226,6 +257,10 @@ class ModelRunner:
 
     def _open(self, model: str, files: Sequence[str]) -> SeenSet:
         return see_set(files, self.sees(model), NORMAL_PIXELS, self.images)
+
+    def digest(self, model: str) -> str:
+        """Names a model of the list by its content; it is loaded if need be."""
+        return self._registry.get(model).digest
 
     def sees(self, model: str, on_progress: Progress | None = None) -> PreprocessConfig:
         """How a model of the list sees images; it is loaded if need be."""

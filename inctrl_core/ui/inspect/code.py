@@ -11,6 +11,11 @@ from ...model.evidence import DECIDE
 ADDRESS = "http://127.0.0.1:7860"  # The page puts its own in place of it.
 
 
+# Not all that the page knows can be said in a few lines.
+_KEPT = ["# Defects from your file are left out here; load_bank(file, detector) has them."]
+_PICKED = ["# Defects shown at a patch, or from a file, are left out here: the API takes images."]
+
+
 def code_html(session: Session) -> str:
     """Both programs, folded away."""
     client = html.escape(client_lines(session)).replace(
@@ -36,14 +41,21 @@ def python_lines(session: Session) -> str:
     changes += ["with_phrases"] if any(session.phrases) else []
     if changes:
         lines.append(f"from inctrl_core.analysis.changes import {', '.join(changes)}")
+    defects = [defect for defect in session.defects if defect.file]
+    if defects:
+        lines.append("from inctrl_core.analysis.defects import with_defect")
     lines += [
         "",
         f"detector = load_detector({session.model!r})",
         f"normals = {_listed(session.normal_names)}",
-        "result = analysis.inspect(",
-        f"    detector, normals, {_query(session)!r}, {session.bank.object_name!r}{looks_for}",
-        ")",
+        *(_KEPT if len(defects) < len(session.defects) else []),
     ]
+    about = f"{session.bank.object_name!r}{looks_for}"
+    for number, defect in enumerate(defects):
+        lines += _inspected(file_names([defect.file])[0], about, number > 0)
+        picked = "" if defect.picked is None else f", {defect.picked}"
+        lines.append(f"result = with_defect(detector, result{picked})")
+    lines += _inspected(_query(session), about, bool(defects))
     if any(session.phrases):
         normal, anomaly = map(list, session.phrases)
         lines.append(f"result = with_phrases(detector, result, {normal!r}, {anomaly!r})")
@@ -58,6 +70,15 @@ def python_lines(session: Session) -> str:
     return "\n".join(lines)
 
 
+def _inspected(query: str, about: str, again: bool) -> list[str]:
+    previous = ", previous=result" if again else ""
+    return [
+        "result = analysis.inspect(",
+        f"    detector, normals, {query!r}, {about}{previous}",
+        ")",
+    ]
+
+
 def client_lines(session: Session) -> str:
     """The lines that give ``result``, what the API says of these images, with gradio_client."""
     endpoint, score = "/score", "result['fused']"
@@ -69,6 +90,10 @@ def client_lines(session: Session) -> str:
     ]
     if session.bank.looks_for != DECIDE:
         arguments.append(f"    looks_for={session.bank.looks_for!r},")
+    given = [defect for defect in session.defects if defect.file and defect.picked is None]
+    if given:
+        files = ", ".join(f"handle_file({file_names([d.file])[0]!r})" for d in given)
+        arguments.append(f"    defects=[{files}],")
     if any(session.phrases):
         endpoint, score = "/explain", "result['score']['fused']"
         for name, phrases in zip(("normal", "anomaly"), session.phrases, strict=True):
@@ -81,6 +106,7 @@ def client_lines(session: Session) -> str:
             "",
             f'client = Client("{ADDRESS}")',
             f"normals = {_listed(session.normal_names)}",
+            *(_PICKED if len(given) < len(session.defects) else []),
             f"{result} = client.predict(",
             *arguments,
             f'    api_name="{endpoint}",',

@@ -17,6 +17,12 @@ from ...analysis.changes import (
     without_odd_normal,
     without_query_as_normal,
 )
+from ...analysis.defects import (
+    beside_kept,
+    shown_as_defect,
+    with_defect,
+    without_defect,
+)
 from ...analysis.export import safe_names
 from ...analysis.inspection import Session, has_bank_of, same_files
 from ...checkpoints.bank_file import read_normals, save_bank
@@ -26,20 +32,22 @@ from ...model.prompts import DEFAULT_OBJECT_NAME
 from ..common.charts import axis_top
 from ..common.choices import Choices, judged_by, read_files, unpack
 from ..common.downloads import new_file
-from ..common.events import sent_place
+from ..common.events import sent, sent_place
 from ..common.examples import ExampleSet, match_example
 from ..common.form import UploadedFile, UploadedGallery, file_path, gallery_paths
-from ..common.heatmap import Display, heatmap, layers, offered_layer, strongest_patch
+from ..common.heatmap import Display, heatmap, layers, offered_layer, patch_place, strongest_patch
 from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
 from .code import code_html
+from .defects import SHOW, defects_html
 from .render import ledger_html, missing_html, provenance_html, text_html
 from .report import report_html
 from .verdict import verdict_html
 
 ADD = "False alarm? Add this image to the normals"
 TAKE_OUT = "Take this image out of the normals again"
+NO_DEFECT = "This is no defect after all"
 # Keys of inctrl_core.model.evidence.LOOKS_FOR, in the order of the page.
 LOOKS_FOR = {
     "decide": "decide from my normals",
@@ -118,7 +126,10 @@ class InspectHandlers:
         if any(choices.phrases):
             spoken = self.run(with_phrases, session.model, session, *choices.phrases)
             session = dataclasses.replace(spoken, before=None, change="")
-        measured = judged_by(session.measured, session.normal_files, choices)
+        digest = self.run.digest(session.model)
+        measured = judged_by(session.measured, session.normal_files, choices, digest)
+        if choices.defects:
+            return self.run(beside_kept, session.model, session, measured)
         return dataclasses.replace(session, measured=measured)
 
     def open_normals(self, file: UploadedFile) -> tuple[Any, ...]:
@@ -197,7 +208,7 @@ class InspectHandlers:
     def show_words(self, session: Session | None, layer: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", *[gr.skip()] * 6, *[""] * 4
+            return gr.Column(visible=False), "", *[gr.skip()] * 7, *[""] * 5
         return (
             gr.Column(visible=True),
             verdict_html(session),
@@ -207,6 +218,8 @@ class InspectHandlers:
             gr.Radio(layers(session), value=offered_layer(session, layer)),
             parts_of(session),
             ADD if session.score.copy_of is None else TAKE_OUT,
+            SHOW if shown_as_defect(session) is None else NO_DEFECT,
+            defects_html(session),
             text_html(session),
             ledger_html(session),
             code_html(session),
@@ -296,6 +309,40 @@ class InspectHandlers:
         added = session is not None and session.score.copy_of is not None
         step = without_query_as_normal if added else with_query_as_normal
         return self._change_normals(session, normals, step)
+
+    def toggle_defect(self, session: Session | None) -> tuple[Any, Any, Any]:
+        """Shows the scored query as a defect, or forgets that it is one."""
+        shown = None if session is None else shown_as_defect(session)
+        if shown is None:
+            return self._change_defects(session, with_defect)
+        return self._change_defects(session, without_defect, shown)
+
+    def defect_here(
+        self, session: Session | None, row: float | None, column: float | None
+    ) -> tuple[Any, Any, Any]:
+        """Shows the patch that is looked at, and those around it, as a defect."""
+        try:
+            if session is None:
+                raise InctrlError(EXPIRED)
+            place = patch_place(session, row), patch_place(session, column)
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), gr.skip()
+        return self._change_defects(session, with_defect, place)
+
+    def forget_defect(self, session: Session | None, event: gr.EventData) -> tuple[Any, Any, Any]:
+        """Forgets the defect whose button was pressed."""
+        number = sent(event).get("defect")
+        return self._change_defects(session, without_defect, number if type(number) is int else -1)
+
+    def _change_defects(
+        self, session: Session | None, step: Callable[..., Session], *about: Any
+    ) -> tuple[Any, Any, Any]:
+        try:
+            if session is None:
+                raise InctrlError(EXPIRED)
+            return self.run(step, session.model, session, *about), "", gr.skip()
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), gr.skip()
 
     def _change_normals(
         self, session: Session | None, normals: UploadedGallery, step: Callable[..., Session]

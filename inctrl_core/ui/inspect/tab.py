@@ -25,6 +25,7 @@ from ..common.scripts import (
     THRESHOLD_MOVED,
 )
 from .code import code_html
+from .defects import DefectView
 from .handlers import ADD, LOOKS_FOR, InspectHandlers
 from .map_view import MapView
 
@@ -53,6 +54,7 @@ class InspectTab:
         self.form = shared.form
         self.session = shared.session
         self.map = MapView(self.handlers, shared.session)
+        self.defects = DefectView()
         # What it does belongs to the tab Learn.
         self.follow = gr.Button(
             "Follow it step by step", size="sm", elem_id="follow-result", render=False
@@ -83,6 +85,7 @@ class InspectTab:
             self.map.build()
             with gr.Row(elem_id="result-buttons"):
                 self.toggle_normal = gr.Button(ADD, size="sm", elem_id="add-normal")
+                self.defects.show.render()
                 self.find_missing = gr.Button(
                     "Is something missing?", size="sm", elem_id="find-missing"
                 )
@@ -90,8 +93,10 @@ class InspectTab:
                 self.save = gr.Button("Save this result (HTML)", size="sm", elem_id="save-result")
                 self.keep = gr.Button("Save the normals", size="sm", elem_id="save-normals")
             self.download = gr.DownloadButton(visible=False)
+            self.defects.build()
             self.missing = gr.HTML(elem_id="missing")
             self.map.build_provenance()
+            self.defects.here.render()
             gr.Markdown("### What do the words say?", elem_classes="ic-heading")
             self.text = gr.HTML(elem_id="text")
             self._build_phrases()
@@ -177,6 +182,14 @@ class InspectTab:
         ):
             changed = self._change_after(button.click, handler, [form.normals], self.notice)
             changed.then(None, js=CHANGED, api_visibility="private")
+        place = self.map.place
+        for trigger, handler, given, sends in (
+            (self.defects.show.click, self.handlers.toggle_defect, [], False),
+            (self.defects.here.click, self.handlers.defect_here, place, False),
+            (self.defects.listed.click, self.handlers.forget_defect, [], True),
+        ):
+            changed = self._change_after(trigger, handler, given, self.notice, sends)
+            changed.then(None, js=CHANGED, api_visibility="private")
         self.find_missing.click(
             self.handlers.find_missing,
             self.session,
@@ -217,6 +230,7 @@ class InspectTab:
         """The outputs of :meth:`.InspectHandlers.show_words`."""
         words = [self.result, self.verdict, self.leave_out, self.threshold, self.looks_for]
         words += [self.map.layer, self.map.parts, self.toggle_normal]
+        words += [self.defects.show, self.defects.listed]
         return [*words, self.text, self.ledger, self.code, self.missing]
 
     @property
@@ -320,11 +334,14 @@ class InspectTab:
         return told | self._shown(session, controls)
 
     def _change_after(
-        self, trigger: Any, handler: Any, inputs: list, notice: gr.HTML
+        self, trigger: Any, handler: Any, inputs: list, notice: gr.HTML, sends: bool = False
     ) -> Dependency:
-        def change(session: Session | None, *given: Any) -> Shown:
+        """Shows what a handler makes of the session; the event too where it sends data."""
+
+        def change(event: gr.EventData, session: Session | None, *given: Any) -> Shown:
             own, controls = given[: len(inputs)], self._controls(given[len(inputs) :])
-            changed, says, normals = handler(session, *own)
+            about = (*own, event) if sends else own
+            changed, says, normals = handler(session, *about)
             told = {self.session: changed, notice: says, self.form.normals: normals}
             return told | self._shown(session if changed == gr.skip() else changed, controls)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from ...analysis.defects import beside_defects
 from ...analysis.inspection import SESSION_SECONDS, Session, has_bank_of
 from ...config import MAX_SHOTS
 from ...errors import InctrlError
@@ -104,10 +105,13 @@ class LiveHandlers:
             if live is None or live.source != (model, files, object_name or ""):
                 source = model, files, object_name or ""
                 live = kept = LiveBank(source, self.run.measure(*source))
-            measured = judged_by(live.measured, files, choices)
             if has_bank_of(session, model, files):
                 # As of now: the visitor may move the threshold in Inspect while frames come.
+                defects = session.bank.defects
+                measured = beside_defects(live.measured, () if defects is None else defects.images)
                 measured = measured.with_threshold(session.chosen)
+            else:
+                measured = judged_by(live.measured, files, choices, self.run.digest(model))
             shown = self.run(live_frames.score_frame, model, measured, frame)
             return kept, _answer(frame_id, **shown)
         except InctrlError as error:

@@ -72,12 +72,13 @@ class ScoreApi:
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
             looks_for = later_choice(gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for"))
             false_alarms = later_choice(gr.Number(RATE, label="Rate of false alarms"))
+            defects = later_choice(gr.File(label="Images of defects", file_count="multiple"))
             result = gr.JSON(label="Score")
             picture = gr.Image(label="Heatmap over the query", format="jpeg")
             button = gr.Button()
         button.click(
             self.score,
-            [normals, query, object_name, model, looks_for, false_alarms],
+            [normals, query, object_name, model, looks_for, false_alarms, defects],
             [result, picture],
             preprocess=False,
             **MODEL_QUEUE,
@@ -93,6 +94,7 @@ class ScoreApi:
         model: str = "",
         looks_for: str = DECIDE,
         false_alarms: float = RATE,
+        defects: UploadedFiles = None,
     ) -> tuple[dict[str, Any], Image.Image]:
         """Scores a query image against 1 to 16 normal images of the same kind of object.
 
@@ -104,6 +106,8 @@ class ScoreApi:
             looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
                 normals suggest).
             false_alarms: The share of good images that may lie above the threshold, 0.01 to 0.2.
+            defects: Images of a defect each, at most 16: patches that are more like theirs than
+                like the normals' make an image score higher.
 
         Returns:
             The score and its parts: fused (the anomaly score), holistic, patch_max,
@@ -138,9 +142,15 @@ class ScoreApi:
                 shown.append(seen)
                 return (dataclasses.replace(seen, shown=seen.crop),)  # The model needs no picture.
 
-            measured, score = self.run.against(
-                model, files, object_name, score_seen, see, looks_for=looks_for
-            )
+            shown_defects = [file_path(file) for file in defects or ()]
+            if shown_defects:
+                measured = self.run.measure(model, files, object_name, looks_for=looks_for)
+                measured = self.run.show_defects(model, measured, shown_defects)
+                score = self.run(score_seen, model, measured, *see(measured.bank.levels))
+            else:
+                measured, score = self.run.against(
+                    model, files, object_name, score_seen, see, looks_for=looks_for
+                )
             bank, scale, seen = measured.bank, measured.scale, shown[-1]
             # One at a time: drawing on one of the largest images takes close to 200 MB.
             with self._drawing:

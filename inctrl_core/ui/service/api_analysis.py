@@ -14,6 +14,7 @@ from ...analysis.batch_job import BatchJob, check_files, new_job
 from ...analysis.changes import with_phrases
 from ...analysis.closer import check_parts
 from ...analysis.decision import RATE, check_threshold
+from ...analysis.defects import with_defect_images
 from ...analysis.explanations import patch_matches
 from ...analysis.export import batch_dict
 from ...analysis.inspection import Session
@@ -74,15 +75,16 @@ class AnalysisApi:
             anomaly_phrases = gr.Textbox(label="Own anomaly phrases", value="")
             looks_for = later_choice(gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for"))
             parts = later_choice(gr.Number(1, precision=0, label="Parts a side"))
+            defects = later_choice(gr.File(label="Images of defects", file_count="multiple"))
             result = gr.JSON(label="Result")
         common = [name, model]
         endpoints: dict[Callable, list] = {
             self.explain: [
                 *(normals, query, *common, normal_phrases, anomaly_phrases),
-                *(looks_for, parts),
+                *(looks_for, parts, defects),
             ],
-            self.score_batch: [normals, queries, *common, looks_for],
-            self.score_labelled: [normals, good, bad, *common, looks_for, threshold],
+            self.score_batch: [normals, queries, *common, looks_for, defects],
+            self.score_labelled: [normals, good, bad, *common, looks_for, threshold, defects],
             self.stress_test: [normals, query, *common, looks_for],
             self.find_normals: [queries, model],
         }
@@ -107,6 +109,7 @@ class AnalysisApi:
         anomaly_phrases: str = "",
         looks_for: str = DECIDE,
         parts: int = 1,
+        defects: UploadedFiles = None,
     ) -> dict[str, Any]:
         """Says why a query gets its score, by the normals' range, the signals, words and patches.
 
@@ -120,6 +123,8 @@ class AnalysisApi:
             looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
                 normals suggest).
             parts: 2 to 4 to look closer, at the images in so many parts a side; 1 not to.
+            defects: Images of a defect each, at most 16: patches that are more like theirs than
+                like the normals' make an image score higher.
 
         Returns:
             score (its copy_of names the normal that the query is or is a copy of, if any), normals
@@ -142,6 +147,10 @@ class AnalysisApi:
             lines = (normal_phrases or "").splitlines(), (anomaly_phrases or "").splitlines()
             if any(lines):
                 session = self.run(with_phrases, model, session, *lines)
+            if defects:
+                shown = list(map(file_path, defects))
+                seen = self.run.see_defects(model, session.measured, shown)
+                session = self.run(with_defect_images, model, session, seen)
             session = self.run.look_closer(session, parts)
         return session_to_dict(session)
 
@@ -152,6 +161,7 @@ class AnalysisApi:
         object_name: str = "object",
         model: str = "",
         looks_for: str = DECIDE,
+        defects: UploadedFiles = None,
     ) -> dict[str, Any]:
         """Scores up to 64 queries against the same normal images.
 
@@ -162,6 +172,8 @@ class AnalysisApi:
             model: One of the offered models.
             looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the
                 normals suggest).
+            defects: Images of a defect each, at most 16: patches that are more like theirs than
+                like the normals' make an image score higher.
 
         Returns:
             The normals' names, which of them are copies of others, and their own range. Then
@@ -171,7 +183,8 @@ class AnalysisApi:
             copy of, or why it cannot be read.
         """
         with told_to_client():
-            job = self._scored(normals, query_files(queries), object_name, model, looks_for)
+            about = normals, query_files(queries), object_name, model, looks_for
+            job = self._scored(*about, defects)
         return batch_dict(job.batch)
 
     def score_labelled(
@@ -183,6 +196,7 @@ class AnalysisApi:
         model: str = "",
         looks_for: str = DECIDE,
         threshold: float | None = None,
+        defects: UploadedFiles = None,
     ) -> dict[str, Any]:
         """Scores up to 64 images that are known to be good or bad, and says how well that goes.
 
@@ -196,6 +210,8 @@ class AnalysisApi:
                 normals suggest).
             threshold: The score above which an image is called anomalous; by default the one that
                 the normals suggest.
+            defects: Images of a defect each, at most 16: patches that are more like theirs than
+                like the normals' make an image score higher.
 
         Returns:
             labelled: the threshold; metrics, auroc and ap, or null where all images that count are
@@ -213,7 +229,7 @@ class AnalysisApi:
             )
             if threshold is not None:
                 check_threshold(threshold)
-            job = self._scored(normals, files, object_name, model, looks_for)
+            job = self._scored(normals, files, object_name, model, looks_for, defects)
         return labelled_dict(job.batch, threshold)
 
     def _scored(
@@ -223,6 +239,7 @@ class AnalysisApi:
         object_name: str,
         model: str,
         looks_for: str,
+        defects: UploadedFiles,
     ) -> BatchJob:
         """A finished job; others get their turns at the model in between.
 
@@ -237,6 +254,7 @@ class AnalysisApi:
         check_files(files)
         sought = check_looks_for(looks_for or DECIDE)
         measured = self.run.measure(model, paths, object_name, looks_for=sought)
+        measured = self.run.show_defects(model, measured, list(map(file_path, defects or ())))
         job = new_job(measured, "", model, paths, files, None, names)
         config = self.run.sees(model)
         while job.waiting:
