@@ -41,6 +41,16 @@ def test_the_library_snippet_runs(folder):
     assert 0.0 < names["score"].fused < 1.0
 
 
+def test_the_notebook_snippet_runs(folder):
+    queries = [query.path for query in FIRST.example.queries]
+    for name, path in zip(("other", "a", "b", "ok", "broken"), queries, strict=False):
+        Image.open(path).save(folder / f"{name}.png")
+    names: dict = {}
+    exec(snippet("import analysis, load_detector"), names)
+    assert names["next_one"].score.defect_map is not None and names["closer"].parts == 2
+    assert len(names["batch"].rows) == 2 and names["run"].next_part is None
+
+
 def test_the_client_snippet_runs(folder):
     with running_app() as address:
         names: dict = {}

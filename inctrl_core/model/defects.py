@@ -2,8 +2,8 @@
 
 A patch of a query is compared with both. Its margin is its distance to the closest normal patch
 less that to the closest defect patch: above 0 it is more like the defect. The largest margin of an
-image, less the largest that a normal has against the others, moves its score in log-odds. The normals' own
-scores stay, and with them the threshold. Nothing is trained.
+image, less the largest that a normal has against the others, moves its score in log-odds. The
+normals' own scores stay, and with them the threshold. Nothing is trained.
 """
 
 from __future__ import annotations
