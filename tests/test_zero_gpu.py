@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 import subprocess
@@ -136,13 +135,8 @@ def here() -> AnalysisApi:
 
 
 def alike(answer: Any, expected: Any) -> bool:
-    """Whether two answers say the same, but for rounding.
-
-    A score adds up seven rounded deviations in log-odds: they are compared as the score is.
-    """
+    """Whether two answers say the same, but for rounding."""
     if isinstance(expected, dict):
-        for sum_ in {"log_odds"} & answer.keys() & expected.keys():
-            answer, expected = ({**each, sum_: squashed(each[sum_])} for each in (answer, expected))
         return answer.keys() == expected.keys() and all(
             alike(answer[key], value) for key, value in expected.items()
         )
@@ -151,12 +145,10 @@ def alike(answer: Any, expected: Any) -> bool:
     return answer == (close(expected) if isinstance(expected, float) else expected)
 
 
-def squashed(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds))
-
-
 def close(value: object) -> Any:
-    return pytest.approx(value, abs=1e-5)
+    """Scores and residuals lie in [0, 1]; deviations divide them by a spread, rounding and all."""
+    beyond = isinstance(value, float) and abs(value) > 1
+    return pytest.approx(value, abs=1e-4 if beyond else 1e-5)
 
 
 @needs_cuda_build
