@@ -140,7 +140,7 @@ class TestApi:
         }
         names = [entry["parameter_name"] for entry in named["/score"]["parameters"]]
         named_parameters = ["normals", "query", "object_name", "model", "looks_for", "false_alarms"]
-        named_parameters.append("defects")
+        named_parameters += ["defects", "ignored"]
         assert names == named_parameters
         assert named["/score"]["description"].startswith("Scores a query image against 1 to 16")
         assert [entry["label"] for entry in named["/score"]["returns"]] == [

@@ -7,13 +7,20 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.analysis import inspect
-from inctrl_core.analysis.changes import with_looks_for, with_phrases, with_threshold
+from inctrl_core.analysis.changes import (
+    with_ignored,
+    with_looks_for,
+    with_phrases,
+    with_threshold,
+)
 from inctrl_core.analysis.defects import beside_defects, beside_kept, with_defect
 from inctrl_core.analysis.inspection import Session
+from inctrl_core.images.ignored import CELLS
 from inctrl_core.ui.inspect.code import ADDRESS, client_lines, code_html, python_lines
 from tests.app_server import running_app
 from tests.pictures import FIRST
@@ -21,6 +28,8 @@ from tests.pictures import FIRST
 EXAMPLE = FIRST.example
 # Names that would break out of a program, or of the page, if they were not quoted.
 NAMES = ("good 1.jpg", 'it\'s "2".jpg', "<b>3.jpg")
+CORNER = np.zeros((CELLS, CELLS), bool)
+CORNER[:20, :20] = True
 DEFECTS = ('a "scratch".jpg', "hole.jpg")
 
 
@@ -56,6 +65,7 @@ def changed(session: Session) -> dict[str, Session]:
         "phrases": phrases,
         "threshold": with_threshold(session, 0.25),
         "defects": defects,
+        "ignored": with_ignored(detector, defects, CORNER),
         "defects and phrases": with_phrases(detector, defects, ["whole"], []),
     }
 
@@ -71,7 +81,7 @@ def with_defects(detector: Detector, session: Session, *picked: tuple[int, int] 
 
 
 CHANGES = pytest.mark.parametrize(
-    "change", ["plain", "kind", "phrases", "threshold", "defects", "defects and phrases"]
+    "change", ["plain", "kind", "phrases", "threshold", "defects", "defects and phrases", "ignored"]
 )
 
 
@@ -97,6 +107,9 @@ def address() -> Iterator[str]:
 def test_the_client_lines_give_it_through_the_api(
     changed, change, folder, address, monkeypatch, capsys
 ):
+    if change == "ignored":
+        assert "The ignored part is left out here" in client_lines(changed[change])
+        return
     monkeypatch.chdir(folder)
     exec(client_lines(changed[change]).replace(ADDRESS, address), {})
     score, threshold = map(float, capsys.readouterr().out.splitlines()[-1].split())

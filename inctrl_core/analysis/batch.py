@@ -282,7 +282,7 @@ def _scores(
 ) -> list[Score]:
     if not images:
         return []
-    scores = detector.score_encoded(detector.encode(images), bank)
+    scores = detector.score_encoded(detector.encode_for(bank, images), bank)
     return [
         # Copies: a view of one image's map would keep those of all its neighbours in memory.
         dataclasses.replace(

@@ -8,20 +8,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from ..errors import PromptError
-from ..images.seen import Opener, open_here
+from ..errors import InctrlError, PromptError
+from ..images.seen import Opener, SeenImage, open_here, see_image
 from ..model.bank import PromptBank, same_images
 from ..model.detector import Detector
 from ..model.prompts import build_prompts, clean_phrases, extend_prompts
 from .closer import check_parts, closer_normals, look_closer, parts_opener
 from .decision import check_threshold
-from .defects import shown_as_defect
+from .defects import show_again, shown_as_defect
 from .inspection import (
     NORMAL_PIXELS,
+    OpenedFiles,
     Picture,
     Session,
+    open_files,
     picture,
     results,
 )
@@ -99,11 +102,70 @@ def compute_closer_look(
     """:func:`with_closer_look`, wherever its steps are computed and its images opened."""
     if check_parts(parts) == 1:
         return dataclasses.replace(session, closer=None)
+    if session.bank.ignored is not None:
+        raise InctrlError("Looking closer counts the whole picture; count everything again first.")
     open_parts = parts_opener(session.config.preprocess, session.bank.levels, parts, opener)
     normals = [session.normal_files[i] for i in session.bank.distinct]
     closer = closer_normals(step, open_parts, normals, parts, on_step)
     look = look_closer(step, open_parts, closer, session.query_file, session.score.crop_box)
     return dataclasses.replace(session, closer=look)
+
+
+def with_ignored(detector: Detector, session: Session, part: np.ndarray | None) -> Session:
+    """The same images without a part of the picture, which from then on counts in none of them.
+
+    Args:
+        detector: The session's model.
+        session: A visitor's; its images are opened again.
+        part: See :mod:`inctrl_core.images.ignored`; None: all of the picture counts.
+
+    Raises:
+        InctrlError: The part cannot be used, or an image can no longer be read.
+    """
+    return encode_without(detector, session, *open_again(session), part)
+
+
+def open_again(
+    session: Session, opener: Opener = open_here
+) -> tuple[OpenedFiles, tuple[SeenImage | None, ...]]:
+    """Opens all images of a result: normals and query, and the defects that have a file.
+
+    Raises:
+        InctrlError: One can no longer be read.
+    """
+    config, levels = session.config.preprocess, session.bank.levels
+    files = session.normal_files, session.query_file
+    opened = open_files(config, session.model, files, None, opener)
+    shown = tuple(
+        opener(see_image, defect.file, config, 1, levels=levels) if defect.file else None
+        for defect in session.defects
+    )
+    return opened, shown
+
+
+def encode_without(
+    detector: Detector,
+    session: Session,
+    opened: OpenedFiles,
+    shown: Sequence[SeenImage | None],
+    part: np.ndarray | None,
+) -> Session:
+    """:func:`with_ignored`, with its images opened; defects are found anew in theirs."""
+    old = session.bank
+    about = old.object_name, old.text.prompts, old.looks_for, part
+    measured = measure_bank(detector, detector.build_bank(opened.normals, *about))
+    measured, defects = show_again(detector, measured, session, shown)
+    encoded = detector.encode_for(measured.bank, [opened.query])
+    return dataclasses.replace(
+        session,
+        encoded=encoded,
+        closer=None,
+        before=session.score,
+        threshold_before=session.threshold,
+        change="All of the picture counts again" if part is None else "Without the ignored part",
+        defects=defects,
+        **results(detector, measured, encoded),
+    )
 
 
 def with_query_as_normal(detector: Detector, session: Session) -> Session:

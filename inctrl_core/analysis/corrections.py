@@ -21,7 +21,7 @@ from ..images.overlay import scale_box
 from ..images.perturbations import blur, rotate, shift, tint
 from ..images.preprocessing import patch_box, seen_image
 from ..images.seen import Opener, SeenImage, enlarge, open_here, see_image
-from ..model.bank import PromptBank
+from ..model.bank import PromptBank, count_patches
 from ..model.detector import Detector, EncodedImages
 from ..model.residuals import layer_residuals
 from .normal_range import MeasuredBank, measure_bank
@@ -204,7 +204,8 @@ def correct_miss(
     if lit is not None:
         picture, factor = lit
         found.append(Correction(LIGHT, _scores(detector, bank, [picture])[0], factor))
-    if opened.enlarged is not None:
+    # An enlarged part has the ignored part of the whole picture elsewhere.
+    if opened.enlarged is not None and bank.ignored is None:
         part, normal_parts = opened.enlarged
         measured = _bank_of(detector, bank, normal_parts)
         fused = _scores(detector, measured.bank, [part])[0]
@@ -259,13 +260,14 @@ def correct_alarm(
 
 
 def _scores(detector: Detector, bank: PromptBank, pictures: Sequence[Image.Image]) -> list[float]:
-    encoded = detector.encode_opened(pictures)
+    encoded = detector.encode_opened(pictures, bank.ignored)
     return [score.fused for score in detector.score_encoded(encoded, bank)]
 
 
 def _bank_of(detector: Detector, bank: PromptBank, pictures: Sequence[Image.Image]) -> MeasuredBank:
     """Other pictures under the words of a bank."""
-    made = detector.build_bank(list(pictures), bank.object_name, bank.text.prompts, bank.looks_for)
+    about = bank.object_name, bank.text.prompts, bank.looks_for, bank.ignored
+    made = detector.build_bank(list(pictures), *about)
     known = () if bank.defects is None else bank.defects.images
     return measure_bank(detector, made.with_defects(known))
 
@@ -276,6 +278,7 @@ def _without_a_patch(detector: Detector, bank: PromptBank, encoded: EncodedImage
     own, grid = encoded.features, detector.config.backbone.grid
     with torch.inference_mode():
         maps, _ = layer_residuals(own.patches, bank.features.patches)
+        maps = count_patches(maps, bank.ignored)
         place = int(maps[0].mean(dim=0).argmax())
         row, column = divmod(place, grid)
         square = maps[0].unflatten(-1, (grid, grid))

@@ -118,12 +118,38 @@ def show_defects(
     bank = measured.bank.with_defects(())
     found = []
     for number, image in enumerate(images, 1):
-        encoded = detector.encode([image], bank.levels)
+        encoded = detector.encode_for(bank, [image])
         score = detector.score_encoded(encoded, bank)[0]
         check_no_normal(score, f"Defect {number}")
         places = defect_places(score.patch_map, measured.scale.normal_high)
         found.append(patches_at(encoded, places))
     return beside_defects(measured, found)
+
+
+def show_again(
+    detector: Detector,
+    measured: MeasuredBank,
+    session: Session,
+    images: Sequence[SeenImage | None],
+) -> tuple[MeasuredBank, tuple[ShownDefect, ...]]:
+    """The defects of a session beside other normals, found anew in their images.
+
+    Args:
+        detector: The session's model.
+        measured: The other normals.
+        session: A visitor's.
+        images: An image for each of its defects; None: its patches stay as they are.
+    """
+    patches, defects = list(_defect_patches(session)), list(session.defects)
+    for place, image in enumerate(images):
+        if image is not None:
+            encoded = detector.encode_for(measured.bank, [image])
+            patch_map = detector.score_encoded(encoded, measured.bank)[0].patch_map
+            own = defects[place]
+            places = defect_places(patch_map, measured.scale.normal_high, own.picked)
+            patches[place] = patches_at(encoded, places)
+            defects[place] = dataclasses.replace(own, places=places)
+    return beside_defects(measured, patches), tuple(defects)
 
 
 def check_defects(count: int) -> None:

@@ -345,7 +345,7 @@ def inspect_query(
         files: Paths of the normals, and of the query.
         opened: What :func:`open_files` has opened of them.
     """
-    encoded = detector.encode([opened.query])
+    encoded = detector.encode_for(measured.bank, [opened.query])
     return Session(
         model=model,
         config=detector.config,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -206,12 +206,14 @@ class PatchScale:
         normal_high: Largest residual of any patch of a normal against the other normals; None
             where there is one normal.
         moved: The line lies at so many times ``normal_high``.
+        ignored: See :attr:`.PromptBank.ignored`; it is striped.
     """
 
     low: float
     high: float
     normal_high: float | None
     moved: float = 1.0
+    ignored: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def line(self) -> float | None:
@@ -224,7 +226,8 @@ class PatchScale:
         Args:
             **choices: Other fields of :class:`.OverlayStyle`.
         """
-        return OverlayStyle(self.low, self.high, clear=self.line, **choices)
+        about = {"clear": self.line, "ignored": self.ignored}
+        return OverlayStyle(self.low, self.high, **about, **choices)
 
     def share_above(self, patch_map: np.ndarray) -> float:
         """Share of the patches above the line, in [0, 1]; 0 where there is no line.
@@ -325,7 +328,8 @@ class MeasuredBank:
 def measure_bank(detector: Detector, bank: PromptBank) -> MeasuredBank:
     """Holds the normals of a bank against each other, once for all queries to come."""
     layers = [None, *range(len(bank.features.patches))]
-    scales = tuple(patch_scale(bank, layer) for layer in layers)
+    scales = (patch_scale(bank, layer) for layer in layers)
+    scales = tuple(dataclasses.replace(scale, ignored=bank.ignored) for scale in scales)
     ranges, good = judge_bank(detector, bank)
     return MeasuredBank(bank, ranges, scales, good)
 
@@ -386,6 +390,7 @@ def build_measured_bank(
     normals: Sequence[ImageSource] | SeenSet,
     object_name: str,
     looks_for: str = DECIDE,
+    ignored: np.ndarray | None = None,
 ) -> MeasuredBank:
     """Encodes normals and measures them.
 
@@ -394,9 +399,10 @@ def build_measured_bank(
         normals: 1 to 16 images, as :meth:`.Detector.build_bank` takes them.
         object_name: What they show.
         looks_for: See :meth:`.Detector.build_bank`.
+        ignored: Likewise.
 
     Raises:
-        InctrlError: The normals or the name cannot be used.
+        InctrlError: The normals, the name or the part to ignore cannot be used.
     """
-    bank = detector.build_bank(normals, object_name, looks_for=looks_for)
+    bank = detector.build_bank(normals, object_name, looks_for=looks_for, ignored=ignored)
     return measure_bank(detector, bank)

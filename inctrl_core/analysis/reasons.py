@@ -201,7 +201,7 @@ def find_reasons(
         opened: The image, see :func:`open_failure`.
         fails: False for an image that is judged rightly: nothing is corrected.
     """
-    encoded = detector.encode([opened.query])
+    encoded = detector.encode_for(bank, [opened.query])
     score = detector.score_encoded(encoded, bank)[0]
     ranges = normal_range(detector, bank)
     found: list[Correction] = []

@@ -16,7 +16,7 @@ from PIL import Image
 from ..config import MAX_SHOTS
 from ..errors import PromptError
 from ..images.perturbations import find_perturbation, perturb
-from ..model.bank import PromptBank
+from ..model.bank import PromptBank, count_patches
 from ..model.detector import Detector, EncodedImages
 from ..model.residuals import residuals_per_normal
 from ..model.score import Score
@@ -146,7 +146,8 @@ class _Judge:
         self._detector, self._encoded = detector, encoded
         self._bank = bank.without_patches()
         # [K, D, P]: the smallest over some of the normals is the query's map against those.
-        self._maps = residuals_per_normal(encoded.features.patches, bank.features.patches)[0]
+        maps = residuals_per_normal(encoded.features.patches, bank.features.patches)[0]
+        self._maps = count_patches(maps, bank.ignored)
         known = bank.defects
         self._near = None if known is None else known.distances(encoded.features.patches)
 
@@ -291,7 +292,7 @@ def severity_curve(
     changed = [
         perturb(picture, name, severity, seed) for picture in pictures for severity in severities
     ]
-    encoded = detector.encode(changed)
+    encoded = detector.encode_for(bank, changed)
     count = len(severities)
 
     def scores(start: int, against: PromptBank) -> tuple[float, ...]:

@@ -152,7 +152,7 @@ def compute_part(
         chosen = session.chosen  # It stays what it is, whichever normals there are.
         return dropped if chosen is None else tuple(d.judged_by(chosen) for d in dropped)
     if part == CONTAMINATION:
-        mirrored = detector.encode([ImageOps.mirror(query)])
+        mirrored = detector.encode_for(bank, [ImageOps.mirror(query)])
         return tuple(contaminate(detector, bank, encoded, copy) for copy in (encoded, mirrored))
     return severity_curve(detector, bank, part, query, normal)
 

@@ -23,6 +23,7 @@ from torch import Tensor, float32, frombuffer, uint8
 
 from ..config import MAX_DEFECTS, MAX_SHOTS
 from ..errors import ModelError, PromptError, cut
+from ..images.ignored import check_part, part_from_text, part_to_text
 from ..images.levels import Levels
 from ..model.backbone import ImageFeatures
 from ..model.bank import PromptBank, build_prompt_bank, build_text_features, numbered_names
@@ -67,6 +68,8 @@ class SavedNormals:
         phrases: Normal and anomaly phrases of the owner's own.
         looks_for: See :meth:`.Detector.build_bank`.
         threshold: As in :class:`SavedBank`.
+        ignored: The part of the picture that does not count, as :func:`.part_to_text` writes it;
+            empty where all of it does.
         weights: Digest of the model that the defects are for.
         defects: For each defect D tensors [R, C_d] of that model's patches.
     """
@@ -77,6 +80,7 @@ class SavedNormals:
     phrases: tuple[tuple[str, ...], tuple[str, ...]]
     looks_for: str
     threshold: float | None
+    ignored: str = ""
     weights: str = ""
     defects: tuple[tuple[Tensor, ...], ...] = ()
 
@@ -128,6 +132,7 @@ def save_bank(
         "levels": None if bank.levels is None else dataclasses.asdict(bank.levels),
         "threshold": threshold,
         "looks_for": bank.looks_for,
+        "ignored": None if bank.ignored is None else part_to_text(bank.ignored),
     }
     header = {"format": FORMAT, "bank": json.dumps(told)}
     write_whole(Path(path), lambda partial: save_file(tensors, partial, metadata=header))
@@ -156,6 +161,8 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
         names, prompts, threshold, name, looks_for = _told(told)
         boxes = [tuple(float(edge) for edge in box) for box in told["crop_boxes"]]
         levels = None if told["levels"] is None else _levels(told["levels"])
+        marked = _ignored(told)
+        ignored = part_from_text(marked) if marked else None
         found = _checked(tensors, detector, len(names), (len(prompts.normal), len(prompts.anomaly)))
         known = _read_defects(tensors)
         numbers = [edge for box in boxes for edge in box]
@@ -170,7 +177,8 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
     layers = tuple(found[f"{_PATCHES}{i}"] for i in range(len(found) - 3))
     text = build_text_features(prompts, found[_NORMAL_TEXT], found[_ANOMALY_TEXT])
     features = ImageFeatures(found[_EMBEDDINGS], layers)
-    bank = build_prompt_bank(name, features, text, boxes, levels).with_looks_for(looks_for)
+    bank = build_prompt_bank(name, features, text, boxes, levels, ignored)
+    bank = bank.with_looks_for(looks_for)
     bank = bank.with_defects([[layer.to(device) for layer in own] for own in known])
     return SavedBank(bank, names, threshold)
 
@@ -200,7 +208,7 @@ def read_normals(path: str | Path) -> SavedNormals:
         files = [tensors[f"{_IMAGES}{i}"] for i in range(len(names))]
         if any(file.dtype != uint8 or file.dim() != 1 for file in files):
             raise ValueError("no files")
-        defects = _read_defects(tensors)
+        defects, ignored = _read_defects(tensors), _ignored(told)
         given = build_prompts(name)
         own = tuple(
             tuple(phrase for phrase in all_ if phrase not in usual)
@@ -212,7 +220,8 @@ def read_normals(path: str | Path) -> SavedNormals:
         raise _damaged(path) from None
     images = tuple(file.numpy().tobytes() for file in files)
     weights = str(told.get("weights"))
-    return SavedNormals(images, names, name, own, looks_for, threshold, weights, defects)
+    more = ignored, weights, defects
+    return SavedNormals(images, names, name, own, looks_for, threshold, *more)
 
 
 def _told(
@@ -232,6 +241,18 @@ def _told(
         raise ValueError("not finite")
     name = clean_object_name(told["object_name"])
     return names, prompts, threshold, name, check_looks_for(told.get("looks_for", DECIDE))
+
+
+def _ignored(told: dict[str, Any]) -> str:
+    """The part to ignore as text; empty where there is none.
+
+    Raises:
+        PromptError: It cannot be one.
+    """
+    text = told.get("ignored") or ""
+    if text:
+        check_part(part_from_text(text))
+    return text
 
 
 def _read_header(file: TensorFile) -> dict[str, Any]:

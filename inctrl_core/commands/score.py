@@ -33,7 +33,9 @@ from ..analysis.steps import steps_of
 from ..analysis.unsorted import find_normals
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
 from ..errors import ImageError, InctrlError, name_some
+from ..images.files import open_image
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
+from ..images.ignored import part_of_image
 from ..images.levels import describe_levels, describe_set
 from ..model.detector import Detector
 from ..model.evidence import DECIDE
@@ -74,6 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images of a defect, each its own: what is more like them than like the normals "
         "scores higher",
         **many,
+    )
+    parser.add_argument(
+        "--ignore",
+        type=Path,
+        metavar="MASK",
+        help="an image of a normal's proportions that marks, by what is not black, the part of "
+        "the picture that does not count",
     )
     parser.add_argument(
         "--recursive", action="store_true", help="look into the folders inside the folders too"
@@ -126,6 +135,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise InctrlError("The normals of the file have a name already; leave out --object.")
     if arguments.normals_file and arguments.parts > 1:
         raise InctrlError("--parts needs the images of the normals; name them with --normal.")
+    if arguments.normals_file and arguments.ignore:
+        raise InctrlError("--ignore needs the images of the normals; name them with --normal.")
+    if arguments.parts > 1 and arguments.ignore:
+        raise InctrlError("--parts counts the whole picture; leave out --ignore or --parts.")
     found = None
     if arguments.normal:
         found = _find(arguments.normal, arguments.recursive)
@@ -202,7 +215,10 @@ def _normals(
         sought = arguments.looks_for or saved.bank.looks_for
         return dataclasses.replace(saved, bank=saved.bank.with_looks_for(sought))
     name, sought = arguments.object or DEFAULT_OBJECT_NAME, arguments.looks_for or DECIDE
-    bank = detector.build_bank(found.files, name, looks_for=sought)
+    part = None
+    if arguments.ignore:
+        part = part_of_image(open_image(arguments.ignore), detector.config.preprocess)
+    bank = detector.build_bank(found.files, name, looks_for=sought, ignored=part)
     return SavedBank(bank, tuple(map(str, found.files)))
 
 

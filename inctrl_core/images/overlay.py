@@ -46,6 +46,8 @@ class OverlayStyle:
         smooth: Interpolate between patches; False draws them as squares.
         clear: Value up to which the image stays as it is; a line encloses what lies above. None:
             the whole map is drawn, without a line.
+        ignored: Part of what is seen that does not count, bool [N, N], which is striped; None: all
+            of it counts.
     """
 
     low: float
@@ -54,6 +56,7 @@ class OverlayStyle:
     opacity: float = 0.7
     smooth: bool = True
     clear: float | None = None
+    ignored: np.ndarray | None = None
 
 
 @lru_cache(maxsize=len(COLOUR_MAPS))
@@ -107,6 +110,8 @@ def overlay(
         result = image.point([round(_OUTSIDE * value) for value in range(256)] * 3)
         result.paste(mixed, (left, top))
         _frame(result, (left, top, left + size[0], top + size[1]), thin=True)
+    if style.ignored is not None:
+        result = hatch(result, crop_box, style.ignored)
     if framed is not None:
         _frame(result, framed)
     return result
@@ -223,6 +228,29 @@ def outline_patches(
         left, top, right, bottom = map(round, patch_box(crop_box, grid, *place))
         mask[top:bottom, left:right] = True
     return outline(image, mask)
+
+
+def hatch(image: Image.Image, crop_box: CropBox, part: np.ndarray) -> Image.Image:
+    """A copy of an image with stripes over a part that does not count.
+
+    Args:
+        image: RGB.
+        crop_box: What is seen of it, in its pixels.
+        part: Bool [N, N], of what is seen.
+    """
+    left, top, width, height = _whole_box(crop_box)
+    mask = np.zeros((image.height, image.width), dtype=bool)
+    cells = Image.fromarray(np.asarray(part, dtype=np.uint8) * 255)
+    seen = np.asarray(cells.resize((width, height), Image.Resampling.NEAREST)) > 0
+    area = mask[top : top + height, left : left + width]
+    area[:] = seen[: area.shape[0], : area.shape[1]]
+    unit = max(2, round(max(image.size) / 160))
+    rows, columns = np.ogrid[: image.height, : image.width]
+    stripe = (rows + columns) % (4 * unit)
+    result = image.copy()
+    for colour, where in ((_RIM, stripe < 2 * unit), (_LINE, stripe < unit)):
+        result.paste(colour, mask=Image.fromarray((mask & where).astype(np.uint8) * 160))
+    return result
 
 
 def resize_for_screen(image: Image.Image, most_pixels: int, least_side: int = 1) -> Image.Image:

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import MAX_SHOTS
 from ..errors import PromptError
+from ..images.ignored import ignored_patches
 from ..images.levels import Levels, describe_levels
 from ..images.preprocessing import CropBox
 from .backbone import ImageFeatures
@@ -90,6 +92,8 @@ class PromptBank:
             normals have 8 bits.
         looks_for: One of :data:`inctrl_core.model.evidence.LOOKS_FOR`.
         defects: Patches that count as defects; None where nobody has named any.
+        ignored: Part of the picture that does not count, bool, see
+            :mod:`inctrl_core.images.ignored`; None where all of it does.
     """
 
     object_name: str
@@ -101,6 +105,7 @@ class PromptBank:
     levels: Levels | None = None
     looks_for: str = DECIDE
     defects: Defects | None = None
+    ignored: np.ndarray | None = None
 
     @property
     def shots(self) -> int:
@@ -257,7 +262,8 @@ class PromptBank:
             ),
         )
         boxes = (*self.crop_boxes, *crop_boxes)
-        bank = build_prompt_bank(self.object_name, joined, self.text, boxes, self.levels)
+        about = self.object_name, joined, self.text, boxes, self.levels, self.ignored
+        bank = build_prompt_bank(*about)
         bank = bank.with_looks_for(self.looks_for)
         return bank.with_defects(() if self.defects is None else self.defects.images)
 
@@ -292,18 +298,28 @@ def build_prompt_bank(
     text: TextFeatures,
     crop_boxes: Sequence[CropBox],
     levels: Levels | None = None,
+    ignored: np.ndarray | None = None,
 ) -> PromptBank:
-    """Makes a bank from encoded normals and prompts.
+    """Makes a bank from encoded normals and prompts; the arguments are those of the bank.
 
     Raises:
         PromptError: There is no normal, or more than ``MAX_SHOTS``.
     """
     check_shots(len(features))
     with torch.inference_mode():
-        pairwise = pairwise_residuals(features.patches)
+        pairwise = count_patches(pairwise_residuals(features.patches), ignored)
     same = same_images(features, features)
     same = same | same.T | torch.eye(len(features), dtype=torch.bool)
-    return PromptBank(object_name, features, text, pairwise, same, tuple(crop_boxes), levels)
+    boxes = tuple(crop_boxes)
+    return PromptBank(object_name, features, text, pairwise, same, boxes, levels, ignored=ignored)
+
+
+def count_patches(maps: Tensor, ignored: np.ndarray | None) -> Tensor:
+    """Residuals [..., P], 0 for the patches in an ignored part; themselves where there is none."""
+    if ignored is None:
+        return maps
+    patches = ignored_patches(ignored, round(maps.shape[-1] ** 0.5))
+    return maps.masked_fill(torch.from_numpy(patches).to(maps.device), 0.0)
 
 
 def numbered_names(shots: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from ..config import ModelConfig, config_to_json
 from ..devices import explain_memory
 from ..errors import InctrlError, PromptError
 from ..images.files import ImageSource, check_listed, levels_used, open_image, set_levels
+from ..images.ignored import check_part, paint_over
 from ..images.levels import Levels, describe_levels
-from ..images.preprocessing import CropBox, preprocess, to_tensor
+from ..images.preprocessing import CropBox, crop_image, to_tensor
 from ..images.seen import SeenImage, SeenSet
 from .backbone import Backbone, ImageFeatures
 from .bank import (
@@ -26,6 +28,7 @@ from .bank import (
     build_prompt_bank,
     build_text_features,
     check_shots,
+    count_patches,
     same_images,
 )
 from .defects import shifted
@@ -141,6 +144,7 @@ class Detector:
         object_name: str = "object",
         prompts: PromptSet | None = None,
         looks_for: str = DECIDE,
+        ignored: np.ndarray | None = None,
     ) -> PromptBank:
         """Encodes the normals and the prompts, once for all queries to come.
 
@@ -152,10 +156,12 @@ class Detector:
             prompts: Replaces the prompts made from ``object_name``.
             looks_for: An anomaly, to a model with a gated fusion: "flaw" (in the thing), "kind"
                 (another kind of thing) or "decide" (as the normals suggest).
+            ignored: Part of the picture that does not count, of these and of all queries; see
+                :mod:`inctrl_core.images.ignored`.
 
         Raises:
             PromptError: No normal or too many, an unusable object name, an empty group of
-                prompts, or another value of ``looks_for``.
+                prompts, another value of ``looks_for``, or an unusable part to ignore.
             ImageError: An image cannot be used, or is given alone.
             InctrlError: The device has too little memory.
         """
@@ -164,9 +170,11 @@ class Detector:
         text = self.encode_prompts(prompts or build_prompts(object_name))
         opened = isinstance(normal_images, SeenSet)
         levels = normal_images.levels if opened else set_levels(normal_images)
-        encoded = self.encode(normal_images, levels)
-        name = clean_object_name(object_name)
-        bank = build_prompt_bank(name, encoded.features, text, encoded.crop_boxes, levels)
+        if ignored is not None:
+            check_part(ignored)
+        encoded = self.encode(normal_images, levels, ignored)
+        about = encoded.features, text, encoded.crop_boxes, levels, ignored
+        bank = build_prompt_bank(clean_object_name(object_name), *about)
         return bank.with_looks_for(looks_for)
 
     @explain_memory
@@ -189,12 +197,25 @@ class Detector:
         check_listed(queries)
         scores: list[Score] = []
         for start in range(0, len(queries), SCORE_BATCH):
-            encoded = self.encode(queries[start : start + SCORE_BATCH], bank.levels)
+            encoded = self.encode_for(bank, queries[start : start + SCORE_BATCH])
             scores += self.score_encoded(encoded, bank)
         return scores
 
+    def encode_for(
+        self, bank: PromptBank, images: Iterable[ImageSource | SeenImage]
+    ) -> EncodedImages:
+        """Encodes queries as the normals of a bank were: by its levels, without its ignored part.
+
+        Raises:
+            ImageError: An image cannot be used, or is given alone.
+        """
+        return self.encode(images, bank.levels, bank.ignored)
+
     def encode(
-        self, images: Iterable[ImageSource | SeenImage], levels: Levels | None = None
+        self,
+        images: Iterable[ImageSource | SeenImage],
+        levels: Levels | None = None,
+        ignored: np.ndarray | None = None,
     ) -> EncodedImages:
         """Opens, crops and embeds images; of each only the crop is held.
 
@@ -202,34 +223,44 @@ class Detector:
             images: Images, as :func:`.image_files.open_image` takes them, or what was left of one
                 that was opened for this model.
             levels: The levels of their set, as a bank has them; None: each image has its own.
+            ignored: Likewise the part of the picture that does not count.
 
         Raises:
             ImageError: An image cannot be used, or is given alone.
         """
         check_listed(images)
-        return self.encode_opened(
+        opened = (
             image if isinstance(image, SeenImage) else open_image(image, levels) for image in images
         )
+        return self.encode_opened(opened, ignored)
 
-    def encode_opened(self, images: Iterable[Image.Image | SeenImage]) -> EncodedImages:
-        """Crops and embeds what :func:`.image_files.open_image` has opened.
+    def encode_opened(
+        self, images: Iterable[Image.Image | SeenImage], ignored: np.ndarray | None = None
+    ) -> EncodedImages:
+        """Crops and embeds what :func:`.image_files.open_image` has opened, see :meth:`encode`.
 
         Raises:
             InctrlError: There is no image.
         """
-        inputs = [self._input(image) for image in images]
+        inputs = [self._input(image, ignored) for image in images]
         if not inputs:
             raise InctrlError("Add at least one image.")
         pixels, boxes, data = zip(*inputs, strict=True)
         return EncodedImages(self.backbone.encode_images(torch.stack(pixels)), boxes, data)
 
-    def _input(self, image: Image.Image | SeenImage) -> tuple[Tensor, CropBox, str]:
+    def _input(
+        self, image: Image.Image | SeenImage, ignored: np.ndarray | None
+    ) -> tuple[Tensor, CropBox, str]:
         config = self.config.preprocess
-        if not isinstance(image, SeenImage):
-            return *preprocess(image, config), describe_levels(levels_used(image))
-        if image.crop.size != (config.image_size, config.image_size):
+        if isinstance(image, SeenImage):
+            crop, box, levels = image.crop, image.crop_box, image.levels
+        else:
+            crop, box = crop_image(image, config.image_size, config.resize_mode)
+            levels = levels_used(image)
+        if crop.size != (config.image_size, config.image_size):
             raise InctrlError("The image was opened for another model; open it again.")
-        return to_tensor(image.crop, config), image.crop_box, describe_levels(image.levels)
+        seen = crop if ignored is None else paint_over(crop, ignored)
+        return to_tensor(seen, config), box, describe_levels(levels)
 
     def encode_prompts(self, prompts: PromptSet) -> TextFeatures:
         """Embeds both groups of prompts; the last ``TEXT_CACHE_SIZE`` sets are remembered.
@@ -260,6 +291,7 @@ class Detector:
         own, normals = encoded.features, bank.features
         same = self.backbone.map(same_images, [own], [normals])
         layer_maps, nearest = layer_residuals(own.patches, normals.patches, self.backbone.map)
+        layer_maps = count_patches(layer_maps, bank.ignored)
         near = None if bank.defects is None else bank.defects.distances(own.patches)
         evidence = self.evidence(layer_maps, encoded.features.embeddings, bank, near)
         scores = self.fuse(evidence, nearest, encoded.crop_boxes)

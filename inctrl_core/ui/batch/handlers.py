@@ -146,9 +146,11 @@ class BatchHandlers:
                 paths, names = given.normals, ()
             check_shots(len(paths))
             known = choices is None or has_bank_of(session, model, paths)
-            sought = None if known or not choices.hold_for(paths) else choices.looks_for
-            measured = self.run.measure(model, paths, object_name, session, on_progress, sought)
-            if not known:
+            chosen = None if known or not choices.hold_for(paths) else choices
+            wanted = (None, None) if chosen is None else (chosen.looks_for, chosen.part)
+            about = model, paths, object_name, session, on_progress
+            measured = self.run.measure(*about, *wanted)
+            if chosen is not None:
                 measured = judged_by(measured, paths, choices, self.run.digest(model))
             about = secrets.token_hex(8), model, paths, given.queries, session, names
             job = new_job(measured, *about)

@@ -209,6 +209,8 @@ def _remarks(job: BatchJob) -> list[str]:
     read = describe_set(describe_levels(batch.levels), [row.score.data for row in batch.scored])
     if read:
         remarks.append(f"{read[0].upper()}{read[1:]}.")
+    if batch.scale.ignored is not None:
+        remarks.append("What is striped does not count, in any of the images.")
     told = copies_told(batch.copy_of, batch.normal_names)
     if told:
         remarks.append(html.escape(told))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+import numpy as np
 from torch import Tensor
 
 from ...analysis.decision import check_threshold
@@ -17,6 +18,7 @@ from ...analysis.normal_range import MeasuredBank
 from ...checkpoints.bank_file import SavedNormals
 from ...errors import InctrlError
 from ...images.files import IMAGE_SUFFIXES
+from ...images.ignored import part_from_text
 from ...images.limits import most_bytes
 from ...model.evidence import DECIDE
 from .downloads import new_file
@@ -33,6 +35,7 @@ class Choices:
         threshold: The score above which an image counts as anomalous; None: the normals' own.
         looks_for: See :meth:`.Detector.build_bank`.
         phrases: The visitor's own normal and anomaly phrases.
+        ignored: The part to ignore, as :func:`.part_to_text` writes it; empty: none.
         weights: Digest of the model that the defects are for.
         defects: For each defect its patches, see :func:`.defects.patches_at`.
     """
@@ -41,8 +44,14 @@ class Choices:
     threshold: float | None = None
     looks_for: str = DECIDE
     phrases: Phrases = ((), ())
+    ignored: str = ""
     weights: str = ""
     defects: tuple[tuple[Tensor, ...], ...] = ()
+
+    @property
+    def part(self) -> np.ndarray | None:
+        """The part to ignore."""
+        return part_from_text(self.ignored) if self.ignored else None
 
     def hold_for(self, files: Sequence[str]) -> bool:
         """Whether these are the normals."""
@@ -122,5 +131,5 @@ def unpack(saved: SavedNormals) -> Choices:
         for file, image in zip(files, saved.images, strict=True):
             file.write_bytes(image)
     paths = tuple(map(str, files))
-    own = saved.threshold, saved.looks_for, saved.phrases, saved.weights, saved.defects
-    return Choices(paths, *own)
+    own = saved.threshold, saved.looks_for, saved.phrases, saved.ignored
+    return Choices(paths, *own, saved.weights, saved.defects)

@@ -106,7 +106,8 @@ def heatmap(session: Session, display: Display) -> tuple[Image.Image, str]:
     alike = like_defects(session)
     image = outline_patches(image, query.crop_box, alike, session.score.patch_map.shape[0])
     bar = colour_bar(scale, display.colour_map, bool(display.whole))
-    return image, bar + _alike(session, alike) + _closer(session, display) + _unseen(query)
+    about = _ignored(session), _alike(session, alike), _closer(session, display), _unseen(query)
+    return image, bar + "".join(about)
 
 
 def like_defects(session: Session) -> tuple[tuple[int, int], ...]:
@@ -115,6 +116,13 @@ def like_defects(session: Session) -> tuple[tuple[int, int], ...]:
     if score.defect_map is None:
         return ()
     return tuple(map(tuple, np.argwhere(score.defect_map < score.patch_map).tolist()))
+
+
+def _ignored(session: Session) -> str:
+    part = session.bank.ignored
+    if part is None:
+        return ""
+    return f'<p class="ic-small">Striped: ignored in all images, {100 * part.mean():.0f}%.</p>'
 
 
 def _alike(session: Session, alike: Sequence[tuple[int, int]]) -> str:

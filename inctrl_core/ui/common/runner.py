@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import torch
 
-from ...analysis.changes import compute_closer_look
+from ...analysis.changes import compute_closer_look, encode_without, open_again
 from ...analysis.defects import check_defects, show_defects
 from ...analysis.inspection import (
     NORMAL_PIXELS,
@@ -27,6 +28,7 @@ from ...checkpoints.hub import Progress
 from ...config import PreprocessConfig
 from ...devices import NO_MEMORY
 from ...errors import InctrlError
+from ...images.ignored import part_of_image
 from ...images.levels import Levels
 from ...images.seen import SeenImage, SeenSet, see_image, see_set
 from ...model.bank import check_shots
@@ -121,6 +123,27 @@ class ModelRunner:
         step = self._steps_of(session.model)
         return compute_closer_look(step, session, parts, self.images, on_step)
 
+    def ignore(self, session: Session, part: np.ndarray | None) -> Session:
+        """:func:`.changes.with_ignored`, with images that are opened before the model's turn.
+
+        Args:
+            session: A visitor's.
+            part: The part to ignore.
+
+        Raises:
+            InctrlError: It cannot be used, or an image is no longer there.
+        """
+        opened = open_again(session, self.images)
+        return self(encode_without, session.model, session, *opened, part)
+
+    def part(self, model: str, file: str) -> np.ndarray | None:
+        """The part to ignore that an image marks; None where there is no image.
+
+        Raises:
+            InctrlError: The image cannot be used, or marks nothing or nearly everything.
+        """
+        return self.images(part_of_image, file, self.sees(model)) if file else None
+
     def find_normals(
         self,
         model: str,
@@ -150,6 +173,7 @@ class ModelRunner:
         previous: Session | None = None,
         on_progress: Progress | None = None,
         looks_for: str | None = None,
+        ignored: np.ndarray | None = None,
     ) -> MeasuredBank:
         """The bank of normals with their range: the visitor's last one, a known one, or a new one.
 
@@ -160,6 +184,7 @@ class ModelRunner:
             previous: The visitor's last session.
             on_progress: Told of a download.
             looks_for: See :func:`.inspection.start_session`.
+            ignored: The part to ignore, where the last session's bank does not serve again.
 
         Raises:
             InctrlError: The normals or the name cannot be used.
@@ -175,8 +200,10 @@ class ModelRunner:
 
         def build() -> MeasuredBank:
             seen = self._open(model, files)
-            return self(build_measured_bank, model, seen, object_name, sought)
+            return self(build_measured_bank, model, seen, object_name, sought, ignored)
 
+        if ignored is not None:
+            return build()
         return self._registry.banks.find(bank_key(detector, files, object_name, sought), build)
 
     def see_defects(

@@ -6,6 +6,7 @@ import html
 
 from ...analysis.export import file_names
 from ...analysis.inspection import Session
+from ...images.ignored import CELLS, part_to_text
 from ...model.evidence import DECIDE
 
 ADDRESS = "http://127.0.0.1:7860"  # The page puts its own in place of it.
@@ -13,6 +14,7 @@ ADDRESS = "http://127.0.0.1:7860"  # The page puts its own in place of it.
 
 # Not all that the page knows can be said in a few lines.
 _KEPT = ["# Defects from your file are left out here; load_bank(file, detector) has them."]
+_MARKED = ["# The ignored part is left out here: the API takes it as an image, `ignored`."]
 _PICKED = ["# Defects shown at a patch, or from a file, are left out here: the API takes images."]
 
 
@@ -38,9 +40,12 @@ def python_lines(session: Session) -> str:
         "from inctrl_core import analysis, load_detector",
     ]
     changes = [] if session.closer is None else ["with_closer_look"]
+    changes += ["with_ignored"] if session.bank.ignored is not None else []
     changes += ["with_phrases"] if any(session.phrases) else []
     if changes:
         lines.append(f"from inctrl_core.analysis.changes import {', '.join(changes)}")
+    if session.bank.ignored is not None:
+        lines.append("from inctrl_core.images.ignored import part_from_text")
     defects = [defect for defect in session.defects if defect.file]
     if defects:
         lines.append("from inctrl_core.analysis.defects import with_defect")
@@ -51,11 +56,17 @@ def python_lines(session: Session) -> str:
         *(_KEPT if len(defects) < len(session.defects) else []),
     ]
     about = f"{session.bank.object_name!r}{looks_for}"
-    for number, defect in enumerate(defects):
-        lines += _inspected(file_names([defect.file])[0], about, number > 0)
+    queries = [file_names([defect.file])[0] for defect in defects] + [_query(session)]
+    lines += _inspected(queries[0], about, again=False)
+    if session.bank.ignored is not None:
+        text = part_to_text(session.bank.ignored)
+        rows = [f"    {text[i : i + CELLS]!r}" for i in range(0, len(text), CELLS)]
+        lines += ["part = part_from_text(", *rows, ")"]
+        lines.append("result = with_ignored(detector, result, part)")
+    for query, defect in zip(queries[1:], defects, strict=True):
         picked = "" if defect.picked is None else f", {defect.picked}"
         lines.append(f"result = with_defect(detector, result{picked})")
-    lines += _inspected(_query(session), about, bool(defects))
+        lines += _inspected(query, about, again=True)
     if any(session.phrases):
         normal, anomaly = map(list, session.phrases)
         lines.append(f"result = with_phrases(detector, result, {normal!r}, {anomaly!r})")
@@ -107,6 +118,7 @@ def client_lines(session: Session) -> str:
             f'client = Client("{ADDRESS}")',
             f"normals = {_listed(session.normal_names)}",
             *(_PICKED if len(given) < len(session.defects) else []),
+            *(_MARKED if session.bank.ignored is not None else []),
             f"{result} = client.predict(",
             *arguments,
             f'    api_name="{endpoint}",',

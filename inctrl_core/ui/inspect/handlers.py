@@ -27,6 +27,7 @@ from ...analysis.export import safe_names
 from ...analysis.inspection import Session, has_bank_of, same_files
 from ...checkpoints.bank_file import read_normals, save_bank
 from ...errors import InctrlError
+from ...images.ignored import check_part, part_from_text
 from ...images.preprocessing import patch_at
 from ...model.prompts import DEFAULT_OBJECT_NAME
 from ..common.charts import axis_top
@@ -41,6 +42,7 @@ from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
 from .code import code_html
 from .defects import SHOW, defects_html
+from .ignore import pad_html
 from .render import ledger_html, missing_html, provenance_html, text_html
 from .report import report_html
 from .verdict import verdict_html
@@ -126,6 +128,9 @@ class InspectHandlers:
         if any(choices.phrases):
             spoken = self.run(with_phrases, session.model, session, *choices.phrases)
             session = dataclasses.replace(spoken, before=None, change="")
+        if choices.ignored:
+            session = self.run.ignore(session, choices.part)
+            session = dataclasses.replace(session, before=None, change="", threshold_before=None)
         digest = self.run.digest(session.model)
         measured = judged_by(session.measured, session.normal_files, choices, digest)
         if choices.defects:
@@ -208,7 +213,7 @@ class InspectHandlers:
     def show_words(self, session: Session | None, layer: str) -> tuple[Any, ...]:
         """Writes all that the display controls do not change, and shows or hides the result."""
         if session is None:
-            return gr.Column(visible=False), "", *[gr.skip()] * 7, *[""] * 5
+            return gr.Column(visible=False), "", *[gr.skip()] * 7, *[""] * 6
         return (
             gr.Column(visible=True),
             verdict_html(session),
@@ -220,6 +225,7 @@ class InspectHandlers:
             ADD if session.score.copy_of is None else TAKE_OUT,
             SHOW if shown_as_defect(session) is None else NO_DEFECT,
             defects_html(session),
+            pad_html(session),
             text_html(session),
             ledger_html(session),
             code_html(session),
@@ -297,6 +303,17 @@ class InspectHandlers:
             return self.run.look_closer(session, parts, show), "", parts
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), parts_of(session)
+
+    def ignore(self, session: Session | None, event: gr.EventData) -> tuple[Any, Any, Any]:
+        """Ignores the part that was marked, or counts everything again."""
+        marked = sent(event).get("part")
+        try:
+            if session is None:
+                raise InctrlError(EXPIRED)
+            part = None if marked is None else check_part(part_from_text(marked))
+            return self.run.ignore(session, part), "", gr.skip()
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error)), gr.skip()
 
     def leave_out(self, session: Session | None, normals: UploadedGallery) -> tuple[Any, Any, Any]:
         """Leaves out the normal that differs too much from the others."""

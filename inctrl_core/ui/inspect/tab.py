@@ -27,6 +27,7 @@ from ..common.scripts import (
 from .code import code_html
 from .defects import DefectView
 from .handlers import ADD, LOOKS_FOR, InspectHandlers
+from .ignore import build_pad
 from .map_view import MapView
 
 Shown = dict[gr.components.Component, Any]  # Values by the component that shows them.
@@ -93,6 +94,7 @@ class InspectTab:
                 self.save = gr.Button("Save this result (HTML)", size="sm", elem_id="save-result")
                 self.keep = gr.Button("Save the normals", size="sm", elem_id="save-normals")
             self.download = gr.DownloadButton(visible=False)
+            self.ignore = build_pad()
             self.defects.build()
             self.missing = gr.HTML(elem_id="missing")
             self.map.build_provenance()
@@ -187,6 +189,7 @@ class InspectTab:
             (self.defects.show.click, self.handlers.toggle_defect, [], False),
             (self.defects.here.click, self.handlers.defect_here, place, False),
             (self.defects.listed.click, self.handlers.forget_defect, [], True),
+            (self.ignore.click, self.handlers.ignore, [], True),
         ):
             changed = self._change_after(trigger, handler, given, self.notice, sends)
             changed.then(None, js=CHANGED, api_visibility="private")
@@ -230,7 +233,7 @@ class InspectTab:
         """The outputs of :meth:`.InspectHandlers.show_words`."""
         words = [self.result, self.verdict, self.leave_out, self.threshold, self.looks_for]
         words += [self.map.layer, self.map.parts, self.toggle_normal]
-        words += [self.defects.show, self.defects.listed]
+        words += [self.defects.show, self.defects.listed, self.ignore]
         return [*words, self.text, self.ledger, self.code, self.missing]
 
     @property

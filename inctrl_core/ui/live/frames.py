@@ -26,11 +26,12 @@ class LiveBank:
     """The normals that frames are compared with.
 
     Attributes:
-        source: Model, files and object name that it was built from, to know when they change.
+        source: Model, files, object name and ignored part that it was built from, to know when they
+            change.
         measured: The normals, on the CPU.
     """
 
-    source: tuple[str, tuple[str, ...], str]
+    source: tuple[str, tuple[str, ...], str, str]
     measured: MeasuredBank
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import gradio as gr
 
-from ...analysis.defects import beside_defects
 from ...analysis.inspection import SESSION_SECONDS, Session, has_bank_of
 from ...config import MAX_SHOTS
 from ...errors import InctrlError
@@ -102,14 +101,15 @@ class LiveHandlers:
             config = self.run.sees(model)
             frame = open_frame(sent(event).get("image"), self.run.images, see_image, config, 1)
             kept: Any = gr.skip()
-            if live is None or live.source != (model, files, object_name or ""):
-                source = model, files, object_name or ""
-                live = kept = LiveBank(source, self.run.measure(*source))
+            own = choices is not None and choices.hold_for(files)
+            source = model, files, object_name or "", choices.ignored if own else ""
+            if live is None or live.source != source:
+                part = choices.part if own else None
+                measured = self.run.measure(*source[:3], ignored=part)
+                live = kept = LiveBank(source, measured)
             if has_bank_of(session, model, files):
                 # As of now: the visitor may move the threshold in Inspect while frames come.
-                defects = session.bank.defects
-                measured = beside_defects(live.measured, () if defects is None else defects.images)
-                measured = measured.with_threshold(session.chosen)
+                measured = self.run.measure(model, files, object_name or "", session)
             else:
                 measured = judged_by(live.measured, files, choices, self.run.digest(model))
             shown = self.run(live_frames.score_frame, model, measured, frame)

@@ -73,12 +73,13 @@ class ScoreApi:
             looks_for = later_choice(gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for"))
             false_alarms = later_choice(gr.Number(RATE, label="Rate of false alarms"))
             defects = later_choice(gr.File(label="Images of defects", file_count="multiple"))
+            ignored = later_choice(gr.File(label="Mask of the part to ignore"))
             result = gr.JSON(label="Score")
             picture = gr.Image(label="Heatmap over the query", format="jpeg")
             button = gr.Button()
         button.click(
             self.score,
-            [normals, query, object_name, model, looks_for, false_alarms, defects],
+            [normals, query, object_name, model, looks_for, false_alarms, defects, ignored],
             [result, picture],
             preprocess=False,
             **MODEL_QUEUE,
@@ -95,6 +96,7 @@ class ScoreApi:
         looks_for: str = DECIDE,
         false_alarms: float = RATE,
         defects: UploadedFiles = None,
+        ignored: UploadedFile = None,
     ) -> tuple[dict[str, Any], Image.Image]:
         """Scores a query image against 1 to 16 normal images of the same kind of object.
 
@@ -108,6 +110,8 @@ class ScoreApi:
             false_alarms: The share of good images that may lie above the threshold, 0.01 to 0.2.
             defects: Images of a defect each, at most 16: patches that are more like theirs than
                 like the normals' make an image score higher.
+            ignored: An image of a normal's proportions; what is not black in it marks the part of
+                the picture that does not count.
 
         Returns:
             The score and its parts: fused (the anomaly score), holistic, patch_max,
@@ -143,8 +147,10 @@ class ScoreApi:
                 return (dataclasses.replace(seen, shown=seen.crop),)  # The model needs no picture.
 
             shown_defects = [file_path(file) for file in defects or ()]
-            if shown_defects:
-                measured = self.run.measure(model, files, object_name, looks_for=looks_for)
+            part = self.run.part(model, file_path(ignored))
+            if shown_defects or part is not None:
+                wanted = {"looks_for": looks_for, "ignored": part}
+                measured = self.run.measure(model, files, object_name, **wanted)
                 measured = self.run.show_defects(model, measured, shown_defects)
                 score = self.run(score_seen, model, measured, *see(measured.bank.levels))
             else:

@@ -76,15 +76,19 @@ class AnalysisApi:
             looks_for = later_choice(gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for"))
             parts = later_choice(gr.Number(1, precision=0, label="Parts a side"))
             defects = later_choice(gr.File(label="Images of defects", file_count="multiple"))
+            ignored = later_choice(gr.File(label="Mask of the part to ignore"))
             result = gr.JSON(label="Result")
         common = [name, model]
         endpoints: dict[Callable, list] = {
             self.explain: [
                 *(normals, query, *common, normal_phrases, anomaly_phrases),
-                *(looks_for, parts, defects),
+                *(looks_for, parts, defects, ignored),
             ],
-            self.score_batch: [normals, queries, *common, looks_for, defects],
-            self.score_labelled: [normals, good, bad, *common, looks_for, threshold, defects],
+            self.score_batch: [normals, queries, *common, looks_for, defects, ignored],
+            self.score_labelled: [
+                *(normals, good, bad, *common),
+                *(looks_for, threshold, defects, ignored),
+            ],
             self.stress_test: [normals, query, *common, looks_for],
             self.find_normals: [queries, model],
         }
@@ -110,6 +114,7 @@ class AnalysisApi:
         looks_for: str = DECIDE,
         parts: int = 1,
         defects: UploadedFiles = None,
+        ignored: UploadedFile = None,
     ) -> dict[str, Any]:
         """Says why a query gets its score, by the normals' range, the signals, words and patches.
 
@@ -125,6 +130,8 @@ class AnalysisApi:
             parts: 2 to 4 to look closer, at the images in so many parts a side; 1 not to.
             defects: Images of a defect each, at most 16: patches that are more like theirs than
                 like the normals' make an image score higher.
+            ignored: An image of a normal's proportions; what is not black in it marks the part of
+                the picture that does not count.
 
         Returns:
             score (its copy_of names the normal that the query is or is a copy of, if any), normals
@@ -147,6 +154,9 @@ class AnalysisApi:
             lines = (normal_phrases or "").splitlines(), (anomaly_phrases or "").splitlines()
             if any(lines):
                 session = self.run(with_phrases, model, session, *lines)
+            part = self.run.part(model, file_path(ignored))
+            if part is not None:
+                session = self.run.ignore(session, part)
             if defects:
                 shown = list(map(file_path, defects))
                 seen = self.run.see_defects(model, session.measured, shown)
@@ -162,6 +172,7 @@ class AnalysisApi:
         model: str = "",
         looks_for: str = DECIDE,
         defects: UploadedFiles = None,
+        ignored: UploadedFile = None,
     ) -> dict[str, Any]:
         """Scores up to 64 queries against the same normal images.
 
@@ -174,6 +185,8 @@ class AnalysisApi:
                 normals suggest).
             defects: Images of a defect each, at most 16: patches that are more like theirs than
                 like the normals' make an image score higher.
+            ignored: An image of a normal's proportions; what is not black in it marks the part of
+                the picture that does not count.
 
         Returns:
             The normals' names, which of them are copies of others, and their own range. Then
@@ -184,7 +197,7 @@ class AnalysisApi:
         """
         with told_to_client():
             about = normals, query_files(queries), object_name, model, looks_for
-            job = self._scored(*about, defects)
+            job = self._scored(*about, defects, ignored)
         return batch_dict(job.batch)
 
     def score_labelled(
@@ -197,6 +210,7 @@ class AnalysisApi:
         looks_for: str = DECIDE,
         threshold: float | None = None,
         defects: UploadedFiles = None,
+        ignored: UploadedFile = None,
     ) -> dict[str, Any]:
         """Scores up to 64 images that are known to be good or bad, and says how well that goes.
 
@@ -212,6 +226,8 @@ class AnalysisApi:
                 the normals suggest.
             defects: Images of a defect each, at most 16: patches that are more like theirs than
                 like the normals' make an image score higher.
+            ignored: An image of a normal's proportions; what is not black in it marks the part of
+                the picture that does not count.
 
         Returns:
             labelled: the threshold; metrics, auroc and ap, or null where all images that count are
@@ -229,7 +245,8 @@ class AnalysisApi:
             )
             if threshold is not None:
                 check_threshold(threshold)
-            job = self._scored(normals, files, object_name, model, looks_for, defects)
+            about = normals, files, object_name, model, looks_for
+            job = self._scored(*about, defects, ignored)
         return labelled_dict(job.batch, threshold)
 
     def _scored(
@@ -240,6 +257,7 @@ class AnalysisApi:
         model: str,
         looks_for: str,
         defects: UploadedFiles,
+        ignored: UploadedFile,
     ) -> BatchJob:
         """A finished job; others get their turns at the model in between.
 
@@ -253,7 +271,8 @@ class AnalysisApi:
         check_shots(len(paths))
         check_files(files)
         sought = check_looks_for(looks_for or DECIDE)
-        measured = self.run.measure(model, paths, object_name, looks_for=sought)
+        wanted = {"looks_for": sought, "ignored": self.run.part(model, file_path(ignored))}
+        measured = self.run.measure(model, paths, object_name, **wanted)
         measured = self.run.show_defects(model, measured, list(map(file_path, defects or ())))
         job = new_job(measured, "", model, paths, files, None, names)
         config = self.run.sees(model)
