@@ -144,6 +144,8 @@ class InspectHandlers:
             The choices that were saved with them, then normals and name for the form.
         """
         try:
+            if not file_path(file):
+                raise InctrlError("Choose a file of normals that this page saved.")
             saved = read_normals(file_path(file))
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
