@@ -11,6 +11,7 @@ let source = null;      // 'camera', 'video' or 'example'; null when stopped.
 let clip = [];          // Images of the example.
 let pending = null;     // {id, at, frame} of the frame under way.
 let asked = 0;          // Raised by all that makes an earlier wish for the camera void.
+let opening = null;     // The wish for the camera under way, or the last one.
 let frames = 0, scores = [], times = [], patience = PATIENCE;
 let worst = null;       // {fused, at} of the frame with the highest score against these normals.
 let yardstickOf = '';       // The range and the threshold that `worst` belongs to.
@@ -221,7 +222,7 @@ function stop() {
 async function camera() {
   stop();
   // Permission may take its time, and the visitor may choose something else meanwhile.
-  const mine = asked;
+  const mine = opening = asked;
   if (!navigator.mediaDevices) return say(window.isSecureContext
     ? 'This browser has no cameras for pages: open a video or try the example.'
     : 'Browsers give the camera only to pages over https or on the same computer: ask whoever runs this page for an https address, or open a video.');
@@ -283,7 +284,8 @@ button('camera').addEventListener('click', camera);
 cameraList.addEventListener('change', () => {
   const {value, selectedOptions: [option]} = cameraList;
   choose({deviceId: value, label: option.label});
-  if (source === 'camera') camera();
+  // Also while another is opening: its picture would come under the name of this one.
+  if (source === 'camera' || opening === asked) camera();
 });
 navigator.mediaDevices?.addEventListener?.('devicechange', listCameras);
 listCameras();
