@@ -154,6 +154,26 @@ class TestHarm:
             pool.run(harm.compute_forever, "nut.png")
         self.after(pool, photograph)
 
+    def test_what_is_refused_has_taken_less_than_two_seconds_of_a_core(self):
+        resource = pytest.importorskip("resource")
+        with DecodingPool(1) as pool:
+            process = pool.run(harm.process_id, "x")
+            started, before = used_by(process), resource.getrusage(resource.RUSAGE_CHILDREN)
+            with pytest.raises(ImageError, match="takes too long to read"):
+                pool.run(harm.compute_forever, "nut.png")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        assert spent - started < 2.0
+
+    @pytest.mark.parametrize("name", ["large.png", "clear.png", "large.jpg", "scans.jpg"])
+    def test_the_largest_photographs_are_read(self, pool, name, tmp_path):
+        photograph = Image.radial_gradient("L").resize((8000, 6250)).convert("RGB")
+        if name == "clear.png":
+            photograph.putalpha(128)
+        options = {"compress_level": 1} if name.endswith("png") else {"quality": 90}
+        photograph.save(tmp_path / name, progressive=name == "scans.jpg", **options)
+        assert pool(see_image, tmp_path / name, CONFIGS[1], 10**6).size == (8000, 6250)
+
     def test_waiting_is_limited(self, pool, photograph, monkeypatch):
         monkeypatch.setattr(decoding, "WALL_SECONDS", 0.3)
         with pytest.raises(ImageError, match="takes too long to read"):
@@ -270,6 +290,12 @@ class TestProcesses:
     def test_they_are_small(self, pool):
         modules = pool.run(harm.modules, "x")
         assert not {"torch", "gradio", "matplotlib", "scipy"} & set(modules)
+
+
+def used_by(process: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _runs(number: int) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from inctrl_core import ImageError
 from inctrl_core.images.files import images_in, open_image, same_content
+from inctrl_core.images.formats.deep import _BAND_PIXELS
 from inctrl_core.images.limits import MAX_BYTES, check_sent, most_bytes, most_pixels
 
 
@@ -74,6 +75,16 @@ def test_transparency_is_laid_over_white() -> None:
     assert colour_at(encoded(Image.new("LA", (4, 4), (0, 51)))) == (204, 204, 204)
     palette = Image.new("P", (4, 4), 0)
     assert colour_at(encoded(palette, transparency=0)) == (255, 255, 255)
+
+
+def test_every_opacity_of_every_grey_is_laid_over_white_in_bands() -> None:
+    grey, opacity = np.meshgrid(*[np.arange(256, dtype=np.uint8)] * 2)
+    tall = np.tile(np.dstack([grey, grey, grey, opacity]), (20, 1, 1))
+    assert tall.shape[0] * tall.shape[1] > _BAND_PIXELS
+    shares = opacity[..., None].astype(float) / 255
+    expected = np.rint(grey[..., None] * shares + 255 * (1 - shares))
+    opened = np.asarray(open_image(Image.fromarray(tall)))
+    np.testing.assert_array_equal(opened, np.tile(expected, (20, 1, 3)))
 
 
 def test_a_transparent_colour_is_laid_over_white() -> None:

@@ -423,6 +423,15 @@ def test_heic_is_read_and_told_from_the_rest(tmp_path: Path) -> None:
         open_image(data[:-400])
 
 
+def test_heic_is_not_decoded_to_learn_its_levels(monkeypatch) -> None:
+    def decoded(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    data = heic(photograph())
+    monkeypatch.setattr(pillow_heif.HeifImage, "to_pillow", decoded)
+    assert image_levels(data) is None
+
+
 def test_heic_is_turned_once():
     exif = Image.Exif()
     exif[0x0112] = 6

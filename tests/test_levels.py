@@ -12,8 +12,10 @@ from PIL import Image
 
 from inctrl_core import Detector, ImageError, load_detector
 from inctrl_core.__main__ import main
+from inctrl_core.config import PreprocessConfig
 from inctrl_core.images.files import image_levels, levels_used, open_image, set_levels
 from inctrl_core.images.levels import Levels, join_levels, measure_levels, to_8_bit
+from inctrl_core.images.seen import open_here, see_set
 
 SIDES = 240, 320
 
@@ -99,6 +101,40 @@ def test_a_bank_of_one_kind_sees_queries_of_another_alike(normals, queries):
     for grey in QUERIES:
         opened = np.asarray(open_image(KINDS[queries](grey), levels))[..., 0]
         assert np.abs(opened.astype(int) - grey).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("kinds", "decoded"),
+    [(["12"] * 3, 3), (["8"] * 3, 3), (["8", "12", "12"], 3), (["10", "12", "12"], 4)],
+)
+def test_a_set_is_decoded_once_but_for_images_of_fewer_bits(kinds, decoded, tmp_path):
+    paths, sources = [], []
+    for number, (kind, grey) in enumerate(zip(kinds, NORMALS, strict=False)):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(KINDS[kind](grey // 2)).save(paths[-1])
+
+    def count(reduce, source, *arguments, **options):
+        sources.append(source)
+        return open_here(reduce, source, *arguments, **options)
+
+    seen = see_set(paths, PreprocessConfig(48), 10**6, count)
+    assert len(sources) == decoded and seen.levels == set_levels(paths)
+    for path, image in zip(paths, seen, strict=True):
+        np.testing.assert_array_equal(
+            np.asarray(image.shown), np.asarray(open_image(path, seen.levels))
+        )
+        assert image.levels == levels_used(open_image(path, seen.levels))
+
+
+@pytest.mark.parametrize("order", ["rising", "falling", "random", "equal"])
+def test_the_peak_leaves_out_one_value_of_20000(order):
+    values = np.random.default_rng(0).integers(0, 4096, (700, 300), dtype=np.uint16)
+    if order != "random":
+        values = np.sort(values.ravel()).reshape(values.shape)
+    values = {"falling": values[::-1], "equal": np.full_like(values, 9)}.get(order, values)
+    levels = measure_levels(values, None, "x")
+    assert levels.peak == np.sort(values.ravel())[-(values.size // 20_000) - 1]
+    assert levels.mean == pytest.approx(values.mean())
 
 
 def test_values_just_above_1_are_white_and_turn_nothing_black():

@@ -143,7 +143,9 @@ def measure_levels(values: np.ndarray, declared: float | None, name: str) -> Lev
         total += float(band.sum(dtype=np.float64))
         low = min(low, float(band.min()))
         high = max(high, float(band.max()))
-        joined = np.concatenate([largest, band.ravel()])
+        # Once there are enough, only what is larger than all of them can change them.
+        ahead = band.ravel() if largest.size <= spare else band[band > largest.min()]
+        joined = np.concatenate([largest, ahead])
         keep = min(spare + 1, joined.size)
         largest = np.partition(joined, joined.size - keep)[joined.size - keep :]
     if not np.isfinite(total):

@@ -27,6 +27,7 @@ OUTLINE = (64, 230, 255)
 
 _LEVELS = 256
 _OUTSIDE = 0.45  # Brightness kept outside the crop, which the model never saw.
+_ROUGHLY = 1.2  # How much larger than its size on a screen an image is left by whole pixels first.
 _FAINTEST = 0.2  # Share of the opacity left at the bottom of the scale.
 _FIRST = 0.6  # Share of the opacity just above what is clear, so that it is seen at all.
 _LINE = (255, 255, 255)
@@ -268,7 +269,7 @@ def resize_for_screen(image: Image.Image, most_pixels: int, least_side: int = 1)
     size = max(1, int(width * factor)), max(1, int(height * factor))
     if size == image.size:
         return image
-    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=_ROUGHLY)
 
 
 def scale_box(box: CropBox, original: tuple[int, int], shown: tuple[int, int]) -> CropBox:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from ..config import PreprocessConfig
-from .files import ImageSource, image_levels, levels_used, open_image
+from .files import ImageSource, levels_used, open_image
 from .levels import Levels, join_levels
 from .overlay import resize_for_screen
 from .preprocessing import CropBox, crop_image, seen_image
@@ -159,6 +159,10 @@ def see_set(
     Raises:
         ImageError: One of them cannot be used.
     """
-    levels = join_levels([opener.run(image_levels, path) for path in paths])
-    images = (opener(see_image, path, config, most_pixels, levels=levels) for path in paths)
+    images = [opener(see_image, path, config, most_pixels) for path in paths]
+    levels = join_levels([image.levels for image in images])
+    for place, (path, image) in enumerate(zip(paths, images, strict=True)):
+        # Most sets are of one kind, and decoding a large image of 16 bits takes a second.
+        if levels and image.levels and levels.white_for(image.levels) != image.levels.white:
+            images[place] = opener(see_image, path, config, most_pixels, levels=levels)
     return SeenSet(tuple(images), levels)

@@ -29,9 +29,10 @@ from .answers import Whole, pack, unpack
 # One that meets a hostile file leaves the other to everyone else; more would take cores from the
 # model.
 WORKERS = 2
-# Honest files of 50 megapixels take 0.5 (JPEG) to 2 seconds (16-bit PNG, WebP, AVIF) of a slow
-# core's time, and up to 0.8 GB (WebP, transparent PNG).
-CPU_SECONDS = 3.0
+# With what is drawn of it, an image is answered within two seconds, or refused. Of 50 megapixels
+# and 40 MB a photograph takes 0.7 (JPEG) to 1.6 seconds (PNG) of a core's time, most others less
+# than that, and AVIF and HEIC of more than 40 megapixels more; memory up to 0.9 GB (WebP).
+CPU_SECONDS = 1.75
 MEMORY = 1280 * 2**20
 # Waiting for cores or a disk included; where the system does not count a process's time, all.
 WALL_SECONDS = 60.0 if hasattr(signal, "setitimer") else 10.0

@@ -70,7 +70,7 @@ def decode(
             if needs_reading(stream, size):
                 return read_tiff(stream, size, name)
         if _is_heif(start):
-            return _read_heif(stream, name)
+            return _read_heif(stream, name, deep_only)
         image = open_lazily(stream, name)
         if not is_deep(image):
             if deep_only:
@@ -227,6 +227,9 @@ def _open_heif(stream: BinaryIO, name: str) -> HeifImage:
     return image
 
 
-def _read_heif(stream: BinaryIO, name: str) -> Image.Image | DeepImage:
-    image = _open_heif(stream, name).to_pillow()
+def _read_heif(stream: BinaryIO, name: str, deep_only: bool) -> Image.Image | DeepImage | None:
+    coded = _open_heif(stream, name)
+    if deep_only and not coded.mode.startswith("I"):
+        return None
+    image = coded.to_pillow()
     return replace(deep_grey(image), declared=65535) if is_deep(image) else image

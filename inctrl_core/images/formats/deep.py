@@ -10,6 +10,8 @@ from PIL import Image
 
 from ..levels import Levels, measure_levels, to_8_bit
 
+_BAND_PIXELS = 2**20  # Laid over white at once: all of a large image would take 600 MB more.
+
 
 @dataclass(frozen=True, eq=False)
 class DeepImage:
@@ -179,6 +181,9 @@ def _netpbm(image: Image.Image, maxval: int) -> DeepImage:
 
 def over_white(image: Image.Image) -> Image.Image:
     """An image with transparency laid over white, as RGB."""
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    result = Image.new("RGB", image.size, "white")
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        result.paste(band.convert("RGB"), (0, top), band.getchannel("A"))
+    return result
