@@ -314,7 +314,9 @@ def text_anomaly(
     Returns:
         [B], in [0, 1].
     """
-    cosines = F.normalize(image, dim=-1) @ torch.stack([normal, anomaly], dim=1)
+    # Sums of products, not a matrix product: the result of a query never depends on its batch.
+    image = F.normalize(image, dim=-1)
+    cosines = torch.stack([(image * group).sum(dim=-1) for group in (normal, anomaly)], dim=-1)
     return torch.softmax(scale * cosines, dim=-1)[:, 1]
 
 
