@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from inctrl_core import Detector, InctrlError, PromptError, load_bank, load_detector, save_bank
 from inctrl_core.__main__ import main
 from inctrl_core.analysis import inspect, score_batch
+from inctrl_core.analysis.background import propose_background
 from inctrl_core.analysis.batch import QueryFile
 from inctrl_core.analysis.batch_job import score_batch as score_files
 from inctrl_core.analysis.changes import (
@@ -206,6 +207,55 @@ class TestScores:
             detector.build_bank(normals, ignored=np.ones((CELLS, CELLS), bool))
 
 
+def thing(seed: int) -> Image.Image:
+    """A disc with spokes on noise, a little off the middle."""
+    rng = np.random.default_rng(seed)
+    image = stamped(seed, "")
+    x, y = 120 + rng.integers(-6, 7), 120 + rng.integers(-6, 7)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse(
+        (x - 60, y - 60, x + 60, y + 60), fill=(200, 80, 30), outline=(20, 20, 20), width=6
+    )
+    for turn in range(6):
+        dx, dy = 54 * np.cos(turn * np.pi / 3), 54 * np.sin(turn * np.pi / 3)
+        draw.line((x, y, x + dx, y + dy), fill=(20, 20, 20), width=5)
+    return image
+
+
+class TestBackground:
+    def test_what_lies_round_a_thing_is_proposed_and_the_thing_is_not(self, detector):
+        part = propose_background(detector.build_bank([thing(seed) for seed in range(4)]))
+        rows, columns = np.mgrid[:CELLS, :CELLS]
+        far = np.hypot(rows + 0.5 - 30, columns + 0.5 - 30)
+        assert not part[far < 17].any()  # 60 pixels and 6 to and fro are 16.5 squares.
+        assert part[far > 27].all() and 0.2 < part.mean() < 0.8
+
+    def test_one_normal_is_enough(self, detector):
+        assert propose_background(detector.build_bank([thing(0)])) is not None
+
+    @pytest.mark.parametrize("shots", [1, 4])
+    def test_a_texture_has_none(self, detector, shots):
+        normals = [stamped(seed, "") for seed in range(shots)]
+        assert propose_background(detector.build_bank(normals)) is None
+
+    def test_not_where_a_part_is_ignored_already(self, detector, normals):
+        with pytest.raises(PromptError, match="count everything again first"):
+            propose_background(detector.build_bank(normals, ignored=CORNER))
+
+    def test_another_background_changes_nothing_once_it_is_ignored(self, detector):
+        normals = [thing(seed) for seed in range(4)]
+        plain = measure_bank(detector, detector.build_bank(normals))
+        part = propose_background(plain.bank)
+        query = np.array(thing(9))
+        query[np.kron(part, np.ones((4, 4))) > 0] = (30, 90, 160)
+        pair = [thing(9), Image.fromarray(query)]
+        before = detector.score(pair, plain.bank)[1]
+        same, other = detector.score(pair, detector.build_bank(normals, ignored=part))
+        assert before.fused > plain.threshold
+        # The edge of what is painted over falls between pixels.
+        assert abs(same.fused - other.fused) < 0.02 < before.fused - other.fused - 0.2
+
+
 class TestFile:
     def test_the_scores_are_equal_bit_for_bit(self, detector, files, normals, tmp_path):
         bank = detector.build_bank(normals, ignored=CORNER)
@@ -241,6 +291,20 @@ class TestPage:
         skipped, says, _ = self.press(handlers, session, part)
         assert "ic-error" in says and "mark" in says and "Traceback" not in says
         assert self.press(handlers, None, part)[1].count("expired") == 1
+
+    def test_a_background_is_marked_and_not_ignored_yet(self, handlers, detector, tmp_path):
+        paths = [str(tmp_path / f"{seed}.png") for seed in range(4)]
+        for seed, path in enumerate(paths):
+            thing(seed).save(path)
+        session = inspect(detector, paths[:3], paths[3])
+        marked, says = handlers.propose_background(session)
+        part = propose_background(session.bank)
+        assert says == "" and part_to_text(part) in marked and "Ignored:" not in marked
+
+    def test_where_there_is_no_background_that_is_said(self, handlers, detector, files, normals):
+        skipped, says = handlers.propose_background(inspect(detector, normals, files["good"]))
+        assert "agree on no background" in says and skipped == gr.skip()
+        assert "expired" in handlers.propose_background(None)[1]
 
     def test_saved_normals_are_opened_with_it(self, handlers, detector, files, normals):
         session = with_ignored(detector, inspect(detector, normals, files["good"]), CORNER)
@@ -311,3 +375,19 @@ def test_the_command_line_takes_a_mask(detector, files, normals, tmp_path, capsy
     assert "leave out --ignore or --parts" in capsys.readouterr().err
     assert main([*given, "--ignore", files["normal_0"]]) == 1
     assert "Hardly anything is left" in capsys.readouterr().err
+
+
+def test_the_command_line_finds_the_background(detector, tmp_path, capsys, files, normals):
+    things = [str(tmp_path / f"{seed}.png") for seed in range(4)]
+    for seed, path in enumerate(things):
+        thing(seed).save(path)
+    given = ["score", "--device", "cpu", "--json", "--ignore-background"]
+    assert main([*given, "--normal", *things[:3], "--query", things[3]]) == 0
+    told = json.loads(capsys.readouterr().out)["scores"][0]["fused"]
+    part = propose_background(detector.build_bank(things[:3]))
+    bank = detector.build_bank(things[:3], ignored=part)
+    assert told == detector.score([things[3]], bank)[0].fused
+    assert main([*given, "--normal", *normals, "--query", files["good"]]) == 1
+    assert "leave out --ignore-background" in capsys.readouterr().err
+    both = [*given, "--ignore", files["mask"], "--normal", *things[:3], "--query", things[3]]
+    assert main(both) == 1 and "one of --ignore and" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..analysis.background import propose_background
 from ..analysis.batch import Batch, BatchRow, QueryFile
 from ..analysis.batch_job import score_batch
 from ..analysis.closer import PARTS, CloserLook, closer_normals, look_closer, parts_opener
@@ -85,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the picture that does not count",
     )
     parser.add_argument(
+        "--ignore-background",
+        action="store_true",
+        help="leave out the background that the normals agree on, in all images",
+    )
+    parser.add_argument(
         "--recursive", action="store_true", help="look into the folders inside the folders too"
     )
     parser.add_argument(
@@ -135,9 +141,12 @@ def run(arguments: argparse.Namespace) -> None:
         raise InctrlError("The normals of the file have a name already; leave out --object.")
     if arguments.normals_file and arguments.parts > 1:
         raise InctrlError("--parts needs the images of the normals; name them with --normal.")
-    if arguments.normals_file and arguments.ignore:
+    ignores = arguments.ignore or arguments.ignore_background
+    if arguments.ignore and arguments.ignore_background:
+        raise InctrlError("Use one of --ignore and --ignore-background.")
+    if arguments.normals_file and ignores:
         raise InctrlError("--ignore needs the images of the normals; name them with --normal.")
-    if arguments.parts > 1 and arguments.ignore:
+    if arguments.parts > 1 and ignores:
         raise InctrlError("--parts counts the whole picture; leave out --ignore or --parts.")
     found = None
     if arguments.normal:
@@ -219,6 +228,10 @@ def _normals(
     if arguments.ignore:
         part = part_of_image(open_image(arguments.ignore), detector.config.preprocess)
     bank = detector.build_bank(found.files, name, looks_for=sought, ignored=part)
+    if arguments.ignore_background:
+        if (part := propose_background(bank)) is None:
+            raise InctrlError("The normals agree on no background; leave out --ignore-background.")
+        bank = detector.build_bank(found.files, name, looks_for=sought, ignored=part)
     return SavedBank(bank, tuple(map(str, found.files)))
 
 

@@ -55,3 +55,14 @@ def test_the_keyboard_marks_too_and_nothing_marked_is_told(page: Page):
     pad.get_by_role("button", name="Ignore what is marked").click()
     expect(page.locator("#colour-bar")).to_contain_text("Striped", timeout=TIMEOUT)
     expect(pad).to_contain_text("Ignored: 2%")
+
+
+def test_a_background_is_proposed_before_it_is_ignored(page: Page):
+    open_example(page, "cookies")
+    pad, bar = page.locator("#ignore"), page.locator("#colour-bar")
+    pad.locator("summary").click()
+    pad.get_by_role("button", name="Mark the background").click()
+    expect(pad.locator(".ic-pad[data-part*=ffff]")).to_be_visible(timeout=TIMEOUT)
+    expect(bar).not_to_contain_text("Striped")
+    pad.get_by_role("button", name="Ignore what is marked").click()
+    expect(bar).to_contain_text("Striped", timeout=TIMEOUT)

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from ...analysis.background import propose_background
 from ...analysis.changes import (
     with_looks_for,
     with_phrases,
@@ -58,6 +59,7 @@ LOOKS_FOR = {
 }
 # Sessions end after an hour; the page goes on showing what it has.
 EXPIRED = "This result has expired; score the image again."
+NO_BACKGROUND = "The normals agree on no background: mark by hand what does not count."
 STAYS = "Below is still the last result."
 OTHER_NORMALS = (
     "The form holds other normals than this result was made with; press Score again first."
@@ -316,6 +318,18 @@ class InspectHandlers:
             return self.run.ignore(session, part), "", gr.skip()
         except InctrlError as error:
             return gr.skip(), error_html(str(error)), gr.skip()
+
+    def propose_background(self, session: Session | None) -> tuple[Any, str]:
+        """Marks the background that the normals agree on; nothing is ignored yet."""
+        try:
+            if session is None:
+                raise InctrlError(EXPIRED)
+            part = propose_background(session.bank)
+            if part is None:
+                raise InctrlError(NO_BACKGROUND)
+        except InctrlError as error:
+            return gr.skip(), error_html(str(error))
+        return pad_html(session, part), ""
 
     def leave_out(self, session: Session | None, normals: UploadedGallery) -> tuple[Any, Any, Any]:
         """Leaves out the normal that differs too much from the others."""

@@ -64,15 +64,25 @@ const setUp = () => {
   });
   canvas.addEventListener('focus', draw);
   canvas.addEventListener('blur', draw);
-  pad.querySelector('[data-do=apply]').addEventListener('click', () => {
+  pad.marks = {cells, draw};
+  draw();
+};
+// Buttons are heard here, as those of a pad that has just come are not known yet.
+element.addEventListener('click', event => {
+  const button = event.target.closest('button[data-do]');
+  if (!button) return;
+  setUp();
+  const {cells, draw} = button.closest('.ic-pad').marks;
+  if (button.dataset.do === 'apply') {
     let part = '';
     for (let i = 0; i < cells.length; i += 4)
       part += (cells[i] << 3 | cells[i + 1] << 2 | cells[i + 2] << 1 | cells[i + 3]).toString(16);
     trigger('click', {part});
-  });
-  pad.querySelector('[data-do=clear]').addEventListener('click', () => { cells.fill(0); draw(); });
-  pad.querySelector('[data-do=all]')?.addEventListener('click', () => trigger('click', {part: null}));
-  draw();
-};
+  } else if (button.dataset.do === 'clear') {
+    cells.fill(0);
+    draw();
+  } else if (button.dataset.do === 'propose') trigger('propose', {});
+  else trigger('click', {part: null});
+});
 watch('value', () => setTimeout(setUp));
 setUp();

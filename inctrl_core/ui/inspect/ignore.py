@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 
 from ...analysis.inspection import Session
 from ...images.ignored import part_to_text
@@ -20,20 +21,26 @@ def build_pad() -> gr.HTML:
     return gr.HTML(js_on_load=ON_LOAD, elem_id="ignore")
 
 
-def pad_html(session: Session) -> str:
-    """The first normal, as far as it is seen, to mark on; and the part that is ignored now."""
+def pad_html(session: Session, proposed: np.ndarray | None = None) -> str:
+    """The first normal, as far as it is seen, to mark on; and the part that is ignored now.
+
+    Args:
+        session: A visitor's.
+        proposed: A part that is marked for the visitor to change or to apply.
+    """
     normal = session.normals[0]
     box = tuple(map(round, normal.crop_box))
     picture = resize_for_screen(normal.image.crop(box), _PIXELS)
     part = session.bank.ignored
+    marked = part if proposed is None else proposed
     told, again = "", ""
     if part is not None:
         told = f"Ignored: {100 * part.mean():.0f}% of what is seen, in all images."
         again = '<button type="button" data-do="all">Count everything again</button>'
     return (
-        f'<details class="ic-ignore"{" open" if part is not None else ""}>'
+        f'<details class="ic-ignore"{" open" if marked is not None else ""}>'
         "<summary>Ignore a part, such as the background or a date stamp</summary>"
-        f'<div class="ic-pad" data-part="{"" if part is None else part_to_text(part)}">'
+        f'<div class="ic-pad" data-part="{"" if marked is None else part_to_text(marked)}">'
         '<p class="ic-small">Mark on this normal what does not count. It holds for all images of '
         f"these normals, here, in Batch and in Live. <strong>{told}</strong></p>"
         f'<div class="ic-canvas"><img src="{jpeg_uri(picture, 75)}" alt="Normal 1, as it is seen">'
@@ -42,5 +49,6 @@ def pad_html(session: Session) -> str:
         '<p class="ic-row"><label>Brush <input type="range" min="1" max="12" value="4"></label>'
         '<label><input type="checkbox"> Erase</label></p>'
         '<p class="ic-row"><button type="button" data-do="apply">Ignore what is marked</button>'
+        '<button type="button" data-do="propose">Mark the background</button>'
         f'<button type="button" data-do="clear">Clear</button>{again}</p></div></details>'
     )

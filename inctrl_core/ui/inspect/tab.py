@@ -193,6 +193,14 @@ class InspectTab:
         ):
             changed = self._change_after(trigger, handler, given, self.notice, sends)
             changed.then(None, js=CHANGED, api_visibility="private")
+        self.ignore.propose(
+            self.handlers.propose_background,
+            self.session,
+            [self.ignore, self.notice],
+            show_progress_on=self.ignore,
+            concurrency_limit=4,
+            api_visibility="private",
+        )
         self.find_missing.click(
             self.handlers.find_missing,
             self.session,
