@@ -52,10 +52,10 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of images that pass the backbone, one entry a pass."""
     passes, encode = [], Detector.encode_opened
 
-    def count(self: Detector, images: Any) -> Any:
+    def count(self: Detector, images: Any, ignored: Any = None) -> Any:
         images = list(images)
         passes.append(len(images))
-        return encode(self, images)
+        return encode(self, images, ignored)
 
     monkeypatch.setattr(Detector, "encode_opened", count)
     return passes

@@ -78,7 +78,7 @@ def test_the_images_of_inspect_are_put_to_the_test_and_inspect_keeps_its_result(
     expect_done(page)
     page.get_by_role("tab", name="Inspect").click()
     expect(page.locator("#verdict .ic-score")).to_have_text(f"{score:.3f}")
-    page.get_by_label("Row").fill("2")
+    page.get_by_label("Row", exact=True).fill("2")
     expect(page.locator("#provenance")).to_contain_text("row 2,", timeout=TIMEOUT)
 
 
