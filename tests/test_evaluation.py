@@ -25,9 +25,17 @@ from inctrl_core.commands.evaluate import write_text
 from inctrl_core.datasets.layouts import load_folders
 from inctrl_core.datasets.subsets import DataError, Subset
 from inctrl_core.errors import InctrlError
+from inctrl_core.evaluation import methods, report
 from inctrl_core.evaluation import protocol as evaluation
-from inctrl_core.evaluation import report
 from inctrl_core.evaluation.features import FeatureStore, UnreadableImages, image_tower_digest
+from inctrl_core.evaluation.methods import (
+    METHODS,
+    Method,
+    PatchCore,
+    Subspace,
+    principal_components,
+    weighted_distance,
+)
 from inctrl_core.evaluation.plots import save_plots
 from inctrl_core.evaluation.protocol import SIGNALS, draw_normals, score_subset
 from inctrl_core.evaluation.report import (
@@ -39,7 +47,7 @@ from inctrl_core.evaluation.report import (
     to_score_csv,
 )
 from inctrl_core.evaluation.results import ShotResult, measure, overall
-from inctrl_core.model.backbone import Backbone
+from inctrl_core.model.backbone import Backbone, ImageFeatures
 from inctrl_core.model.patch_adapter import PatchAdapter
 
 
@@ -85,7 +93,7 @@ def same(first, second) -> bool:
     return first.crop_boxes == second.crop_boxes and all(torch.equal(a, b) for a, b in tensors)
 
 
-@pytest.mark.parametrize("module", [evaluation, report])
+@pytest.mark.parametrize("module", [evaluation, methods, report])
 def test_examples_in_the_documentation(module) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0 and result.failed == 0
@@ -592,3 +600,84 @@ def test_command_says_what_is_wrong(
 ) -> None:
     assert evaluate(*arguments) == 1
     assert message in capsys.readouterr().err
+
+
+# Other methods
+
+
+def features(rows: list[list[list[float]]]) -> ImageFeatures:
+    """Of images with patches of one depth, [B][P][C]."""
+    patches = torch.tensor(rows)
+    return ImageFeatures(torch.zeros(len(rows), 1), (patches,))
+
+
+def scores_alone(method: type[Method], normals: ImageFeatures, queries: ImageFeatures) -> list:
+    """Of a bank with all the normals."""
+    return method(normals, [range(len(normals))]).scores(queries)[0].tolist()
+
+
+def test_patchcore_weighs_the_largest_distance_by_equation_7() -> None:
+    # One patch an image: averaging its neighbours leaves it alone.
+    normals = features([[[0.0, 0.0]], [[3.0, 0.0]], [[0.0, 4.0]]])
+    query = [4.0, 3.0]
+    distances = np.array([np.hypot(4, 3), np.hypot(1, 3), np.hypot(4, 1)])
+    weight = 1 - np.exp(distances[1]) / np.exp(distances).sum()
+    scores = scores_alone(PatchCore, normals, features([[query], [[3.0, 0.0]]]))
+    assert scores == pytest.approx([weight * distances[1], 0.0], abs=1e-6)
+
+
+def test_patchcore_reads_only_the_patches_around_the_nearest() -> None:
+    bank = torch.cat([torch.zeros(9, 1), torch.full((1, 1), 100.0)])
+    score = weighted_distance(torch.cdist(torch.tensor([[2.0]]), bank)[0], bank)
+    assert score.item() == pytest.approx(2 * (1 - 1 / 9))
+
+
+def test_a_subspace_leaves_what_its_normals_do_not_show() -> None:
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(4, 100, 2, generator=generator)
+    normals = torch.cat([plane, torch.zeros(4, 100, 3)], dim=2)
+    query = torch.zeros(2, 100, 5)
+    query[0, :, 0] = 7.0  # Further than any normal, and within the plane.
+    query[1, 3, 4] = 2.0  # The largest 1% of 100 patches: this one.
+    known = ImageFeatures(torch.zeros(4, 1), (normals,))
+    scores = scores_alone(Subspace, known, ImageFeatures(torch.zeros(2, 1), (query,)))
+    assert scores == pytest.approx([0.0, 4.0], abs=1e-4)
+
+
+def test_a_component_below_the_share_of_the_variance_is_left_out() -> None:
+    spread = torch.tensor([[10.0, 0.0, 0.0], [-10, 0, 0], [0, 1.1, 0], [0, -1.1, 0], [0, 0, 0.1]])
+    assert principal_components(spread).shape == (3, 2)
+    assert principal_components(spread * torch.tensor([1.0, 0.5, 1.0])).shape == (3, 1)
+    # All alike: nothing varies, and nothing is explained.
+    assert principal_components(torch.ones(3, 4)).shape == (4, 1)
+
+
+def test_methods_are_measured_on_the_same_features_and_draws(
+    golden_detector: Detector, subset: Subset
+) -> None:
+    store = FeatureStore(golden_detector, None)
+    plain = score_subset(golden_detector, store, subset, [1, 3], [0, 1])
+    scores = score_subset(golden_detector, store, subset, [1, 3], [0, 1], methods=[*METHODS])
+    assert list(scores.signals) == [*plain.signals, *METHODS]
+    for name, values in plain.signals.items():
+        np.testing.assert_array_equal(scores.signals[name], values)
+    half = 0.5 * (scores.signals["patch_max"] + scores.signals["text_anomaly"])
+    np.testing.assert_allclose(scores.signals["winclip"], half, atol=1e-6)
+    queries = store.load([query.path for query in subset.queries]).features
+    for k, shots in enumerate((1, 3)):
+        for s, draw in enumerate(scores.draws):
+            normals = store.load([subset.train_normals[i] for i in draw[:shots]]).features
+            for name in ("patchcore", "subspace"):
+                alone = scores_alone(METHODS[name], normals, queries)
+                np.testing.assert_allclose(scores.signals[name][k, s], alone, rtol=1e-5)
+
+
+def test_the_command_measures_methods_beside_the_model(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_dataset(tmp_path / "parts", ("nut",), masks=False)
+    command = ["evaluate", "--data", str(data), "--model", str(tiny_model), "--device", "cpu"]
+    command += ["--shots", "2", "--seeds", "2", "--no-cache", "--method", "winclip", "patchcore"]
+    assert main(command) == 0
+    head = next(line for line in capsys.readouterr().out.splitlines() if "patch_max" in line)
+    assert head.endswith("| winclip | patchcore |")

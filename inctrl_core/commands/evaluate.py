@@ -26,6 +26,7 @@ from ..datasets.subsets import (
 )
 from ..errors import InctrlError
 from ..evaluation.features import FeatureStore, default_cache
+from ..evaluation.methods import METHODS
 from ..evaluation.plots import save_plots
 from ..evaluation.protocol import SubsetScores, score_subset
 from ..evaluation.report import (
@@ -81,6 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument(
         "--training-free", action="store_true", help="do without all that is trained"
+    )
+    parser.add_argument(
+        "--method",
+        nargs="+",
+        default=[],
+        choices=METHODS,
+        help="other methods to measure beside the model, on its features and draws: "
+        + ", ".join(METHODS),
     )
     parser.add_argument(
         "--cache",
@@ -245,6 +254,7 @@ def _score_all(
                     range(arguments.seeds),
                     on_progress=progress.update,
                     looks_for=arguments.looks_for,
+                    methods=list(dict.fromkeys(arguments.method)),
                 )
             )
     return scored

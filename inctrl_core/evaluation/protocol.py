@@ -29,6 +29,7 @@ from ..model.evidence import DECIDE, LOOKS_FOR
 from ..model.prompts import build_prompts, clean_object_name
 from ..model.residuals import nearest_per_normal
 from .features import FeatureStore, UnreadableImages
+from .methods import METHODS, Method, winclip_score
 from .metrics import NO_DEFECT, DefectPixels, defect_pixels
 
 SIGNALS = ("fused", "patch_max", "image_residual", "text_anomaly", "holistic")
@@ -47,8 +48,8 @@ class SubsetScores:
         seeds: Seeds of the draws.
         draws: Per seed the indices into ``subset.train_normals``; K shots use the first K.
         anomalous: bool [N].
-        signals: Name -> float64 [len(shots), len(seeds), N]: ``SIGNALS`` and, of a gated model, its
-            other readings, see :func:`other_readings`.
+        signals: Name -> float64 [len(shots), len(seeds), N]: ``SIGNALS``, of a gated model its
+            other readings, see :func:`other_readings`, and the other methods.
         patch_maps: float32 [len(shots), len(seeds), M, G, G] of the ``M`` queries whose defects'
             places are known; None where the subset has no masks.
         truth: M entries.
@@ -103,6 +104,7 @@ def score_subset(
     seeds: Sequence[int],
     on_progress: Callable[[int], None] = lambda done: None,
     looks_for: str = DECIDE,
+    methods: Sequence[str] = (),
 ) -> SubsetScores:
     """Scores every query of a subset against every draw.
 
@@ -114,6 +116,7 @@ def score_subset(
         seeds: One draw for each.
         on_progress: Called with the number of queries done since the last call.
         looks_for: See :meth:`Detector.build_bank`.
+        methods: Names of ``METHODS`` to score with beside the model.
 
     Raises:
         DataError: See :func:`inctrl_core.datasets.subsets.check_subset`.
@@ -122,9 +125,9 @@ def score_subset(
     """
     shots = _checked_shots(subset, shots, seeds)
     draws = tuple(draw_normals(len(subset.train_normals), shots[-1], seed) for seed in seeds)
-    normals = _DrawnNormals(detector, store, subset, draws, shots, looks_for)
+    normals = _DrawnNormals(detector, store, subset, draws, shots, looks_for, methods)
     shape = (len(shots), len(seeds), len(subset.queries))
-    names = (*SIGNALS, *other_readings(detector, looks_for))
+    names = (*SIGNALS, *other_readings(detector, looks_for), *methods)
     signals = {name: np.empty(shape) for name in names}
     grid = detector.config.backbone.grid
     maps = np.empty((*shape, grid, grid), np.float32) if subset.has_masks else None
@@ -163,6 +166,7 @@ class _DrawnNormals:
         draws: Sequence[Sequence[int]],
         shots: Sequence[int],
         looks_for: str,
+        methods: Sequence[str],
     ) -> None:
         self._detector = detector
         used = sorted({index for draw in draws for index in draw})
@@ -179,6 +183,13 @@ class _DrawnNormals:
             # Its patches are read from the common table; a copy for each bank would add up.
             largest = largest.without_patches().with_looks_for(looks_for)
             self._banks.append([largest.subset(range(count)) for count in shots])
+        nested = [draw[:count] for draw in self._draws for count in shots]
+        self._others: dict[str, Method] = {
+            name: method(self._features, nested)
+            for name, method in METHODS.items()
+            if method and name in methods
+        }
+        self._winclip = "winclip" in methods
 
     def judged(
         self,
@@ -210,10 +221,14 @@ class _DrawnNormals:
             ],
             dim=2,
         )  # [B, normals, D, P]
+        others = {name: method.scores(queries) for name, method in self._others.items()}
         for s, (draw, banks) in enumerate(zip(self._draws, self._banks, strict=True)):
             for k, bank in enumerate(banks):
                 layer_maps = table[:, draw[: bank.shots]].amin(dim=1)
-                yield k, s, *self._fuse(layer_maps, queries.embeddings, bank)
+                columns, patch_map = self._fuse(layer_maps, queries.embeddings, bank)
+                for name, rows in others.items():
+                    columns[name] = rows[s * len(banks) + k].cpu().numpy()
+                yield k, s, columns, patch_map
 
     def _fuse(
         self, layer_maps: Tensor, embeddings: Tensor, bank: PromptBank
@@ -232,6 +247,8 @@ class _DrawnNormals:
         for name, looks_for in other_readings(self._detector, evidence.looks_for).items():
             other = dataclasses.replace(evidence, looks_for=looks_for)
             named[name] = self._detector.heads(other).fused
+        if self._winclip:
+            named["winclip"] = winclip_score(evidence.text_anomaly, patch_map)
         return {name: column.cpu().numpy() for name, column in named.items()}, (
             patch_map.cpu().numpy()
         )

@@ -28,7 +28,7 @@ class ShotResult:
         normal: Number of normal queries.
         anomalous: Number of anomalous queries.
         metrics: Signal -> metric -> one value per seed. Images have "auroc", "ap" and "f1_max"
-            under each of ``SIGNALS``, pixels "pixel_auroc" and "aupro" under ``MAP_SIGNAL``.
+            under each of ``signals``, pixels "pixel_auroc" and "aupro" under ``MAP_SIGNAL``.
         false_alarms: The share of normal queries above the threshold for a rate, per seed; empty
             where the model gives no threshold.
     """
