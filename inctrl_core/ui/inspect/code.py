@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 
+import numpy as np
+
 from ...analysis.export import file_names
 from ...analysis.inspection import Session
 from ...images.ignored import CELLS, part_to_text
@@ -14,7 +16,11 @@ ADDRESS = "http://127.0.0.1:7860"  # The page puts its own in place of it.
 
 # Not all that the page knows can be said in a few lines.
 _KEPT = ["# Defects from your file are left out here; load_bank(file, detector) has them."]
-_MARKED = ["# The ignored part is left out here: the API takes it as an image, `ignored`."]
+# The API takes the ignored part as an image; a square one is all that the model sees.
+_DRAWN = [
+    f"marks = bytes(255 * int(bit) for bit in f'{{int(digits, 16):0{CELLS * CELLS}b}}')",
+    f"Image.frombytes('L', ({CELLS}, {CELLS}), marks).save('ignored.png')",
+]
 _PICKED = ["# Defects shown at a patch, or from a file, are left out here: the API takes images."]
 
 
@@ -36,9 +42,7 @@ def code_html(session: Session) -> str:
 def python_lines(session: Session) -> str:
     """The lines that give ``result``, a session like this one, with the library."""
     looks_for = _looks_for(session)
-    lines = [
-        "from inctrl_core import analysis, load_detector",
-    ]
+    lines = ["from inctrl_core import analysis, load_detector"]
     changes = [] if session.closer is None else ["with_closer_look"]
     changes += ["with_ignored"] if session.bank.ignored is not None else []
     changes += ["with_phrases"] if any(session.phrases) else []
@@ -59,9 +63,7 @@ def python_lines(session: Session) -> str:
     queries = [file_names([defect.file])[0] for defect in defects] + [_query(session)]
     lines += _inspected(queries[0], about, again=False)
     if session.bank.ignored is not None:
-        text = part_to_text(session.bank.ignored)
-        rows = [f"    {text[i : i + CELLS]!r}" for i in range(0, len(text), CELLS)]
-        lines += ["part = part_from_text(", *rows, ")"]
+        lines += ["part = part_from_text(", *_digits(session.bank.ignored), ")"]
         lines.append("result = with_ignored(detector, result, part)")
     for query, defect in zip(queries[1:], defects, strict=True):
         picked = "" if defect.picked is None else f", {defect.picked}"
@@ -105,6 +107,11 @@ def client_lines(session: Session) -> str:
     if given:
         files = ", ".join(f"handle_file({file_names([d.file])[0]!r})" for d in given)
         arguments.append(f"    defects=[{files}],")
+    imports, drawn = [], []
+    if session.bank.ignored is not None:
+        imports.append("from PIL import Image")
+        drawn += ["digits = (", *_digits(session.bank.ignored), ")", *_DRAWN]
+        arguments.append("    ignored=handle_file('ignored.png'),")
     if any(session.phrases):
         endpoint, score = "/explain", "result['score']['fused']"
         for name, phrases in zip(("normal", "anomaly"), session.phrases, strict=True):
@@ -114,11 +121,12 @@ def client_lines(session: Session) -> str:
     return "\n".join(
         [
             "from gradio_client import Client, handle_file",
+            *imports,
             "",
             f'client = Client("{ADDRESS}")',
             f"normals = {_listed(session.normal_names)}",
             *(_PICKED if len(given) < len(session.defects) else []),
-            *(_MARKED if session.bank.ignored is not None else []),
+            *drawn,
             f"{result} = client.predict(",
             *arguments,
             f'    api_name="{endpoint}",',
@@ -127,6 +135,11 @@ def client_lines(session: Session) -> str:
             f"  # {session.score.fused:.3f}, {_number(session.threshold)}",
         ]
     )
+
+
+def _digits(part: np.ndarray) -> list[str]:
+    text = part_to_text(part)
+    return [f"    {text[i : i + CELLS]!r}" for i in range(0, len(text), CELLS)]
 
 
 def _listed(names: tuple[str, ...]) -> str:
