@@ -20,12 +20,15 @@ from typing import Any
 
 import httpcore
 import httpx
+import numpy as np
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult, Tool
 from PIL import Image
 
+from inctrl_core.analysis.defects import show_defects
+from inctrl_core.analysis.normal_range import build_measured_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
 from inctrl_core.errors import InctrlError
 from inctrl_core.ui.common.examples import ExampleSet
@@ -81,7 +84,9 @@ def test_the_tools_say_what_they_take(address):
     for tool in tools:
         assert "normal images" in tool.description
         properties = tool.inputSchema["properties"]
-        assert {"query", "object_name", "model"} <= set(properties)
+        assert {"query", "object_name", "model", "looks_for", "defect", "ignored"} <= set(
+            properties
+        )
         assert [key for key in properties if key.startswith("normal_")] == [
             f"normal_{number}" for number in range(1, 17)
         ]
@@ -106,6 +111,28 @@ def test_sixteen_normals_are_used(address, example, arguments):
     given |= {key: value for key, value in arguments.items() if key != "normal_2"}
     text = ask(address, "score_image", given).content[0].text
     assert "'shots': 4" in text and "'copy_of': 0" in text
+
+
+def test_a_defect_and_a_part_to_ignore_count_as_in_the_library(address, example, arguments):
+    query = example.queries[example.cover].path
+    marks = Image.new("L", (60, 60))
+    marks.paste(255, (0, 0, 20, 20))
+    drawn = io.BytesIO()
+    marks.save(drawn, "PNG")
+    mask = "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()
+    detector = load_detector(DEFAULT_MODEL, device="cpu")
+    normals, part = [str(path) for path in example.normals[:3]], np.asarray(marks) > 0
+    measured = build_measured_bank(
+        detector, normals, FIRST.object_name, ignored=part, looks_for="flaw"
+    )
+    bank = show_defects(detector, measured, [str(query)]).bank
+    expected = detector.score([str(query)], bank)[0]
+    given = arguments | {"defect": data_uri(query), "ignored": mask, "looks_for": "flaw"}
+    text = ask(address, "score_image", given).content[0].text
+    assert float(re.search(r"'fused': ([\d.]+)", text)[1]) == pytest.approx(expected.fused)
+    assert expected.fused > float(
+        re.search(r"'fused': ([\d.]+)", ask(address, "score_image", arguments).content[0].text)[1]
+    )
 
 
 def test_a_heatmap_is_an_image(address, example, arguments):

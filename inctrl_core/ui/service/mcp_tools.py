@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from ...config import MAX_SHOTS
+from ...model.evidence import DECIDE, LOOKS_FOR
 from ..common.form import MODEL_QUEUE, UploadedFile
 from ..common.models import ModelRegistry
 from .api import ScoreApi
@@ -24,6 +25,11 @@ Args:
 {others}
     object_name: What the images show, for example "metal nut".
     model: One of the offered models.
+    looks_for: "flaw" (in the thing), "kind" (another kind of thing), or "decide" (as the normals
+        suggest).
+    defect: An image of a known defect: what is more like it than like the normals scores higher.
+    ignored: An image of a normal's proportions; what is not black in it marks the part of the
+        picture that does not count.
 
 Returns:
     {returns}
@@ -63,9 +69,12 @@ class McpTools:
             normals = [gr.File(label=f"Normal image {n}") for n in range(1, MAX_SHOTS + 1)]
             object_name = gr.Textbox(label="Object name", value="object")
             model = gr.Dropdown(self.registry.names, value=self.registry.default, label="Model")
+            looks_for = gr.Dropdown(LOOKS_FOR, value=DECIDE, label="Looks for")
+            defect = gr.File(label="Image of a defect")
+            ignored = gr.File(label="Mask of the part to ignore")
             score = gr.JSON(label="Score")
             heatmap = gr.Image(label="Heatmap over the query", format="jpeg")
-        inputs = [query, *normals, object_name, model]
+        inputs = [query, *normals, object_name, model, looks_for, defect, ignored]
         compared = "Says how anomalous an image is, compared with"
         tools = (
             (described(self._score_image, "score_image", compared, _SCORE), score),
@@ -96,8 +105,16 @@ class McpTools:
         return self._score(query, *given)[1]
 
     def _score(self, query: UploadedFile, *given: Any) -> tuple[dict[str, Any], Image.Image]:
-        *normals, object_name, model = given
-        return self.api.score([file for file in normals if file], query, object_name, model)
+        *normals, object_name, model, looks_for, defect, ignored = given
+        return self.api.score(
+            [file for file in normals if file],
+            query,
+            object_name,
+            model,
+            looks_for,
+            defects=[defect] if defect else None,
+            ignored=ignored,
+        )
 
 
 def described(
@@ -108,7 +125,7 @@ def described(
     Written out, sixteen parameters that differ in a number would stand there twice.
 
     Args:
-        function: Takes the query, the normals, the object name and the model.
+        function: Takes the query, the normals, and what is common to both tools, in their order.
         name: Name of the tool.
         does: What it does, up to "1 to 16 normal images".
         returns: What it returns.
@@ -121,8 +138,10 @@ def described(
     tool.__doc__ = _ABOUT.format(does=does, most=MAX_SHOTS, others=others, returns=returns)
     tool.__name__ = name
     kinds = {"query": UploadedFile} | dict.fromkeys(NORMALS, UploadedFile)
-    tool.__annotations__ = kinds | {"object_name": str, "model": str}
-    defaults = dict.fromkeys(NORMALS[1:]) | {"object_name": "object", "model": ""}
+    kinds |= {"object_name": str, "model": str, "looks_for": str}
+    tool.__annotations__ = kinds | {"defect": UploadedFile, "ignored": UploadedFile}
+    defaults = dict.fromkeys((*NORMALS[1:], "defect", "ignored"))
+    defaults |= {"object_name": "object", "model": "", "looks_for": DECIDE}
     empty, either = inspect.Parameter.empty, inspect.Parameter.POSITIONAL_OR_KEYWORD
     tool.__signature__ = inspect.Signature(
         [
