@@ -27,10 +27,10 @@ from inctrl_core.images.perturbations import perturb
 from inctrl_core.model.heads import TrainingFreeFusion
 from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.common.models import ModelRegistry
+from inctrl_core.ui.common.plots import Yardstick
 from inctrl_core.ui.stress import charts as stress_charts
 from inctrl_core.ui.stress import sections as stress_sections
 from inctrl_core.ui.stress import words as stress_words
-from inctrl_core.ui.stress.charts import Yardstick
 from inctrl_core.ui.stress.tab import StressHandlers, examples_html
 from tests.pictures import OTHER
 from tests.test_diagnostics import StubBackbone, bank, distance, encoded

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from inctrl_core import load_detector
-from inctrl_core.analysis import score_labelled
+from inctrl_core.analysis import inspect, score_labelled
+from inctrl_core.analysis.drawn import find_smallest, open_board
 from inctrl_core.analysis.labelled import LabelledResult
+from inctrl_core.images.strokes import Stroke
 from inctrl_core.ui.batch.tab import LABELLED_EXAMPLE
 from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.failures.cases import load_cases
+from tests.pictures import FIRST
 
 LESSON = Path(__file__).resolve().parent.parent / "docs" / "teaching.md"
 TABS = {"inspect", "batch", "learn"}
@@ -49,3 +52,18 @@ def test_no_threshold_parts_the_labelled_example(result):
     }
     assert scores[True][0] < scores[False][0]  # Without a miss all are called anomalous.
     assert scores[False][-1] > scores[True][1]
+
+
+def test_a_dot_must_be_larger_on_the_screw_than_on_the_wood():
+    detector = load_detector("inctrl-lite", "cpu")
+    normals = [str(path) for path in FIRST.example.normals]
+    board = open_board(detector, inspect(detector, normals, str(FIRST.bad), FIRST.object_name))
+
+    def smallest(x: float, y: float) -> float:
+        dot = Stroke(((x, y),), 0.05, (20, 20, 20), 0.2)
+        return board.pixels(find_smallest(detector, board, dot).smallest)
+
+    wood = [smallest(0.2, 0.2), smallest(0.8, 0.2)]
+    screw = [smallest(0.42, 0.7), smallest(0.58, 0.7)]
+    assert all(5 <= diameter <= 7 for diameter in wood)
+    assert all(3 * 6 <= diameter <= 5 * 6 for diameter in screw)

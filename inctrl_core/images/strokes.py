@@ -26,7 +26,7 @@ _STROKE = re.compile(
 )
 _LONGEST = MOST_STROKES * (21 + 14 * MOST_POINTS)  # Letters of the longest text that can be read.
 _FINER = 4  # Strokes are drawn so many times as large, for smooth edges.
-_AREA_SIDE = 480  # Longer side of the picture that an area is measured on.
+_AREA_SIDE = 320  # Longer side of the picture that an area is measured on.
 _SOFTEST = 0.25  # Standard deviation of the softest edge, in diameters.
 
 
@@ -127,10 +127,10 @@ def covered_pixels(strokes: Sequence[Stroke], sides: tuple[float, float]) -> flo
     """
     scale = _AREA_SIDE / max(sides)
     size = tuple(max(1, round(scale * side)) for side in sides)
-    clear = np.ones(size[::-1])
+    covered = Image.new("L", size)
     for stroke in strokes:
-        clear *= 1 - np.asarray(_cover(stroke, size, sides)) / 255
-    return float((1 - clear.mean()) * sides[0] * sides[1])
+        covered.paste(255, mask=_cover(stroke, size, sides))
+    return float(np.asarray(covered).mean()) / 255 * sides[0] * sides[1]
 
 
 def _cover(stroke: Stroke, size: tuple[int, int], sides: tuple[float, float]) -> Image.Image:

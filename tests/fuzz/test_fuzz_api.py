@@ -285,6 +285,7 @@ EVENTS += [{"index": place, "value": None} for place in PLACES]
 EVENTS += [{"set": ["x"], "query": {}}, {"set": FIRST.name, "query": "9" * 40}, {"case": []}]
 EVENTS += [{"guess": {}, "case": None}, {"row": 10**30, "column": -1}, {"key": "x", "id": [1]}]
 EVENTS += [{"image": "data:image/jpeg;base64,!"}, {"image": 3, "id": True}, {"row": 1e400}]
+EVENTS += [{"strokes": strokes} for strokes in ("141414 0.1 0 0.5,0.5", "x", ";" * 10**5, 7, ["x"])]
 ODD: list[Any] = [None, "", "x", "no such thing", [], ["x"], [[]], {}, {"path": "x"}, 0, -1, 10**30]
 ODD += [1e400, True, "x" * 5000, {"a": {"b": []}}, [None] * 20, "\ud800", [FIRST.name], {"x": 1}]
 
@@ -340,7 +341,7 @@ def test_steps_with_a_result_take_odd_values_and_events(visitor: Visitor, file: 
     scored = take_step(visitor, score, [gallery, file, "nut", "tiny", *controls], None, "result")
     assert scored["data"][1] == ""
     for event in EVENTS:
-        for name in ("pick_patch", "open_row", "pick", "guess", "choose"):
+        for name in ("pick_patch", "open_row", "pick", "guess", "choose", "draw", "find_size"):
             for step in [s for key, s in steps.items() if key.startswith(name)][:2]:
                 take_step(visitor, step, [None] * len(step["inputs"]), event, "result")
     for odd in ODD:

@@ -120,7 +120,7 @@ class ModelRunner:
         Raises:
             InctrlError: There cannot be so many parts, or an image is no longer there.
         """
-        step = self._steps_of(session.model)
+        step = self.steps_of(session.model)
         return compute_closer_look(step, session, parts, self.images, on_step)
 
     def ignore(self, session: Session, part: np.ndarray | None) -> Session:
@@ -163,7 +163,7 @@ class ModelRunner:
             InctrlError: There are too few images that can be read.
         """
         config = self.sees(model, on_progress)
-        return compute_normals(self._steps_of(model), config, files, self.images, on_step)
+        return compute_normals(self.steps_of(model), config, files, self.images, on_step)
 
     def measure(
         self,
@@ -279,7 +279,8 @@ class ModelRunner:
             outcomes.append(self(step, model, bank, *arguments(bank.bank.levels)))
         return bank, outcomes[0]
 
-    def _steps_of(self, model: str) -> Step:
+    def steps_of(self, model: str) -> Step:
+        """Steps that a model of the list computes; others have their turns between them."""
         return lambda function, *arguments: self(function, model, *arguments)
 
     def _open(self, model: str, files: Sequence[str]) -> SeenSet:

@@ -16,6 +16,7 @@ from ..common.heatmap import strongest_patch
 from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
+from .draw import DrawSection
 from .lesson import explain, patch_html, score_follows_patch, score_html, start_html
 from .parts import Lesson
 
@@ -29,7 +30,8 @@ whole, and words for damage, are compared too. Weighed together, all of it is on
 <strong>score</strong>. Your normals, compared with each other, say which score is ordinary.</p>
 <p class="ic-small">The seven steps below show it with all numbers, worked out live. Click a patch,
 and the steps follow it. Your own images can be followed too: score them in Inspect, then press
-“Follow it step by step” there.</p></div>
+“Follow it step by step” there. Or <button data-step="draw">draw a defect</button> on a good image,
+and find the smallest that is seen.</p></div>
 """
 STEPS = (
     "What goes in",
@@ -226,6 +228,7 @@ class LearnTab:
 
     def __init__(self, shared: Shared, follow: gr.Button) -> None:
         self.handlers = LearnHandlers(shared.registry, shared.examples)
+        self.drawing = DrawSection(self.handlers.run)
         self.tabs = shared.tabs
         self.follow = follow
         self.session = shared.session
@@ -252,6 +255,7 @@ class LearnTab:
             self.mistake = gr.HTML("", elem_id="learn-mistake")
         self.following = gr.HTML("", js_on_load=PICK, elem_id="learn-following")
         self.last = gr.HTML("", js_on_load=PICK, elem_id="learn-last")
+        self.drawing.build()
 
     def wire(self) -> None:
         """Connects the events."""
@@ -290,6 +294,7 @@ class LearnTab:
             [self.mistake, self.start, self.chosen, self.choice, self.following, self.last],
             **quiet,
         )
+        self.drawing.wire(self.lesson, begun.success)
         for picture in (self.chosen, self.following, self.last):
             picked = picture.click(self.handlers.pick, None, [self.row, self.column], **quiet)
             self._follow_after(picked.success)

@@ -1,51 +1,17 @@
 """Charts of the stress test as HTML: they follow the page's width and its light or dark colours.
 
-Lines are SVG stretched to the place they have, dots and labels are laid over it by per cent, so
-that neither text nor strokes change their size with the width. Pure functions; what goes in is
-numbers and our own words.
+Pure functions; what goes in is numbers and our own words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from ...analysis.stress import DropOne, SeverityCurve, ShotsPoint
 from ..common.charts import axis_top
+from ..common.plots import Plot, Yardstick, dots_at, line_through, plot_frame, plot_key
 from .words import KINDS, UNSEEN
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """The measure of all scores in a plot.
-
-    Attributes:
-        band: Lowest and highest score of the normals; None where there is one.
-        threshold: The score above which an image counts as anomalous; None where nothing tells.
-    """
-
-    band: tuple[float, float] | None
-    threshold: float | None
-
-
-@dataclass(frozen=True)
-class Plot:
-    """The parts of a plot besides its lines.
-
-    Attributes:
-        top: Score at the top; the bottom is 0.
-        ticks: Place along the axis, in [0, 1], and label.
-        yardstick: Drawn behind the lines.
-        label: What the plot shows, for those who do not see it.
-    """
-
-    top: float
-    ticks: tuple[tuple[float, str], ...]
-    yardstick: Yardstick
-    label: str
 
 
 def curve_chart(curve: Sequence[ShotsPoint], yardstick: Yardstick) -> str:
@@ -80,16 +46,18 @@ def curve_chart(curve: Sequence[ShotsPoint], yardstick: Yardstick) -> str:
         yardstick=yardstick,
         label=f"Score by the number of normals: {spans}.",
     )
-    body = _line(lines, plot.top, "ic-plot-dashed") + _line(means, plot.top, "ic-plot-main")
-    dots = _dots(draws, plot.top, "ic-plot-draw")
-    key = _key(
+    body = line_through(lines, plot.top, "ic-plot-dashed") + line_through(
+        means, plot.top, "ic-plot-main"
+    )
+    dots = dots_at(draws, plot.top, "ic-plot-draw")
+    key = plot_key(
         ('<i class="ic-plot-draw"></i>', "one draw of normals"),
         ('<b class="ic-swatch ic-swatch-main"></b>', "their mean"),
         ('<b class="ic-swatch ic-swatch-dashed"></b>', "threshold of as many normals, mean"),
         ('<b class="ic-swatch ic-swatch-band"></b>', f"normal range of all {len(curve)}"),
         ('<b class="ic-swatch ic-swatch-line"></b>', "their threshold"),
     )
-    return f'{_frame(plot, body, dots, "ic-plot-large")}<p class="ic-axis">normals</p>{key}'
+    return f'{plot_frame(plot, body, dots, "ic-plot-large")}<p class="ic-axis">normals</p>{key}'
 
 
 def severity_chart(
@@ -114,12 +82,12 @@ def severity_chart(
     body = ""
     if curve.normal is not None and start[1] is not None:
         normal = list(zip(places, (start[1], *curve.normal), strict=True))
-        body = _line(normal, top, "ic-plot-other")
+        body = line_through(normal, top, "ic-plot-other")
     label = f"{words.title}: score " + ", ".join(title for _, _, title in titled)
     plot = Plot(top, tuple(zip(places, written, strict=True)), yardstick, f"{label}.")
-    body += _line(query, top, "ic-plot-main")
+    body += line_through(query, top, "ic-plot-main")
     return (
-        f"{_frame(plot, body, _dots(titled, top, 'ic-plot-dot'), 'ic-plot-small')}"
+        f"{plot_frame(plot, body, dots_at(titled, top, 'ic-plot-dot'), 'ic-plot-small')}"
         f'<p class="ic-axis">{words.axis}</p>'
     )
 
@@ -137,7 +105,7 @@ def severity_key(normal: int | None) -> str:
             ('<b class="ic-swatch ic-swatch-band"></b>', "normal range"),
             ('<b class="ic-swatch ic-swatch-line"></b>', "threshold"),
         ]
-    return _key(*entries)
+    return plot_key(*entries)
 
 
 def shared_top(
@@ -213,50 +181,3 @@ def _spread(count: int) -> list[float]:
 def _fan(draws: int, steps: int) -> list[float]:
     # Side by side within two fifths of a step, so that equal scores do not hide each other.
     return [((i + 0.5) / draws - 0.5) * 0.4 / steps for i in range(draws)]
-
-
-def _height(value: float, top: float) -> float:
-    return 100 * (1 - min(max(value / top, 0.0), 1.0))
-
-
-def _line(points: Sequence[Point], top: float, name: str) -> str:
-    written = " ".join(f"{100 * x:.2f},{_height(y, top):.2f}" for x, y in points)
-    return f'<polyline class="{name}" points="{written}" vector-effect="non-scaling-stroke"/>'
-
-
-def _dots(points: Sequence[tuple[float, float, str]], top: float, name: str) -> str:
-    return "".join(
-        f'<i class="{name}" style="left:{100 * x:.2f}%;top:{_height(y, top):.2f}%" '
-        f'title="{title}"></i>'
-        for x, y, title in points
-    )
-
-
-def _frame(plot: Plot, lines: str, dots: str, size: str) -> str:
-    band, threshold = "", plot.yardstick.threshold
-    if plot.yardstick.band is not None:
-        low, high = (_height(value, plot.top) for value in plot.yardstick.band)
-        band = (
-            f'<b class="ic-plot-band" style="top:{high:.2f}%;height:{max(low - high, 0.8):.2f}%">'
-            "</b>"
-        )
-    if threshold is not None:
-        band += f'<b class="ic-plot-line" style="top:{_height(threshold, plot.top):.2f}%"></b>'
-    ticks = "".join(
-        f'<span class="ic-tick-x" style="left:{100 * x:.2f}%">{text}</span>'
-        for x, text in plot.ticks
-    )
-    levels = "".join(
-        f'<span class="ic-tick-y" style="top:{_height(value, plot.top):.2f}%">{value:.3g}</span>'
-        for value in (0.0, plot.top / 2, plot.top)
-    )
-    return (
-        f'<div class="ic-plot {size}" role="img" aria-label="{plot.label}">{band}'
-        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{lines}</svg>'
-        f"{dots}{ticks}{levels}</div>"
-    )
-
-
-def _key(*entries: tuple[str, str]) -> str:
-    spans = "".join(f"<span>{mark} {text}</span>" for mark, text in entries)
-    return f'<p class="ic-key ic-plot-key">{spans}</p>'

@@ -25,7 +25,8 @@ from ...images.perturbations import perturb
 from ...model.score import Score
 from ..common.charts import colour_bar
 from ..common.markup import jpeg_uri, term
-from .charts import Yardstick, curve_chart, drop_table, severity_chart, severity_key, shared_top
+from ..common.plots import Yardstick
+from .charts import curve_chart, drop_table, severity_chart, severity_key, shared_top
 from .words import (
     KINDS,
     say_change,
