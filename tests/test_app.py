@@ -31,11 +31,13 @@ from inctrl_core.ui.common import models
 from inctrl_core.ui.common.downloads import new_file
 from inctrl_core.ui.common.examples import load_examples, pick_query
 from inctrl_core.ui.common.form import check_form, file_path, gallery_paths
-from inctrl_core.ui.common.heatmap import Display
+from inctrl_core.ui.common.heatmap import Display, strongest_patch
 from inctrl_core.ui.common.models import ModelRegistry, find_sources
 from inctrl_core.ui.inspect import render, verdict
 from inctrl_core.ui.inspect.handlers import InspectHandlers
 from inctrl_core.ui.inspect.report import report_html
+from inctrl_core.ui.inspect.tab import InspectTab
+from inctrl_core.ui.page import build_page
 from tests.app_server import running_app
 from tests.pictures import OTHER
 from tests.sessions import remeasured
@@ -270,16 +272,15 @@ class TestReport:
     def test_it_becomes_a_file_with_a_harmless_name(self, registry, scored, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
         handlers = InspectHandlers(registry, {})
-        shown = "All layers", "cividis", 0.7, True, False, 1, 1
         bank = dataclasses.replace(scored.bank, object_name="../con")
-        path, notice = handlers.save(remeasured(scored, bank=bank), *shown)
-        assert notice == "" and Path(path).is_relative_to(tmp_path)
+        path = handlers.save(remeasured(scored, bank=bank), Display())
+        assert Path(path).is_relative_to(tmp_path)
         assert Path(path).name == f"InCTRL _con {scored.score.fused:.3f}.html"
-        assert 'role="alert"' in handlers.save(None, *shown)[1]
-        assert "Choose a row" in handlers.save(scored, *shown[:5], 99, 1)[1]
+        with pytest.raises(InctrlError, match="Choose a row"):
+            handlers.save(scored, Display(row=99))
         monkeypatch.setenv("GRADIO_TEMP_DIR", path)  # No folder, so nothing can be kept in it.
         with pytest.raises(gr.Error, match="cannot keep files"):
-            handlers.save(scored, *shown)
+            handlers.save(scored, Display())
 
     def test_half_a_file_is_removed(self, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
@@ -377,35 +378,66 @@ class TestOneMoreNormal:
     def test_the_form_follows_whatever_its_files_are_called(self, registry, scored, tmp_path):
         handlers = InspectHandlers(registry, {})
         copies = [shutil.copy(path, tmp_path / f"{i}.png") for i, path in enumerate(NORMALS)]
-        larger, notice, form = handlers.toggle_normal(scored, gallery(copies))
-        assert notice == "" and form == [*map(str, NORMALS), str(QUERY)]
+        larger = handlers.toggle_normal(scored, gallery(copies))
+        assert larger.normal_files == (*map(str, NORMALS), str(QUERY))
         copies.append(shutil.copy(QUERY, tmp_path / "query.jpg"))
-        back, notice, form = handlers.toggle_normal(larger, gallery(copies))
-        assert notice == "" and form == list(map(str, NORMALS))
+        back = handlers.toggle_normal(larger, gallery(copies))
+        assert back.normal_files == tuple(map(str, NORMALS))
         assert back.score.fused == scored.score.fused
 
-    def test_other_normals_in_the_form_stay_and_the_result_too(self, registry, scored):
+    def test_other_normals_in_the_form_are_refused(self, registry, scored):
         handlers = InspectHandlers(registry, {})
         for others in (NORMALS[:3], NORMALS[::-1], [*NORMALS, QUERY], ["gone.png"] * 4):
-            kept, notice, form = handlers.toggle_normal(scored, gallery(others))
-            assert kept == form == gr.skip() and "press Score again" in notice
-
-    def test_after_an_error_the_last_result_stays(self, registry, scored):
-        handlers = InspectHandlers(registry, {})
-        answer = handlers.score_form(
-            gallery(NORMALS), {"path": "gone.png"}, "cookie", DEFAULT_MODEL, scored
-        )
-        assert "does not exist" in answer[1] and "still the last result" in answer[1]
-        first = handlers.score_form(gallery(NORMALS), None, "cookie", DEFAULT_MODEL, None)
-        assert "last result" not in first[1]
-        assert [answer[0], *answer[2:]] == [gr.skip()] * 5
+            with pytest.raises(InctrlError, match="press Score again"):
+                handlers.toggle_normal(scored, gallery(others))
 
 
-class TestExpiry:
-    def test_controls_of_an_expired_result_say_so(self, registry):
-        handlers = InspectHandlers(registry, load_examples())
-        shown = handlers.show_map(None, "All layers", "cividis", 0.7, True, False, 1, 1, False)
-        assert "has expired; score the image again" in shown[3]
+class TestInspectTab:
+    @pytest.fixture(scope="class")
+    def tab(self, registry) -> InspectTab:
+        page = build_page(registry, load_examples())
+        owners = (getattr(fn.fn, "__self__", None) for fn in page.fns.values())
+        return next(owner for owner in owners if isinstance(owner, InspectTab))
+
+    @pytest.fixture
+    def controls(self, tab) -> list:
+        return [component.value for component in tab.map.controls]
+
+    def score(self, tab, controls, query, session=None) -> dict:
+        form = gallery(NORMALS), query, "cookie", DEFAULT_MODEL, None, session
+        return tab.score_form_and_show(lambda *_, **__: None, *form, *controls)
+
+    def test_a_score_shows_all_that_there_is_to_see(self, tab, controls):
+        shown = self.score(tab, controls, {"path": str(QUERY)})
+        assert set(tab._all) == {*shown, *tab.result.fields}
+        assert shown[tab.session].score.fused > 0 and shown[tab.notice] == ""
+        place = [shown[component] for component in tab.map.place]
+        assert place == list(strongest_patch(shown[tab.session]))
+
+    def test_after_an_error_the_last_result_stays(self, tab, controls, scored):
+        shown = self.score(tab, controls, {"path": "gone.png"}, scored)
+        assert list(shown) == [tab.notice]
+        assert "does not exist" in shown[tab.notice]
+        assert "still the last result" in shown[tab.notice]
+        first = self.score(tab, controls, None)
+        assert "last result" not in first[tab.notice] and tab.session not in first
+        assert first[tab.result.column].visible is False
+
+    def test_controls_of_an_expired_result_say_so(self, tab, controls):
+        expired = "has expired; score the image again"
+        assert expired in tab.map.show_map(None, *controls)[tab.map.provenance]
+        assert expired in tab.set_threshold(None, 0.5, *controls)[tab.notice]
+        assert expired in tab.propose_background(None)[tab.notice]
+        assert expired in tab.find_missing(None)[tab.result.missing]
+        for saved in (tab.save_result(None, *controls), tab.save_normals(None)):
+            assert expired in saved[tab.notice] and saved[tab.result.download] is None
+        closer = tab.look_closer(lambda *_, **__: None, None, 2, *controls)
+        assert expired in closer[tab.notice] and closer[tab.map.parts] == 1
+
+    def test_a_row_that_does_not_exist_leaves_the_map(self, tab, controls, scored):
+        controls[tab.map.controls.index(tab.map.row)] = 99
+        shown = tab.map.show_map(scored, *controls)
+        assert "Choose a row" in shown[tab.map.provenance] and tab.map.image in shown
 
 
 class TestCommandLine:

@@ -41,12 +41,12 @@ def changed(handlers) -> Session:
 def score(handlers: InspectHandlers, choices: Choices, previous: Session | None = None) -> Session:
     normals = [{"image": {"path": path}} for path in choices.files]
     form = normals, {"path": QUERY}, OTHER.object_name, DEFAULT_MODEL
-    return handlers.score_form(*form, previous, lambda *_, **__: None, choices)[0]
+    return handlers.score_form(*form, previous, lambda *_, **__: None, choices)
 
 
 def test_saved_normals_give_the_same_result_on_the_page_and_in_python(handlers, changed):
-    path, says = handlers.save_normals(changed)
-    assert says == "" and Path(path).suffix == ".safetensors"
+    path = handlers.save_normals(changed)
+    assert Path(path).suffix == ".safetensors"
     choices, files, name = handlers.open_normals({"path": path})
     assert files == list(choices.files) and name == OTHER.object_name
     again = score(handlers, choices)
@@ -63,7 +63,7 @@ def test_saved_normals_give_the_same_result_on_the_page_and_in_python(handlers, 
 def test_saved_defects_count_again_for_the_same_model(handlers, changed):
     detector = handlers.registry.get(DEFAULT_MODEL)
     shown = with_defect(detector, changed)
-    choices = handlers.open_normals({"path": handlers.save_normals(shown)[0]})[0]
+    choices = handlers.open_normals({"path": handlers.save_normals(shown)})[0]
     again = score(handlers, choices)
     assert again.score.fused == shown.score.fused != changed.score.fused
     assert len(again.defects) == 1 and again.defects[0].shown is None
@@ -72,8 +72,8 @@ def test_saved_defects_count_again_for_the_same_model(handlers, changed):
     other = dataclasses.replace(choices, weights="another model's")
     normals = [{"image": {"path": path}} for path in other.files]
     form = normals, {"path": QUERY}, OTHER.object_name, DEFAULT_MODEL
-    skipped, says, *_ = handlers.score_form(*form, None, lambda *_, **__: None, other)
-    assert "shown to another model" in says and not isinstance(skipped, Session)
+    with pytest.raises(InctrlError, match="shown to another model"):
+        handlers.score_form(*form, None, lambda *_, **__: None, other)
 
 
 def test_what_the_visitor_chose_later_stands(handlers, changed):
@@ -85,7 +85,7 @@ def test_what_the_visitor_chose_later_stands(handlers, changed):
     other = Choices(tuple(NORMALS[:3]), 0.7, "flaw")
     normals = [{"image": {"path": path}} for path in NORMALS]
     form = normals, {"path": QUERY}, OTHER.object_name, DEFAULT_MODEL
-    plain = handlers.score_form(*form, None, lambda *_, **__: None, other)[0]
+    plain = handlers.score_form(*form, None, lambda *_, **__: None, other)
     assert plain.chosen is None and plain.bank.looks_for == "decide"
 
 
@@ -108,9 +108,8 @@ def test_normals_that_are_gone_or_too_large_are_told(handlers, changed, tmp_path
     with pytest.raises(InctrlError, match="no longer here"):
         read_files([str(tmp_path / "gone.png")])
     monkeypatch.setattr(owner, "most_bytes", lambda: owner.HEADROOM)
-    path, says = handlers.save_normals(changed)
-    assert path is None and "command score" in says
-    assert "expired" in handlers.save_normals(None)[1]
+    with pytest.raises(InctrlError, match="command score"):
+        handlers.save_normals(changed)
 
 
 def test_what_is_no_such_file_is_told(handlers, tmp_path):

@@ -89,7 +89,7 @@ def build_page(
             LiveTab(shared),
             StressTab(shared),
             FailuresTab(shared, inspect.open_after),
-            LearnTab(shared, inspect.follow),
+            LearnTab(shared, inspect.result.follow),
         ]
         build_tabs(page, tabs, contents)
         page.load(None, js=ACCESS, api_visibility="private")

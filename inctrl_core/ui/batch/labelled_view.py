@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
 from ...analysis.batch_job import BatchJob
@@ -12,7 +10,7 @@ from ...images.limits import most_bytes
 from ..common.charts import axis_top
 from ..common.downloads import DOWNLOAD
 from ..common.events import sent
-from ..common.form import IMAGE_FILES, MODEL_QUEUE
+from ..common.form import IMAGE_FILES, MODEL_QUEUE, Shown
 from ..common.markup import error_html
 from ..common.runner import ModelRunner
 from .labelled_handlers import (
@@ -26,7 +24,6 @@ from .labelled_handlers import (
     labelled_result,
 )
 
-Shown = dict[gr.components.Component, Any]  # Values by the component that shows them.
 GONE = "These results are no longer here; score the images again."
 
 # Buttons and arrow keys step through the images; keys only where nothing else takes them.

@@ -33,6 +33,8 @@ UploadedFile = dict[str, Any] | None
 UploadedFiles = list[dict[str, Any]] | None
 UploadedGallery = list[dict[str, Any]] | None
 
+Shown = dict[gr.components.Component, Any]  # Values by the component that shows them.
+
 # Opens a result in the tab Inspect once an event has put its session in place.
 OpenAfter = Callable[[Dependency], Dependency]
 

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from ...analysis.closer import PARTS
+from ...analysis.inspection import Session
+from ...errors import InctrlError
 from ...images.overlay import COLOUR_MAPS, COLOUR_NAMES
-from ..common.heatmap import MEAN, layer_names
+from ...images.preprocessing import patch_at
+from ..common.events import sent_place
+from ..common.form import Shown
+from ..common.heatmap import (
+    MEAN,
+    Display,
+    heatmap,
+    layer_names,
+    layers,
+    offered_layer,
+    strongest_patch,
+)
+from ..common.markup import error_html
 from ..common.scripts import DESCRIBED
-from .handlers import InspectHandlers
+from .handlers import held
+from .render import provenance_html
 
 LAYERS = 3
 CLOSER = {1: "Whole"} | {n: f"{n} × {n}" for n in PARTS[1:]}
@@ -18,12 +35,10 @@ class MapView:
     """Components and their events; the tab lays out other things between the two parts.
 
     Args:
-        handlers: What the events do.
         session: The visitor's session.
     """
 
-    def __init__(self, handlers: InspectHandlers, session: gr.State) -> None:
-        self.handlers = handlers
+    def __init__(self, session: gr.State) -> None:
         self.session = session
 
     def build(self) -> None:
@@ -103,8 +118,8 @@ class MapView:
                 self.row.input,
                 self.column.input,
             ],
-            self.handlers.show_map,
-            self.display,
+            self.show_map,
+            [self.session, *self.controls],
             self.pictures,
             trigger_mode="always_last",
             show_progress="hidden",
@@ -112,14 +127,14 @@ class MapView:
             api_visibility="private",
         ).then(None, js=DESCRIBED, api_visibility="private")
         self.image.select(
-            self.handlers.pick_patch,
+            self.pick_patch,
             self.session,
             self.place,
             show_progress="hidden",
             api_visibility="private",
         ).success(
-            self.handlers.show_map,
-            self.display,
+            self.show_map,
+            [self.session, *self.controls],
             self.pictures,
             show_progress="hidden",
             api_visibility="private",
@@ -131,24 +146,85 @@ class MapView:
         return [self.row, self.column]
 
     @property
-    def display(self) -> list[gr.components.Component]:
-        """The display controls, in the order of :meth:`.InspectHandlers.show_map`."""
-        return [
-            self.session,
-            self.layer,
-            self.colour_map,
-            self.opacity,
-            self.smooth,
-            self.whole,
-            self.row,
-            self.column,
-            self.compare,
-        ]
+    def controls(self) -> list[gr.components.Component]:
+        """All that changes how a result is drawn."""
+        display = [self.layer, self.colour_map, self.opacity, self.smooth, self.whole]
+        return [*display, *self.place, self.compare]
 
     @property
     def pictures(self) -> list[gr.components.Component]:
-        """The outputs of :meth:`.InspectHandlers.show_map`."""
+        """All that :meth:`shown` draws."""
         return [self.image, self.slider, self.bar, self.provenance]
+
+    def chosen(self, session: Session, controls: Shown) -> Display:
+        """How to draw a result, by the values of the controls."""
+        return Display(
+            offered_layer(session, controls[self.layer]),
+            controls[self.colour_map],
+            controls[self.opacity],
+            controls[self.smooth],
+            controls[self.whole],
+            controls[self.row],
+            controls[self.column],
+        )
+
+    def show_map(self, session: Session | None, *values: Any) -> Shown:
+        """Draws everything anew after a control has changed."""
+        return self.shown(session, dict(zip(self.controls, values, strict=True)))
+
+    def shown(self, session: Session | None, controls: Shown) -> Shown:
+        """The map, and the patch that is looked at beside its most similar one."""
+        try:
+            session = held(session)
+            pictures = self.drawn(session, controls)
+        except InctrlError as error:
+            return {self.provenance: error_html(str(error))}
+        try:
+            provenance = provenance_html(session, self.chosen(session, controls))
+        except InctrlError as error:
+            provenance = error_html(str(error))
+        return pictures | {self.provenance: provenance}
+
+    def drawn(self, session: Session, controls: Shown) -> Shown:
+        """The map alone.
+
+        Raises:
+            InctrlError: The controls hold what they do not offer.
+        """
+        image, bar = heatmap(session, self.chosen(session, controls))
+        compare = controls[self.compare]
+        pair = (session.query.image, image) if compare else None
+        return {
+            self.image: gr.Image(value=image, visible=not compare),
+            self.slider: gr.ImageSlider(value=pair, visible=compare),
+            self.bar: bar,
+        }
+
+    def offered(self, session: Session, layer: str) -> Shown:
+        """The layers that there are maps of, and the parts that the map is of."""
+        shown = gr.Radio(layers(session), value=offered_layer(session, layer))
+        return {self.layer: shown, self.parts: parts_of(session)}
+
+    def strongest(self, session: Session) -> Shown:
+        """Row and column of the patch that differs most."""
+        return dict(zip(self.place, strongest_patch(session), strict=True))
+
+    def pick_patch(self, session: Session | None, event: gr.EventData) -> Shown:
+        """Turns a click on the map into a row and a column."""
+        clicked = sent_place(event)
+        if session is None or clicked is None:
+            return {self.row: gr.skip()}
+        grid = session.score.patch_map.shape[0]
+        place = patch_at(session.query.crop_box, grid, *clicked)
+        if place is None:
+            gr.Info("The model has not seen this part: only the framed square goes in.")
+            return {self.row: gr.skip()}
+        return {self.row: place[0] + 1, self.column: place[1] + 1}
+
+
+def parts_of(session: Session | None) -> int:
+    """Parts a side of the closer look; 1 where there is none."""
+    return 1 if session is None or session.closer is None else session.closer.parts
 
 
 def _patch_number(label: str) -> gr.Number:

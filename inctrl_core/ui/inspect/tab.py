@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
+from ...analysis.changes import with_threshold
 from ...analysis.inspection import Session
-from ...model.evidence import DECIDE
+from ...errors import InctrlError
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, gallery_html
-from ..common.form import ANALYSIS_QUEUE, MODEL_QUEUE, Shared, check_form
+from ..common.form import ANALYSIS_QUEUE, MODEL_QUEUE, Shared, Shown, check_form
+from ..common.markup import error_html
 from ..common.scripts import (
     CHANGED,
     DESCRIBED,
@@ -25,18 +27,19 @@ from ..common.scripts import (
     THRESHOLD_MOVED,
 )
 from .code import code_html
-from .defects import DefectView
-from .handlers import ADD, LOOKS_FOR, InspectHandlers
-from .ignore import build_pad
-from .map_view import MapView
-
-Shown = dict[gr.components.Component, Any]  # Values by the component that shows them.
+from .handlers import InspectHandlers, held
+from .ignore import pad_html
+from .map_view import parts_of
+from .render import missing_html
+from .result import ResultView
+from .verdict import verdict_html
 
 WELCOME = (
     '<div class="ic-welcome"><h2>Is this image like the others?</h2><p>Click an example above, or '
     "add a few normal images and one to check, and press <strong>Score</strong>.</p>"
     "</div>"
 )
+STAYS = "Below is still the last result."
 
 
 class InspectTab:
@@ -54,69 +57,13 @@ class InspectTab:
         self.handlers = InspectHandlers(shared.registry, shared.examples)
         self.form = shared.form
         self.session = shared.session
-        self.map = MapView(self.handlers, shared.session)
-        self.defects = DefectView()
-        # What it does belongs to the tab Learn.
-        self.follow = gr.Button(
-            "Follow it step by step", size="sm", elem_id="follow-result", render=False
-        )
+        self.result = ResultView(shared.session)
+        self.map, self.defects = self.result.map, self.result.defects
 
     def build(self) -> None:
         """Lays out the tab."""
         self.notice = gr.HTML(WELCOME, elem_id="notice")
-        with gr.Column(visible=False, elem_id="result") as self.result:
-            self.verdict = gr.HTML(elem_id="verdict")
-            self.leave_out = gr.Button(size="sm", visible=False, elem_id="leave-out")
-            self.threshold = gr.Slider(
-                0,
-                1,
-                step=0.001,
-                label="Threshold",
-                info="An image above it counts as anomalous. Higher: fewer good images above, and "
-                "more anomalous ones below.",
-                buttons=[],
-                elem_id="threshold",
-            )
-            self.looks_for = gr.Radio(
-                [(words, key) for key, words in LOOKS_FOR.items()],
-                value=DECIDE,
-                label="An anomaly is",
-                elem_id="looks-for",
-            )
-            self.map.build()
-            with gr.Row(elem_id="result-buttons"):
-                self.toggle_normal = gr.Button(ADD, size="sm", elem_id="add-normal")
-                self.defects.show.render()
-                self.find_missing = gr.Button(
-                    "Is something missing?", size="sm", elem_id="find-missing"
-                )
-                self.follow.render()
-                self.save = gr.Button("Save this result (HTML)", size="sm", elem_id="save-result")
-                self.keep = gr.Button("Save the normals", size="sm", elem_id="save-normals")
-            self.download = gr.DownloadButton(visible=False)
-            self.ignore = build_pad()
-            self.defects.build()
-            self.missing = gr.HTML(elem_id="missing")
-            self.map.build_provenance()
-            self.defects.here.render()
-            gr.Markdown("### What do the words say?", elem_classes="ic-heading")
-            self.text = gr.HTML(elem_id="text")
-            self._build_phrases()
-            gr.Markdown("### What makes up the score?", elem_classes="ic-heading")
-            self.ledger = gr.HTML(elem_id="ledger")
-            self.code = gr.HTML(elem_id="code")
-
-    def _build_phrases(self) -> None:
-        with gr.Accordion("Add phrases of your own", open=False):
-            with gr.Row():
-                self.own_normal = gr.Textbox(
-                    label="Describe it when sound, one phrase a line", lines=3, min_width=240
-                )
-                self.own_anomaly = gr.Textbox(
-                    label="Describe it when damaged, one phrase a line", lines=3, min_width=240
-                )
-            self.apply = gr.Button("Use these phrases", size="sm", elem_id="apply-phrases")
-            self.phrase_notice = gr.HTML(elem_id="phrase-notice")
+        self.result.build()
 
     def build_gallery(self) -> None:
         """Lays out the examples, from which one click fills the form and scores."""
@@ -125,6 +72,13 @@ class InspectTab:
 
     def wire(self) -> None:
         """Connects the events."""
+        self._wire_form()
+        self._wire_display()
+        self._wire_changes()
+        self._wire_files()
+        self.map.wire()
+
+    def _wire_form(self) -> None:
         form = self.form
         self.shared.page.load(None, js=OPEN_LINK, api_visibility="private")
         self._score_after(form.button.click)
@@ -139,30 +93,6 @@ class InspectTab:
                 api_visibility="private",
             )
             self._score_after(filled.success)
-        self._change_after(
-            self.looks_for.input,
-            self.handlers.look_for,
-            [self.looks_for],
-            self.notice,
-        )
-        self.threshold.input(
-            self.set_threshold,
-            [self.session, self.threshold, *self.map.display[1:]],
-            [self.session, self.verdict, self.code, self.notice, *self.map.pictures[:-1]],
-            trigger_mode="always_last",
-            show_progress="hidden",
-            concurrency_limit=4,
-            api_visibility="private",
-        ).then(None, js=THRESHOLD_MOVED, api_visibility="private")
-        self.map.parts.input(
-            self.look_closer,
-            [self.session, self.map.parts, *self.map.display[1:]],
-            [self.session, self.notice, self.map.parts, *self.map.pictures, self.code],
-            **ANALYSIS_QUEUE,
-            trigger_mode="always_last",
-            show_progress_on=[self.map.bar],
-            api_visibility="private",
-        ).then(None, js=DESCRIBED, api_visibility="private")
         for own in (form.query.upload, form.query.clear):
             said = [form.queries, self.notice]
             own(None, self.notice, said, js=QUERY_CHANGED, api_visibility="private")
@@ -172,55 +102,86 @@ class InspectTab:
             (form.object_name.change, NAME_CHANGED),
         ):
             own(None, self.notice, self.notice, js=script, api_visibility="private")
+
+    def _wire_display(self) -> None:
+        self.result.threshold.input(
+            self.set_threshold,
+            [self.session, self.result.threshold, *self.map.controls],
+            [self.session, self.result.verdict, self.result.code, self.notice, *self.map.pictures],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            concurrency_limit=4,
+            api_visibility="private",
+        ).then(None, js=THRESHOLD_MOVED, api_visibility="private")
+        self.map.parts.input(
+            self.look_closer,
+            [self.session, self.map.parts, *self.map.controls],
+            [self.session, self.notice, self.map.parts, *self.map.pictures, self.result.code],
+            **ANALYSIS_QUEUE,
+            trigger_mode="always_last",
+            show_progress_on=[self.map.bar],
+            api_visibility="private",
+        ).then(None, js=DESCRIBED, api_visibility="private")
+        self.result.ignore.propose(
+            self.propose_background,
+            self.session,
+            [self.result.ignore, self.notice],
+            show_progress_on=self.result.ignore,
+            concurrency_limit=4,
+            api_visibility="private",
+        )
+        self.result.find_missing.click(
+            self.find_missing,
+            self.session,
+            self.result.missing,
+            show_progress_on=self.result.missing,
+            concurrency_limit=4,
+            api_visibility="private",
+        )
+
+    def _wire_changes(self) -> None:
         self._change_after(
-            self.apply.click,
+            self.result.looks_for.input,
+            self.handlers.look_for,
+            [self.result.looks_for],
+            self.notice,
+        )
+        self._change_after(
+            self.result.apply.click,
             self.handlers.use_phrases,
-            [self.own_normal, self.own_anomaly],
-            self.phrase_notice,
+            [self.result.own_normal, self.result.own_anomaly],
+            self.result.phrase_notice,
         )
         for button, handler in (
-            (self.toggle_normal, self.handlers.toggle_normal),
-            (self.leave_out, self.handlers.leave_out),
+            (self.result.toggle_normal, self.handlers.toggle_normal),
+            (self.result.leave_out, self.handlers.leave_out),
         ):
-            changed = self._change_after(button.click, handler, [form.normals], self.notice)
+            changed = self._change_after(button.click, handler, [self.form.normals], self.notice)
             changed.then(None, js=CHANGED, api_visibility="private")
         place = self.map.place
         for trigger, handler, given, sends in (
             (self.defects.show.click, self.handlers.toggle_defect, [], False),
             (self.defects.here.click, self.handlers.defect_here, place, False),
             (self.defects.listed.click, self.handlers.forget_defect, [], True),
-            (self.ignore.click, self.handlers.ignore, [], True),
+            (self.result.ignore.click, self.handlers.ignore, [], True),
         ):
             changed = self._change_after(trigger, handler, given, self.notice, sends)
             changed.then(None, js=CHANGED, api_visibility="private")
-        self.ignore.propose(
-            self.handlers.propose_background,
-            self.session,
-            [self.ignore, self.notice],
-            show_progress_on=self.ignore,
-            concurrency_limit=4,
-            api_visibility="private",
-        )
-        self.find_missing.click(
-            self.handlers.find_missing,
-            self.session,
-            self.missing,
-            show_progress_on=self.missing,
-            concurrency_limit=4,
-            api_visibility="private",
-        )
+
+    def _wire_files(self) -> None:
         for button, handler, given in (
-            (self.save, self.handlers.save, self.map.display[:-1]),
-            (self.keep, self.handlers.save_normals, self.session),
+            (self.result.save, self.save_result, [self.session, *self.map.controls]),
+            (self.result.keep, self.save_normals, [self.session]),
         ):
             saved = button.click(
                 handler,
                 given,
-                [self.download, self.notice],
+                [self.result.download, self.notice],
                 show_progress_on=button,
                 api_visibility="private",
             )
-            saved.success(None, self.download, js=DOWNLOAD, api_visibility="private")
+            saved.success(None, self.result.download, js=DOWNLOAD, api_visibility="private")
+        form = self.form
         opened = form.load.upload(
             self.handlers.open_normals,
             form.load,
@@ -230,23 +191,11 @@ class InspectTab:
             api_visibility="private",
         )
         opened.success(None, self.notice, self.notice, js=FORM_CHANGED, api_visibility="private")
-        self.map.wire()
-
-    @property
-    def _placed(self) -> list[gr.components.Component]:
-        return [self.notice, *self.map.place, self.own_normal, self.own_anomaly]
-
-    @property
-    def _words(self) -> list[gr.components.Component]:
-        """The outputs of :meth:`.InspectHandlers.show_words`."""
-        words = [self.result, self.verdict, self.leave_out, self.threshold, self.looks_for]
-        words += [self.map.layer, self.map.parts, self.toggle_normal]
-        words += [self.defects.show, self.defects.listed, self.ignore]
-        return [*words, self.text, self.ledger, self.code, self.missing]
 
     @property
     def _all(self) -> list[gr.components.Component]:
-        return [self.session, *self._placed, *self.map.pictures, *self._words]
+        fields = [self.notice, *self.map.place, *self.result.fields]
+        return [self.session, *fields, *self.result.outputs]
 
     def _score_after(self, trigger: Any) -> None:
         form = self.form
@@ -258,7 +207,8 @@ class InspectTab:
                 form.object_name,
                 form.model,
                 self.shared.choices,
-                *self.map.display,
+                self.session,
+                *self.map.controls,
             ],
             self._all,
             preprocess=False,
@@ -266,7 +216,7 @@ class InspectTab:
             **MODEL_QUEUE,
             # The form holds another query by then; its result is what must be shown.
             trigger_mode="always_last",
-            show_progress_on=[self.notice, self.verdict],
+            show_progress_on=[self.notice, self.result.verdict],
             api_visibility="private",
         )
         scored.then(None, js=SHOWN, api_visibility="private")
@@ -279,23 +229,30 @@ class InspectTab:
         """Scores the form, and shows all that there is to see: one way to the server and back."""
         *form, choices, session = given[:6]
         controls = self._controls(given[6:])
-        scored, *placed = self.handlers.score_form(*form, session, progress, choices)
-        told = {self.session: scored} | dict(zip(self._placed, placed, strict=True))
-        if scored == gr.skip():
-            return told | (self._shown(None, controls) if session is None else {})
-        places = dict(zip(self.map.place, placed[1:3], strict=True))
-        return told | self._shown(scored, controls | places)
+        try:
+            scored = self.handlers.score_form(*form, session, progress, choices)
+        except InctrlError as error:
+            if session is None:
+                return {self.notice: error_html(str(error))} | self.result.shown(None, controls)
+            return {self.notice: error_html(f"{error} {STAYS}")}
+        told = {self.session: scored, self.notice: ""} | self.map.strongest(scored)
+        # Written only where the phrases in use were dropped: the visitor may be typing there.
+        if session is not None and session.phrases != scored.phrases:
+            told |= self.result.phrases(scored)
+        return told | self.result.shown(scored, controls | told)
 
     def set_threshold(
-        self, session: Session | None, threshold: float | None, *display: Any
+        self, session: Session | None, threshold: float | None, *values: Any
     ) -> Shown:
         """Judges the score by another threshold, and moves the line round what differs."""
-        judged = self.handlers.set_threshold(session, threshold)
-        told = zip((self.session, self.verdict, self.code, self.notice), judged, strict=True)
-        if judged[0] == gr.skip():
-            return dict(told)
-        pictures = self.handlers.show_map(judged[0], *display)[:-1]
-        return dict(told) | dict(zip(self.map.pictures[:-1], pictures, strict=True))
+
+        def judge() -> Shown:
+            judged = with_threshold(held(session), threshold)
+            told = {self.session: judged, self.result.verdict: verdict_html(judged)}
+            drawn = self.map.drawn(judged, self._controls(values))
+            return told | {self.result.code: code_html(judged)} | drawn
+
+        return self._told(judge)
 
     def look_closer(
         self,
@@ -303,24 +260,54 @@ class InspectTab:
         *given: Any,
     ) -> Shown:
         """Looks at the images in parts, and shows their map."""
-        session, parts, *display = given
-        changed, says, parts = self.handlers.look_closer(session, parts, progress)
-        told = {self.session: changed, self.notice: says, self.map.parts: parts}
-        if changed == gr.skip():
-            return told
-        pictures = self.handlers.show_map(changed, *display)
-        told |= dict(zip(self.map.pictures, pictures, strict=True))
-        return told | {self.code: code_html(changed)}
+        session, parts, *values = given
+
+        def look() -> Shown:
+            closer = self.handlers.look_closer(held(session), parts, progress)
+            told = {self.session: closer, self.result.code: code_html(closer)}
+            drawn = self.map.shown(closer, self._controls(values))
+            return told | drawn | {self.map.parts: parts}
+
+        return {self.map.parts: parts_of(session)} | self._told(look)
+
+    def propose_background(self, session: Session | None) -> Shown:
+        """Marks the background that the normals agree on."""
+
+        def mark() -> Shown:
+            part = self.handlers.propose_background(held(session))
+            return {self.result.ignore: pad_html(held(session), part)}
+
+        return self._told(mark)
+
+    def find_missing(self, session: Session | None) -> Shown:
+        """Shows what the normals have and the query lacks."""
+        missing = self.result.missing
+        return self._told(lambda: {missing: missing_html(held(session))}, missing)
+
+    def save_result(self, session: Session | None, *values: Any) -> Shown:
+        """Offers one page of the result, as it is shown, to download."""
+
+        def save() -> Shown:
+            display = self.map.chosen(held(session), self._controls(values))
+            return {self.result.download: self.handlers.save(held(session), display)}
+
+        return {self.result.download: None} | self._told(save)
+
+    def save_normals(self, session: Session | None) -> Shown:
+        """Offers the normals, with all that was chosen for them, to download."""
+        download, save = self.result.download, self.handlers.save_normals
+        return {download: None} | self._told(lambda: {download: save(held(session))})
+
+    def _told(self, step: Callable[[], Shown], notice: gr.HTML | None = None) -> Shown:
+        """The result of a step, or the sentence that says why there is none."""
+        notice = self.notice if notice is None else notice
+        try:
+            return {notice: ""} | step()
+        except InctrlError as error:
+            return {notice: error_html(str(error))}
 
     def _controls(self, values: Sequence[Any]) -> Shown:
-        return dict(zip(self.map.display[1:], values, strict=True))
-
-    def _shown(self, session: Session | None, controls: Shown) -> Shown:
-        """All that is seen of a result."""
-        values = controls.values()
-        pictures = self.handlers.show_map(session, *values)
-        words = self.handlers.show_words(session, controls[self.map.layer])
-        return dict(zip([*self.map.pictures, *self._words], (*pictures, *words), strict=True))
+        return dict(zip(self.map.controls, values, strict=True))
 
     def open_after(self, event: Dependency) -> Dependency:
         """Opens this tab once ``event`` has put another session in place, and shows it.
@@ -330,7 +317,7 @@ class InspectTab:
         """
         return event.success(
             self.show_session,
-            self.map.display,
+            [self.session, *self.map.controls],
             [self.shared.tabs, *self._all],
             show_progress="hidden",
             api_visibility="private",
@@ -338,31 +325,36 @@ class InspectTab:
 
     def show_session(self, session: Session | None, *values: Any) -> Shown:
         """Opens the tab with the session that another tab has put in place."""
-        placed = self.handlers.opened(session)
-        controls = self._controls(values) | dict(zip(self.map.place, placed[1:3], strict=True))
-        told = {self.shared.tabs: gr.Tabs(selected=self.id)}
-        told |= dict(zip(self._placed, placed, strict=True))
-        return told | self._shown(session, controls)
+        controls = self._controls(values)
+        told = {self.shared.tabs: gr.Tabs(selected=self.id), self.notice: ""}
+        if session is not None:
+            told |= self.map.strongest(session) | self.result.phrases(session)
+        return told | self.result.shown(session, controls | told)
 
     def _change_after(
         self, trigger: Any, handler: Any, inputs: list, notice: gr.HTML, sends: bool = False
     ) -> Dependency:
-        """Shows what a handler makes of the session; the event too where it sends data."""
+        """Shows the session that a handler gives; it gets the event too where that sends data."""
 
         def change(event: gr.EventData, session: Session | None, *given: Any) -> Shown:
             own, controls = given[: len(inputs)], self._controls(given[len(inputs) :])
             about = (*own, event) if sends else own
-            changed, says, normals = handler(session, *about)
-            told = {self.session: changed, notice: says, self.form.normals: normals}
-            return told | self._shown(session if changed == gr.skip() else changed, controls)
+            try:
+                changed = handler(held(session), *about)
+            except InctrlError as error:
+                return {notice: error_html(str(error))} | self.result.shown(session, controls)
+            told = {self.session: changed, notice: ""}
+            if changed.normal_files != session.normal_files:
+                told[self.form.normals] = list(changed.normal_files)
+            return told | self.result.shown(changed, controls)
 
         change.__name__ = handler.__name__
         return trigger(
             change,
-            [self.session, *inputs, *self.map.display[1:]],
-            [self.session, notice, self.form.normals, *self.map.pictures, *self._words],
+            [self.session, *inputs, *self.map.controls],
+            [self.session, notice, self.form.normals, *self.result.outputs],
             preprocess=False,
             **MODEL_QUEUE,
-            show_progress_on=[self.verdict],
+            show_progress_on=[self.result.verdict],
             api_visibility="private",
         )
