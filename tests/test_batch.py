@@ -38,10 +38,12 @@ from inctrl_core.ui.batch import histogram as batch_histogram
 from inctrl_core.ui.batch import table as batch_table
 from inctrl_core.ui.batch.handlers import BatchHandlers, check_batch
 from inctrl_core.ui.batch.pictures import draw_thumbnail
+from inctrl_core.ui.batch.tab import BatchTab
 from inctrl_core.ui.common import models
 from inctrl_core.ui.common.examples import load_examples, match_example
 from inctrl_core.ui.common.form import query_files
 from inctrl_core.ui.common.models import ModelRegistry
+from inctrl_core.ui.page import build_page
 from tests.pictures import FAILING, OTHER
 
 NORMALS = tuple(str(path) for path in sorted((OTHER.folder / "normals").iterdir())[:3])
@@ -65,10 +67,17 @@ def handlers(detector: Detector) -> Iterator[BatchHandlers]:
 @pytest.fixture(scope="module")
 def other(handlers: BatchHandlers) -> BatchJob:
     """The queries of an example, scored."""
-    return run(handlers, QUERIES)[0]
+    return run(handlers, QUERIES)
 
 
-def start(handlers: BatchHandlers, paths: list[Path], **changes: object) -> tuple:
+@pytest.fixture(scope="module")
+def tab(handlers: BatchHandlers) -> BatchTab:
+    page = build_page(handlers.run._registry, load_examples())
+    owners = (getattr(step.fn, "__self__", None) for step in page.fns.values())
+    return next(owner for owner in owners if isinstance(owner, BatchTab))
+
+
+def start(handlers: BatchHandlers, paths: list[Path], **changes: object) -> BatchJob:
     given = {
         "normals": [{"image": {"path": path}} for path in NORMALS],
         "files": uploads(paths),
@@ -80,16 +89,18 @@ def start(handlers: BatchHandlers, paths: list[Path], **changes: object) -> tupl
     return handlers.start(**(given | changes))
 
 
-def run(handlers: BatchHandlers, paths: list[Path]) -> tuple[BatchJob, list[tuple]]:
-    """A job through all its turns, and what was shown at each."""
-    shown = [start(handlers, paths)]
-    turns = {shown[0][1]}
-    while not shown[-1][0].finished:
-        shown.append(handlers.advance(shown[-1][0], ""))
-        turns.add(str(shown[-1][1]))
-    # A turn that came before would set nothing off.
-    assert len(turns) == len(shown)
-    return shown[-1][0], shown
+def run(handlers: BatchHandlers, paths: list[Path]) -> BatchJob:
+    """A job through all its turns."""
+    job = start(handlers, paths)
+    while not job.finished:
+        job = handlers.advance(job)
+    return job
+
+
+def begin(tab: BatchTab, paths: list[Path], model: str = DEFAULT_MODEL, name: str = "") -> dict:
+    """The first turn of a job as the page sees it."""
+    form = gallery(NORMALS), uploads(paths), name or OTHER.object_name, model, None
+    return tab.start(*form, *[None] * 5, lambda *_, **__: None)
 
 
 def query(path: Path | str, name: str = "", truth: bool | None = None) -> QueryFile:
@@ -504,13 +515,20 @@ def uploads(paths: list[Path]) -> list[dict]:
 
 
 class TestHandlers:
-    def test_a_batch_runs_in_turns_to_its_end(self, handlers, monkeypatch):
+    def test_a_batch_runs_in_turns_to_its_end(self, tab, monkeypatch):
         monkeypatch.setattr(batch, "CHUNK", 2)
-        done, shown = run(handlers, [QUERIES[0], QUERIES[3], QUERIES[0]] * 2)
+        shown = [begin(tab, [QUERIES[0], QUERIES[3], QUERIES[0]] * 2)]
+        while not shown[-1][tab.job].finished:
+            shown.append(tab.advance(shown[-1][tab.job], ""))
+        done = shown[-1][tab.job]
         assert len(shown) == 1 + 3 and len(done.batch.rows) == 6
-        assert "Scored 2 of 6 images" in shown[1][2]
-        assert "aria-sort" in shown[-1][9] and not shown[1][9]
+        assert "Scored 2 of 6 images" in shown[1][tab.notice]
+        assert "aria-sort" in shown[-1][tab.table] and not shown[1][tab.table]
         assert done.seconds > 0
+        # A turn that came before would set nothing off, and the last one asks for no other.
+        turns = [turn[tab.turn] for turn in shown[:-1]]
+        assert len(set(turns)) == 3 and tab.turn not in shown[-1]
+        assert tab.advance(done, "") == tab.advance(None, "") == {tab.job: gr.skip()}
 
     def test_the_example_brings_its_truth(self, handlers, other):
         example = handlers.examples[OTHER.name]
@@ -521,27 +539,34 @@ class TestHandlers:
     def test_a_set_that_fools_the_model_says_why(self, handlers):
         fools = FAILING.example
         files = uploads([query.path for query in fools.queries])
-        job = start(handlers, [], files=files)[0]
+        job = start(handlers, [], files=files)
         assert html.escape(fools.fails) in batch_table.summary_html(job)
-        assert not start(handlers, QUERIES)[0].fails
+        assert not start(handlers, QUERIES).fails
 
-    def test_a_stop_ends_that_job_and_no_other(self, handlers, monkeypatch):
+    def test_a_stop_ends_that_job_and_no_other(self, tab, monkeypatch):
         monkeypatch.setattr(batch, "CHUNK", 2)
-        started = start(handlers, [QUERIES[0]] * 5)[0]
-        asked, _ = handlers.ask_to_stop(started)
-        stopped = handlers.advance(handlers.advance(started, "other")[0], asked)[0]
+        started = begin(tab, [QUERIES[0]] * 5)[tab.job]
+        asked = tab.ask_to_stop(started)[tab.stopped]
+        going = tab.advance(started, "other")[tab.job]
+        stopped = tab.advance(going, asked)[tab.job]
         assert stopped.finished and len(stopped.batch.rows) == 2
         assert "Stopped after 2 of 5 images" in batch_table.summary_html(stopped)
 
-    def test_errors_are_told_in_place(self, handlers):
-        answer = start(handlers, QUERIES, model="../x")
-        assert "models in the list" in answer[2]
-        answer = start(handlers, QUERIES, object_name="x" * 500)
-        assert "at most 80" in answer[2]
-        # An earlier batch, its table and its downloads stay.
-        assert [*answer[:2], *answer[3:]] == [gr.skip()] * 9
-        broken = handlers.give_up(start(handlers, QUERIES)[0])
-        assert broken[0].finished and "Something went wrong" in broken[2]
+    def test_errors_are_told_in_place(self, tab, monkeypatch):
+        for wrong, told in (({"model": "../x"}, "models in the list"), ({"name": "x" * 500}, "80")):
+            shown = begin(tab, QUERIES, **wrong)
+            # An earlier batch, its table and its downloads stay.
+            assert list(shown) == [tab.notice] and told in shown[tab.notice]
+        started = begin(tab, QUERIES)[tab.job]
+        broken = tab.give_up(started)
+        assert broken[tab.job].finished and "Something went wrong" in broken[tab.notice]
+
+        def refuse(*_: object) -> None:
+            raise InctrlError("Too little memory.")
+
+        monkeypatch.setattr(tab.handlers, "run", types.SimpleNamespace(sees=refuse))
+        failed = tab.advance(started, "")
+        assert failed[tab.job].finished and "Too little memory." in failed[tab.notice]
 
     def test_check_names_each_field(self):
         fields = check_batch([], [], "", DEFAULT_MODEL, None)
@@ -564,19 +589,19 @@ class TestHandlers:
         paths = [tmp_path / f"{index}{path.suffix}" for index, path in enumerate(QUERIES)]
         for path, original in zip(paths, QUERIES, strict=True):
             path.write_bytes(original.read_bytes() + b"\0")
-        first, _ = run(handlers, paths)
+        first = run(handlers, paths)
         above = [row for row in first.batch.rows if first.batch.above(row)]
         assert batch_table.table_html(first).count("data-good") == len(above) > 0
         row = first.batch.index(above[0])
         event = types.SimpleNamespace(_data={"row": str(row), "job": first.key})
         normals = handlers.take_good(first, event)
         assert normals == [*NORMALS, str(paths[row])]
-        again = start(handlers, paths, normals=gallery(normals), previous=first)[0]
+        again = start(handlers, paths, normals=gallery(normals), previous=first)
         assert again.batch.shots == len(NORMALS) + 1
         before, after = first.batch.threshold, again.batch.threshold
         assert f"{before:.3f} to {after:.3f}" in again.notes[-1] and before != after
         assert ("its price" in again.notes[-1]) is (after > before)
-        other = start(handlers, paths, normals=gallery(NORMALS[1:]), previous=first)[0]
+        other = start(handlers, paths, normals=gallery(NORMALS[1:]), previous=first)
         assert not any("One more normal" in note for note in other.notes)
 
     def test_no_more_than_sixteen_normals_are_good(self, handlers):

@@ -62,7 +62,7 @@ def uploads(paths: list[Path], names: list[str] | None = None) -> list[dict]:
     return [{"path": str(path), "orig_name": name} for path, name in zip(paths, names, strict=True)]
 
 
-def start(handlers: BatchHandlers, **fields: object) -> tuple:
+def start(handlers: BatchHandlers, **fields: object) -> BatchJob:
     given = {
         "normals": [{"image": {"path": str(path)}} for path in NORMALS],
         "files": None,
@@ -75,11 +75,9 @@ def start(handlers: BatchHandlers, **fields: object) -> tuple:
 
 
 def run(handlers: BatchHandlers, **fields: object) -> BatchJob:
-    shown = start(handlers, **fields)
-    assert isinstance(shown[0], BatchJob), shown[2]
-    job = shown[0]
+    job = start(handlers, **fields)
     while not job.finished:
-        job = handlers.advance(job, "")[0]
+        job = handlers.advance(job)
     return job
 
 
@@ -150,8 +148,8 @@ class TestFields:
         names = [(row.file.name, row.file.anomalous) for row in made.batch.rows]
         assert sorted(names) == [("ng: b.jpg", True), ("ok: a.jpg", False)]
         assert Path(made.unpacked).is_dir()
-        following = start(handlers, good=uploads(GOOD), previous=made)[0]
-        assert isinstance(following, BatchJob) and not Path(made.unpacked).exists()
+        following = start(handlers, good=uploads(GOOD), previous=made)
+        assert not Path(made.unpacked).exists()
         again = run(handlers, archive=archive)
         forget(again)  # As when its visitor is gone.
         assert not Path(again.unpacked).exists()
@@ -192,9 +190,9 @@ class TestFields:
             many = {f"good/{i}.jpg": GOOD[0] for i in range(150)}
             many |= {f"bad/{i}.jpg": BAD[0] for i in range(60)}
             fields["archive"] = packed(tmp_path / "a.zip", many)
-        shown = start(handlers, **fields)
-        assert not isinstance(shown[0], BatchJob) and "ic-error" in shown[2]
-        assert str(tmp_path) not in shown[2] and leftovers() == before
+        with pytest.raises(InctrlError) as error:
+            start(handlers, **fields)
+        assert str(tmp_path) not in str(error.value) and leftovers() == before
 
     def test_missing_fields_are_named(self):
         normals = [{"image": {"path": "n.png"}}]

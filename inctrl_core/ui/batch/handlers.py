@@ -36,8 +36,6 @@ from ..common.markup import error_html
 from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
 from .given import collect, let_go
-from .histogram import histogram_html
-from .table import progress_html, summary_html, table_html
 
 GONE = "These results are no longer here; score the images again."
 
@@ -95,7 +93,7 @@ class BatchHandlers:
         archive: UploadedFile = None,
         previous: BatchJob | None = None,
         choices: Choices | None = None,
-    ) -> tuple[Any, ...]:
+    ) -> BatchJob:
         """Makes the bank and the job; the rows come in the turns that follow.
 
         Args:
@@ -111,20 +109,16 @@ class BatchHandlers:
             previous: The visitor's last job, which ends with this one.
             choices: Choices for normals that are not scored yet.
 
-        Returns:
-            The job, a turn that differs from the last, and what to show (see ``_view``).
+        Raises:
+            InctrlError: Something of it cannot be used.
         """
         fields = files, good, bad, archive
-        try:
-            progress(0.1, desc="Looking at the normals")
-            about = model, object_name or "", session, download_progress(progress)
-            job = self._make_job(normals, fields, *about, previous, choices)
-        except InctrlError as error:
-            # What an earlier batch found stays below the sentence.
-            return (gr.skip(), gr.skip(), error_html(str(error)), *[gr.skip()] * 7)
+        progress(0.1, desc="Looking at the normals")
+        about = model, object_name or "", session, download_progress(progress)
+        job = self._make_job(normals, fields, *about, previous, choices)
         if previous is not None:
             let_go(previous.unpacked)
-        return job, secrets.token_hex(8), *_view(job)
+        return job
 
     def _make_job(
         self,
@@ -167,42 +161,17 @@ class BatchHandlers:
             started=time.monotonic(),
         )
 
-    def advance(self, job: BatchJob | None, stop: str) -> tuple[Any, ...]:
-        """Scores the next few files, then waits for another turn, as others may be waiting too.
+    def advance(self, job: BatchJob) -> BatchJob:
+        """Scores the next few files of a job that is not finished.
 
-        Args:
-            job: The visitor's.
-            stop: Key of a job that is to go no further.
-
-        Returns:
-            As :meth:`start`; the turn stays the same once the job is finished.
+        Raises:
+            InctrlError: The model cannot be used.
         """
-        if job is None or job.finished:
-            return (gr.skip(),) * 10
-        if stop == job.key:
-            job = job.stop()
-            return job, gr.skip(), *_view(job)
-        try:
-            config = self.run.sees(job.model)
-            images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
-            waiting = job.waiting[: len(images)]
-            rows = self.run(score_chunk, job.model, job.bank, waiting, images)
-        except InctrlError as error:
-            job = job.stop()
-            return job, gr.skip(), *_view(job, error_html(str(error)))
-        job = job.with_rows(rows, time.monotonic())
-        turn = gr.skip() if job.finished else secrets.token_hex(8)
-        return job, turn, *_view(job)
-
-    def ask_to_stop(self, job: BatchJob | None) -> tuple[str, Any]:
-        """Names the job that its next turn shall end."""
-        return "" if job is None else job.key, gr.Button("Stopping …", interactive=False)
-
-    def give_up(self, job: BatchJob | None) -> tuple[Any, ...]:
-        """Shows what there is after an error that nobody foresaw, and lets the visitor go on."""
-        says = error_html("Something went wrong while scoring; try again, or use fewer images.")
-        stopped = None if job is None else job.stop()
-        return stopped, gr.skip(), *_view(stopped, says)
+        config = self.run.sees(job.model)
+        images = open_chunk(config, job.waiting, job.bank.levels, self.run.images)
+        waiting = job.waiting[: len(images)]
+        rows = self.run(score_chunk, job.model, job.bank, waiting, images)
+        return job.with_rows(rows, time.monotonic())
 
     def open_row(
         self, job: BatchJob | None, session: Session | None, event: gr.EventData
@@ -293,29 +262,6 @@ def check_batch(
     problem = "" if packed and not given else files_problem(given)
     normal = fine if packed and not gallery_paths(normals) else check_normals(normals)
     return [normal, gr.validate(not problem, problem), *[fine] * (3 + len(labelled))]
-
-
-def _view(job: BatchJob | None, notice: str = "") -> tuple[Any, ...]:
-    """Notice, run, stop, examples, result, summary, histogram, table."""
-    running = job is not None and not job.finished
-    controls = (
-        gr.Button(interactive=not running),
-        gr.Button("Stop", visible=running, interactive=True),
-        # A second batch beside the first would take two turns for each of another visitor.
-        gr.Accordion(visible=False, open=False) if running else gr.Accordion(visible=True),
-    )
-    if running:
-        return progress_html(job), *controls, gr.Column(visible=False), "", "", ""
-    if job is None or not job.batch.rows:
-        return notice, *controls, gr.Column(visible=False), "", "", ""
-    return (
-        notice,
-        *controls,
-        gr.Column(visible=True),
-        summary_html(job),
-        histogram_html(job.batch),
-        table_html(job),
-    )
 
 
 def _price(job: BatchJob, previous: BatchJob | None) -> tuple[str, ...]:

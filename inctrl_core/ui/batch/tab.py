@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import gradio as gr
 
 from ...analysis.batch_job import MAX_FILES, MAX_TOTAL_BYTES, BatchJob
 from ...analysis.inspection import Session
+from ...errors import InctrlError
 from ...images.limits import most_bytes
 from ..common.choices import Choices
 from ..common.downloads import DOWNLOAD
@@ -18,15 +20,19 @@ from ..common.form import (
     MODEL_QUEUE,
     OpenAfter,
     Shared,
+    Shown,
     UploadedFile,
     UploadedFiles,
     UploadedGallery,
 )
+from ..common.markup import error_html
 from ..common.scripts import BATCH_CHANGED, BATCH_NAME_CHANGED, SHOWN
 from .given import let_go
 from .handlers import BatchHandlers, check_batch
-from .labelled_view import LabelledView, Shown
+from .histogram import histogram_html
+from .labelled_view import LabelledView
 from .table import ON_LOAD as TABLE_ON_LOAD
+from .table import progress_html, summary_html, table_html
 
 WELCOME = (
     '<div class="ic-welcome"><h2>Which of these are unlike the others?</h2><p>Add normal images in '
@@ -34,6 +40,7 @@ WELCOME = (
     "example. Without normals it finds some among the images.</p></div>"
 )
 LABELLED_EXAMPLE = "light-guide"  # With a miss and a false alarm of the embedded model.
+BROKEN = "Something went wrong while scoring; try again, or use fewer images."
 TO_THE_TOP = "() => { if (window.innerWidth >= 800) window.scrollTo({top: 0}); }"
 
 
@@ -156,7 +163,7 @@ class BatchTab:
         )
         self._recover_after(advanced)
         self.stop.click(
-            self.handlers.ask_to_stop,
+            self.ask_to_stop,
             self.job,
             [self.stopped, self.stop],
             show_progress="hidden",
@@ -179,11 +186,12 @@ class BatchTab:
             self.summary,
             self.histogram,
             self.table,
+            self.find,
         ]
 
     @property
     def _all(self) -> list[gr.components.Component]:
-        return list(dict.fromkeys([*self._outputs, self.find, *self.labelled.outputs]))
+        return list(dict.fromkeys([*self._outputs, *self.labelled.outputs]))
 
     def _start_after(self, trigger: Any) -> None:
         form = self.form
@@ -216,23 +224,66 @@ class BatchTab:
     ) -> Shown:
         """Makes the job, see :meth:`.BatchHandlers.start`; the form shows the normals of a ZIP."""
         form = normals, files, object_name, model, session
-        told = self._told(
-            self.handlers.start(*form, progress, good, bad, archive, previous, choices)
-        )
-        job = told[self.job]
-        if isinstance(job, BatchJob):
-            told |= self.labelled.opened(None)
-            if not normals:
-                told[self.form.normals] = list(job.normal_files)
-        return told
+        try:
+            job = self.handlers.start(*form, progress, good, bad, archive, previous, choices)
+        except InctrlError as error:
+            # What an earlier batch found stays below the sentence.
+            return {self.notice: error_html(str(error))}
+        told = self._seen(job) | self.labelled.opened(None) | self._next_turn()
+        return told if normals else told | {self.form.normals: list(job.normal_files)}
 
     def advance(self, job: BatchJob | None, stop: str) -> Shown:
-        """The job's next turn, see :meth:`.BatchHandlers.advance`; labelled images at its end."""
-        told = self._told(self.handlers.advance(job, stop))
-        job = told[self.job]
-        if isinstance(job, BatchJob) and job.finished:
-            told |= self.labelled.opened(job)
-        return told
+        """The job's next turn; labelled images at its end.
+
+        Args:
+            job: The visitor's.
+            stop: Key of a job that is to go no further.
+        """
+        if job is None or job.finished:
+            return {self.job: gr.skip()}
+        notice = ""
+        try:
+            job = job.stop() if stop == job.key else self.handlers.advance(job)
+        except InctrlError as error:
+            job, notice = job.stop(), error_html(str(error))
+        told = self._seen(job, notice)
+        # Others may be waiting too: another turn comes after theirs.
+        return told | (self.labelled.opened(job) if job.finished else self._next_turn())
+
+    def ask_to_stop(self, job: BatchJob | None) -> Shown:
+        """Names the job that its next turn shall end."""
+        waiting = gr.Button("Stopping …", interactive=False)
+        return {self.stopped: "" if job is None else job.key, self.stop: waiting}
+
+    def give_up(self, job: BatchJob | None) -> Shown:
+        """Shows what there is after an error that nobody foresaw, and lets the visitor go on."""
+        stopped = None if job is None else job.stop()
+        return self._seen(stopped, error_html(BROKEN))
+
+    def _next_turn(self) -> Shown:
+        """Sets off the event of the next turn: any value that differs from the last one does."""
+        return {self.turn: secrets.token_hex(8)}
+
+    def _seen(self, job: BatchJob | None, notice: str = "") -> Shown:
+        """The job, and all that is seen of it: its progress, then its results."""
+        running = job is not None and not job.finished
+        done = not running and job is not None and job.batch.rows
+        start = gr.Button(interactive=not running)
+        return {
+            self.job: job,
+            self.notice: progress_html(job) if running else notice,
+            self.button: start,
+            self.find: start,  # Neither starts a second batch.
+            self.stop: gr.Button("Stop", visible=running, interactive=True),
+            # A second batch beside the first would take two turns for each of another visitor.
+            self.tries: gr.Accordion(visible=False, open=False)
+            if running
+            else gr.Accordion(visible=True),
+            self.result: gr.Column(visible=bool(done)),
+            self.summary: summary_html(job) if done else "",
+            self.histogram: histogram_html(job.batch) if done else "",
+            self.table: table_html(job) if done else "",
+        }
 
     def fill_example(self, event: gr.EventData) -> Shown:
         """Fills in an example, see :meth:`.BatchHandlers.fill_example`, in place of all else."""
@@ -255,19 +306,11 @@ class BatchTab:
             self.labelled.archive: None,
         }
 
-    def _told(self, values: tuple[Any, ...]) -> Shown:
-        told = dict(zip(self._outputs, values, strict=True))
-        return told | {self.find: told[self.button]}  # Neither starts a second batch.
-
-    def give_up(self, job: BatchJob | None) -> Shown:
-        """Lets the visitor go on after an error, see :meth:`.BatchHandlers.give_up`."""
-        return self._told(self.handlers.give_up(job))
-
     def _recover_after(self, event: gr.events.Dependency) -> None:
         event.failure(
             self.give_up,
             self.job,
-            [*self._outputs, self.find],
+            self._outputs,
             show_progress="hidden",
             api_visibility="private",
         )
