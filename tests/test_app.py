@@ -37,10 +37,9 @@ from inctrl_core.ui.inspect import render, verdict
 from inctrl_core.ui.inspect.handlers import InspectHandlers
 from inctrl_core.ui.inspect.report import report_html
 from inctrl_core.ui.inspect.tab import InspectTab
-from inctrl_core.ui.page import build_page
 from tests.app_server import running_app
 from tests.pictures import OTHER
-from tests.sessions import remeasured
+from tests.sessions import remeasured, tab_of
 
 NORMALS = sorted((OTHER.folder / "normals").iterdir())[:4]
 QUERY = OTHER.bad
@@ -395,9 +394,7 @@ class TestOneMoreNormal:
 class TestInspectTab:
     @pytest.fixture(scope="class")
     def tab(self, registry) -> InspectTab:
-        page = build_page(registry, load_examples())
-        owners = (getattr(fn.fn, "__self__", None) for fn in page.fns.values())
-        return next(owner for owner in owners if isinstance(owner, InspectTab))
+        return tab_of(registry, InspectTab)
 
     @pytest.fixture
     def controls(self, tab) -> list:

@@ -43,8 +43,8 @@ from inctrl_core.ui.common import models
 from inctrl_core.ui.common.examples import load_examples, match_example
 from inctrl_core.ui.common.form import query_files
 from inctrl_core.ui.common.models import ModelRegistry
-from inctrl_core.ui.page import build_page
 from tests.pictures import FAILING, OTHER
+from tests.sessions import tab_of
 
 NORMALS = tuple(str(path) for path in sorted((OTHER.folder / "normals").iterdir())[:3])
 QUERIES = sorted((OTHER.folder / "queries").iterdir())
@@ -72,9 +72,7 @@ def other(handlers: BatchHandlers) -> BatchJob:
 
 @pytest.fixture(scope="module")
 def tab(handlers: BatchHandlers) -> BatchTab:
-    page = build_page(handlers.run._registry, load_examples())
-    owners = (getattr(step.fn, "__self__", None) for step in page.fns.values())
-    return next(owner for owner in owners if isinstance(owner, BatchTab))
+    return tab_of(handlers.run._registry, BatchTab)
 
 
 def start(handlers: BatchHandlers, paths: list[Path], **changes: object) -> BatchJob:

@@ -31,8 +31,9 @@ from inctrl_core.ui.common.plots import Yardstick
 from inctrl_core.ui.stress import charts as stress_charts
 from inctrl_core.ui.stress import sections as stress_sections
 from inctrl_core.ui.stress import words as stress_words
-from inctrl_core.ui.stress.tab import StressHandlers, examples_html
+from inctrl_core.ui.stress.tab import StressTab, examples_html
 from tests.pictures import OTHER
+from tests.sessions import tab_of
 from tests.test_diagnostics import StubBackbone, bank, distance, encoded
 
 NORMALS = sorted((OTHER.folder / "normals").iterdir())[:4]
@@ -80,8 +81,8 @@ def finished(detector) -> StressRun:
 
 
 @pytest.fixture(scope="module")
-def handlers() -> StressHandlers:
-    return StressHandlers(ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu"))
+def tab() -> StressTab:
+    return tab_of(ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, device="cpu"), StressTab)
 
 
 class TestByHand:
@@ -406,58 +407,59 @@ class TestMarkup:
         assert "<img src=x" not in stress_sections.head_html(start_run(session, str(QUERY)))
 
 
-class TestHandlers:
-    def begin(self, handlers: StressHandlers, query: str, session: Session | None = None) -> tuple:
+class TestTab:
+    def begin(self, tab: StressTab, query: str, session: Session | None = None) -> dict:
         gallery = [{"image": {"path": str(path)}} for path in NORMALS[:2]]
-        return handlers.begin(gallery, {"path": query}, "cookie", DEFAULT_MODEL, session)
+        return tab.begin(gallery, {"path": query}, "cookie", DEFAULT_MODEL, session)
 
-    def test_each_step_shows_one_section_and_more_steps_do_nothing(self, handlers):
-        begun, notice, *_ = self.begin(handlers, str(QUERY))
-        assert notice == ""
-        run, shown = None, []
+    def test_each_step_shows_one_section_and_more_steps_do_nothing(self, tab):
+        shown = self.begin(tab, str(QUERY))
+        begun, run, written = shown[tab.begun], None, []
+        assert shown[tab.notice] == "" and shown[tab.result].visible
         for _ in range(4):  # The other kinds of change are like the first.
-            run, _, _, *sections = handlers.advance(begun, run)
-            written = [isinstance(section, str) and section != "" for section in sections]
-            shown.append(written.index(True))
-            assert sum(written) == 1
-        assert shown == [0, 1, 2, 3]
+            shown = tab.advance(begun, run)
+            run = shown[tab.state]
+            (place,) = [place for place in tab._parts if shown.get(place)]
+            written.append(place)
+        assert written == tab._parts
         done = dataclasses.replace(run, done=len(PARTS))
-        assert handlers.advance(begun, done) == (gr.skip(),) * 7
-        assert handlers.advance(None, None) == (gr.skip(),) * 7
-        assert handlers.advance(None, run) == (gr.skip(),) * 7
+        for nothing in (tab.advance(begun, done), tab.advance(None, None), tab.advance(None, run)):
+            assert nothing == {tab.state: gr.skip()}
 
-    def test_a_part_of_an_earlier_run_that_ends_late_does_not_replace_the_last(self, handlers):
-        first, *_ = self.begin(handlers, str(QUERY))
-        second, *_ = self.begin(handlers, str(OTHER.queries[-1]))
-        late = handlers.advance(first, None)[0]
-        run, _, _, *sections = handlers.advance(second, late)
+    def test_a_part_of_an_earlier_run_that_ends_late_does_not_replace_the_last(self, tab):
+        first = self.begin(tab, str(QUERY))[tab.begun]
+        second = self.begin(tab, str(OTHER.queries[-1]))[tab.begun]
+        late = tab.advance(first, None)[tab.state]
+        shown = tab.advance(second, late)
+        run = shown[tab.state]
         assert run.session is second.session and run.done == 1
-        assert sections[0] and sections[1:] == ["", "", ""]
+        assert [bool(shown[place]) for place in tab._parts] == [True, False, False, False]
 
-    def test_a_part_that_fails_gives_one_sentence_and_ends_the_run(self, handlers, monkeypatch):
-        begun, *_ = self.begin(handlers, str(QUERY))
+    def test_a_part_that_fails_gives_one_sentence_and_ends_the_run(self, tab, monkeypatch):
+        begun = self.begin(tab, str(QUERY))[tab.begun]
 
         def refuse(*_: object) -> None:
             raise InctrlError("Too little memory.")
 
-        monkeypatch.setattr(handlers, "run", refuse)
-        run, notice, *rest = handlers.advance(begun, None)
-        assert "Too little memory." in notice and rest == [gr.skip()] * 5
-        assert handlers.advance(begun, run) == (gr.skip(),) * 7
+        monkeypatch.setattr(tab, "run", refuse)
+        shown = tab.advance(begun, None)
+        assert set(shown) == {tab.state, tab.notice} and "Too little memory." in shown[tab.notice]
+        assert tab.advance(begun, shown[tab.state]) == {tab.state: gr.skip()}
 
-    def test_the_visitor_s_bank_serves_and_the_session_stays(self, handlers, detector):
+    def test_the_visitor_s_bank_serves_and_the_session_stays(self, tab, detector):
         session = session_of(detector, 2, "cookie")
-        run, *_ = self.begin(handlers, str(OTHER.queries[-1]), session)
+        run = self.begin(tab, str(OTHER.queries[-1]), session)[tab.begun]
         assert run.session.bank is session.bank and run.session is not session
         np.testing.assert_array_equal(
             session.score.patch_map, session_of(detector, 2).score.patch_map
         )
 
-    def test_a_bad_file_gives_one_sentence_and_no_run(self, handlers, tmp_path):
+    def test_a_bad_file_gives_one_sentence_and_no_run(self, tab, tmp_path):
         broken = tmp_path / "broken.png"
         broken.write_bytes(bytes(50))
-        run, notice, *_ = self.begin(handlers, str(broken))
-        assert run is None and "broken.png" in notice and 'role="alert"' in notice
+        shown = self.begin(tab, str(broken))
+        assert shown[tab.begun] is None and "broken.png" in shown[tab.notice]
+        assert 'role="alert"' in shown[tab.notice] and not shown[tab.result].visible
 
     def test_the_example_buttons_offer_a_bad_and_a_good_image(self):
         examples = load_examples()

@@ -25,6 +25,7 @@ from ..common.examples import ON_LOAD, ExampleSet, first_example, thumbnail
 from ..common.form import (
     MODEL_QUEUE,
     Shared,
+    Shown,
     UploadedFile,
     UploadedGallery,
     check_form,
@@ -32,7 +33,6 @@ from ..common.form import (
     gallery_paths,
 )
 from ..common.markup import error_html
-from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
 from .sections import changes_html, contamination_html, curve_html, drop_html, head_html
 
@@ -58,83 +58,11 @@ NOTE = (
     "that show the change.</p></aside>"
 )
 # On a narrow page the results lie below the form.
-SHOWN = """() => {
+TO_THE_RESULT = """() => {
   if (window.innerWidth >= 800) return;
   const places = document.querySelectorAll('#stress-result, #stress-notice .ic-error');
   [...places].find(place => place.offsetHeight)?.scrollIntoView({behavior: 'smooth'});
 }"""
-
-
-class StressHandlers:
-    """Handlers over what all visitors share.
-
-    Args:
-        registry: The models.
-    """
-
-    def __init__(self, registry: ModelRegistry) -> None:
-        self.run = ModelRunner(registry)
-
-    def begin(
-        self,
-        normals: UploadedGallery,
-        query: UploadedFile,
-        object_name: str | None,
-        model: str,
-        session: Session | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
-    ) -> tuple[Any, ...]:
-        """Scores the form's query and clears the last results.
-
-        The visitor's session lends its bank where it is of the same normals. It stays as it is:
-        the tab Inspect goes on showing it.
-
-        Returns:
-            The run (None after an error), the notice, the place of the results, and all sections.
-        """
-        try:
-            progress(0.1, desc="Comparing with the normals")
-            path = file_path(query)
-            files = gallery_paths(normals), path
-            scored = self.run.start_session(
-                model, files, object_name or "", session, download_progress(progress)
-            )
-            run = start_run(scored, path, self.run.images)
-        except InctrlError as error:
-            return None, error_html(str(error)), gr.Column(visible=False), *[gr.skip()] * 5
-        return run, "", gr.Column(visible=True), head_html(run), "", "", "", ""
-
-    def advance(self, begun: StressRun | None, run: StressRun | None) -> tuple[Any, ...]:
-        """Does whatever part comes next; nothing where none does.
-
-        Args:
-            begun: The visitor's last run as :meth:`begin` left it.
-            run: What has come of it so far; or of an earlier run, as a part of that may end late.
-
-        Returns:
-            The run, the notice, and the sections, as far as they change.
-        """
-        fresh = begun is not None and (run is None or run.session is not begun.session)
-        if fresh or begun is None:
-            run = begun
-        part = None if run is None else run.next_part
-        if part is None:
-            return (gr.skip(),) * 7
-        session = run.session
-        try:
-            result = self.run(compute_part, session.model, session, part, run.query, run.normal)
-        except InctrlError as error:
-            ended = dataclasses.replace(run, done=len(PARTS))
-            return ended, error_html(str(error)), *[gr.skip()] * 5
-        run = with_result(run, result)
-        sections = {CURVE: curve_html, DROP: drop_html, CONTAMINATION: contamination_html}
-        changed = sections.get(part, changes_html)
-        others = "" if fresh else gr.skip()
-        shown = [
-            section(run) if section is changed else others
-            for section in (*sections.values(), changes_html)
-        ]
-        return run, "", head_html(run), *shown
 
 
 class StressTab:
@@ -148,8 +76,8 @@ class StressTab:
     title = "Stress"
 
     def __init__(self, shared: Shared) -> None:
-        self.handlers = StressHandlers(shared.registry)
         self.shared = shared
+        self.run = ModelRunner(shared.registry)
 
     def build(self) -> None:
         """Lays out the tab."""
@@ -186,9 +114,9 @@ class StressTab:
 
     def _run_after(self, trigger: Any) -> None:
         form = self.shared.form
-        sections = [self.head, self.curve, self.drop, self.contamination, self.changes]
+        sections = [self.head, *self._parts]
         event = trigger(
-            self.handlers.begin,
+            self.begin,
             [form.normals, form.query, form.object_name, form.model, self.shared.session],
             [self.begun, self.notice, self.result, *sections],
             preprocess=False,
@@ -198,18 +126,82 @@ class StressTab:
             show_progress_on=[self.notice],
             api_visibility="private",
         )
-        event.then(None, js=SHOWN, api_visibility="private")
+        event.then(None, js=TO_THE_RESULT, api_visibility="private")
         # One event a part, each with its own place in the queue: others get in between. A part is
         # whatever the last run needs next, so that two chains started in a hurry do no harm.
         for _ in PARTS:
             event = event.success(
-                self.handlers.advance,
+                self.advance,
                 [self.begun, self.state],
                 [self.state, self.notice, *sections],
                 **MODEL_QUEUE,
                 show_progress="hidden",
                 api_visibility="private",
             )
+
+    @property
+    def _parts(self) -> list[gr.HTML]:
+        """The places of the four tests, in the order of the page."""
+        return [self.curve, self.drop, self.contamination, self.changes]
+
+    def begin(
+        self,
+        normals: UploadedGallery,
+        query: UploadedFile,
+        object_name: str | None,
+        model: str,
+        session: Session | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> Shown:
+        """Scores the form's query and clears the last results.
+
+        The visitor's session lends its bank where it is of the same normals. It stays as it is:
+        the tab Inspect goes on showing it.
+        """
+        try:
+            progress(0.1, desc="Comparing with the normals")
+            path = file_path(query)
+            files = gallery_paths(normals), path
+            scored = self.run.start_session(
+                model, files, object_name or "", session, download_progress(progress)
+            )
+            run = start_run(scored, path, self.run.images)
+        except InctrlError as error:
+            hidden = gr.Column(visible=False)
+            return {self.begun: None, self.notice: error_html(str(error)), self.result: hidden}
+        told = {self.begun: run, self.notice: "", self.result: gr.Column(visible=True)}
+        return told | {self.head: head_html(run)} | dict.fromkeys(self._parts, "")
+
+    def advance(self, begun: StressRun | None, run: StressRun | None) -> Shown:
+        """Does whatever part comes next; nothing where none does.
+
+        Args:
+            begun: The visitor's last run as :meth:`begin` left it.
+            run: What has come of it so far; or of an earlier run, as a part of that may end late.
+        """
+        fresh = begun is not None and (run is None or run.session is not begun.session)
+        if fresh or begun is None:
+            run = begun
+        part = None if run is None else run.next_part
+        if part is None:
+            return {self.state: gr.skip()}
+        session = run.session
+        try:
+            result = self.run(compute_part, session.model, session, part, run.query, run.normal)
+        except InctrlError as error:
+            ended = dataclasses.replace(run, done=len(PARTS))
+            return {self.state: ended, self.notice: error_html(str(error))}
+        run = with_result(run, result)
+        told = {self.state: run, self.notice: "", self.head: head_html(run)}
+        if fresh:
+            told |= dict.fromkeys(self._parts, "")
+        places = {
+            CURVE: (self.curve, curve_html),
+            DROP: (self.drop, drop_html),
+            CONTAMINATION: (self.contamination, contamination_html),
+        }
+        place, write = places.get(part, (self.changes, changes_html))
+        return told | {place: write(run)}
 
 
 def examples_html(examples: Mapping[str, ExampleSet]) -> str:
