@@ -40,8 +40,10 @@ from inctrl_core.ui.failures.cases import (
     outcome,
     read_mask,
 )
-from inctrl_core.ui.failures.handlers import FailuresHandlers, Played
+from inctrl_core.ui.failures.handlers import Played
 from inctrl_core.ui.failures.magnifier import cause_mask, magnify
+from inctrl_core.ui.failures.tab import FailuresTab
+from tests.sessions import tab_of
 
 CASES = load_cases()
 REMEDIED = [name for name, case in CASES.items() if case.remedy]
@@ -407,83 +409,93 @@ class TestMarkup:
 
 
 @pytest.fixture(scope="module")
-def handlers() -> FailuresHandlers:
-    return FailuresHandlers(ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, "cpu"), CASES)
+def tab() -> FailuresTab:
+    return tab_of(ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}, "cpu"), FailuresTab)
 
 
-class TestHandlers:
-    def guess(self, handlers, name: str, guess: object) -> Played:
+class TestTab:
+    def guess(self, tab, name: str, guess: object) -> Played:
         event = types.SimpleNamespace(_data={"guess": guess})
-        return handlers.guess(name, DEFAULT_MODEL, event, lambda *a, **k: None)
+        return tab.handlers.guess(name, DEFAULT_MODEL, event, lambda *a, **k: None)
 
-    def test_a_guess_runs_the_model_and_the_first_one_counts(self, handlers, play):
-        played = self.guess(handlers, MISS, ALARM)
+    def test_a_guess_runs_the_model_and_the_first_one_counts(self, tab, play):
+        played = self.guess(tab, MISS, ALARM)
         assert played.session.score.fused == pytest.approx(play(MISS).score.fused)
-        *_, look, remedy, guessed = handlers.show_answer(MISS, played, {})
-        assert look.visible and remedy.visible and guessed == {MISS: False}
-        played = self.guess(handlers, MISS, MISSED)
-        cards, _, answer, *_, again = handlers.show_answer(MISS, played, guessed)
-        assert "Your guess was right" in answer and again == guessed
-        assert "You guessed 0 of 1 right" in cards
+        shown = tab.show_answer(MISS, played, {})
+        guessed = shown[tab.guessed]
+        assert shown[tab.look].visible and shown[tab.try_remedy].visible
+        assert guessed == {MISS: False}
+        played = self.guess(tab, MISS, MISSED)
+        shown = tab.show_answer(MISS, played, guessed)
+        assert "Your guess was right" in shown[tab.answer] and shown[tab.guessed] == guessed
+        assert "You guessed 0 of 1 right" in shown[tab.cards]
 
-    def test_a_case_without_new_normals_offers_none(self, handlers):
-        played = self.guess(handlers, NO_REMEDY, MISSED)
-        assert not handlers.show_answer(NO_REMEDY, played, {})[4].visible
+    def test_a_case_without_new_normals_offers_none(self, tab):
+        played = self.guess(tab, NO_REMEDY, MISSED)
+        assert not tab.show_answer(NO_REMEDY, played, {})[tab.try_remedy].visible
 
     @pytest.mark.parametrize("sent", ["<b>", None, ["missed"]])
-    def test_another_answer_gives_one_sentence_and_asks_again(self, handlers, sent):
-        played = self.guess(handlers, MISS, sent)
-        cards, _, answer, *_, guessed = handlers.show_answer(MISS, played, {})
+    def test_another_answer_gives_one_sentence_and_asks_again(self, tab, sent):
+        shown = tab.show_answer(MISS, self.guess(tab, MISS, sent), {})
+        assert list(shown) == [tab.answer]
+        answer = shown[tab.answer]
         assert "Choose one of the three answers." in answer and "data-guess" in answer
-        assert cards == guessed == gr.skip()
 
-    def test_what_ends_after_another_case_was_opened_is_not_shown(self, handlers):
+    def test_what_ends_after_another_case_was_opened_is_not_shown(self, tab):
         played = Played(MISS, "answer", session=object())
-        assert handlers.show_answer(FALSE_ALARM, played, {}) == gr.skip()
-        assert handlers.show_remedy(FALSE_ALARM, played) == gr.skip()
+        assert list(tab.show_answer(FALSE_ALARM, played, {}).values()) == [gr.skip()]
+        assert list(tab.show_remedy(FALSE_ALARM, played).values()) == [gr.skip()]
         with pytest.raises(gr.Error, match="Guess first"):
-            handlers.look_closely(FALSE_ALARM, played)
+            tab.look_closely(FALSE_ALARM, played)
 
-    def test_the_advice_is_tried_with_its_normals_which_inspect_then_gets(self, handlers):
-        played = handlers.remedy(MISS, DEFAULT_MODEL)
-        markup, button = handlers.show_remedy(MISS, played)
-        assert "Now the model gets it right" in markup and not button.visible
+    def test_the_advice_is_tried_with_its_normals_which_inspect_then_gets(self, tab):
+        played = tab.handlers.remedy(MISS, DEFAULT_MODEL)
+        shown = tab.show_remedy(MISS, played)
+        markup = shown[tab.remedy]
+        assert "Now the model gets it right" in markup and not shown[tab.try_remedy].visible
         # The normal that is left out, the image with its new map and without, and a good one.
         assert "No longer among them" in markup and "New among the normals" not in markup
         assert markup.count("<img") == 4
-        session, normals, query, *rest = handlers.look_closely(MISS, played)
-        assert session is played.session and len(normals) == 4
+        opened, form = tab.look_closely(MISS, played), tab.shared.form
+        normals = opened[form.normals]
+        assert opened[tab.shared.session] is played.session and len(normals) == 4
         assert not any("anomaly" in name for name in normals)
-        assert query.endswith("anomaly_22.jpg") and rest == ["cookie", DEFAULT_MODEL, ""]
+        assert opened[form.query].endswith("anomaly_22.jpg") and opened[form.queries] == ""
+        assert (opened[form.object_name], opened[form.model]) == ("cookie", DEFAULT_MODEL)
 
-    def test_advice_about_the_image_itself_is_tried_with_another_image(self, handlers):
+    def test_advice_about_the_image_itself_is_tried_with_another_image(self, tab):
         name = "toy-figure"
-        played = handlers.remedy(name, DEFAULT_MODEL)
-        markup, _ = handlers.show_remedy(name, played)
+        played = tab.handlers.remedy(name, DEFAULT_MODEL)
+        markup = tab.show_remedy(name, played)[tab.remedy]
         assert "Now the model gets it right" in markup and "The normals, as advised" in markup
         assert "To compare: a good one" in markup and markup.count("below the threshold") == 1
-        _, normals, query, *_ = handlers.look_closely(name, played)
-        assert Path(query) == CASES[name].remedy.query
-        assert [Path(path) for path in normals] == list(CASES[name].remedy.normals)
+        opened, form = tab.look_closely(name, played), tab.shared.form
+        assert Path(opened[form.query]) == CASES[name].remedy.query
+        normals = [Path(path) for path in opened[form.normals]]
+        assert normals == list(CASES[name].remedy.normals)
 
-    def test_advice_without_images_cannot_be_run(self, handlers):
-        played = handlers.remedy(NO_REMEDY, DEFAULT_MODEL)
+    def test_advice_without_images_cannot_be_run(self, tab):
+        played = tab.handlers.remedy(NO_REMEDY, DEFAULT_MODEL)
         assert played.session is None and "not about images" in played.answer
 
-    def test_inspect_needs_a_result(self, handlers):
+    def test_inspect_needs_a_result(self, tab):
         with pytest.raises(gr.Error, match="Guess first"):
-            handlers.look_closely(MISS, None)
+            tab.look_closely(MISS, None)
 
-    def test_the_last_case_is_followed_by_the_first(self, handlers):
-        first, *_, last = CASES
+    def test_the_first_case_is_open_and_follows_the_last(self, tab):
+        first, second, *_, last = CASES
+        assert tab.case.value == first and f'data-case="{second}"' in tab.nav.value
         event = types.SimpleNamespace(_data={"case": last})
-        assert f'data-case="{first}"' in handlers.choose({}, event)[6]
+        opened = tab.choose({}, event)
+        assert f'data-case="{first}"' in opened[tab.nav] and set(opened) == set(tab._view)
 
-    def test_a_link_opens_its_case_or_says_that_there_is_none(self, handlers):
-        def opened(**query: str) -> object:
-            return handlers.open_link({}, types.SimpleNamespace(query_params=query))
+    def test_a_link_opens_its_case_or_says_that_there_is_none(self, tab):
+        def opened(**query: str) -> dict:
+            return tab.open_link({}, types.SimpleNamespace(query_params=query))
 
-        assert opened(case=FALSE_ALARM)[1] == FALSE_ALARM
-        notice, *rest = opened(case="<script>")
-        assert "no case of that name" in notice and "script" not in notice
-        assert rest == [gr.skip()] * 10 and opened() == gr.skip()
+        assert opened(case=FALSE_ALARM)[tab.case] == FALSE_ALARM
+        unknown = opened(case="<script>")
+        assert list(unknown) == [tab.notice]
+        assert "no case of that name" in unknown[tab.notice]
+        assert "script" not in unknown[tab.notice]
+        assert list(opened().values()) == [gr.skip()]

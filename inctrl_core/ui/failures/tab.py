@@ -8,10 +8,14 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ...analysis.inspection import SESSION_SECONDS
-from ..common.form import MODEL_QUEUE, OpenAfter, Shared
+from ...errors import InctrlError
+from ..common.events import sent_text
+from ..common.form import MODEL_QUEUE, OpenAfter, Shared, Shown
+from ..common.markup import error_html
 from ..common.scripts import SHOWN, TELL
-from .cases import load_cases
-from .handlers import FailuresHandlers
+from .cases import Case, find_case, load_cases
+from .handlers import FailuresHandlers, Guessed, Played
+from .views import asked_html, nav_html, query_html, question_html
 
 INTRO = (
     '<p class="ic-lead">Every method has its blind spots. Look at a case and guess: does the model '
@@ -91,18 +95,19 @@ class FailuresTab:
 
     def build(self) -> None:
         """Lays out the tab, the first case open: one click gives a first result."""
-        first = self.handlers.names[0]
-        opened = self.handlers.show(self.handlers.cases[first], {})
+        first, *_ = self.handlers.cases.values()
         gr.HTML(INTRO)
         self.notice = gr.HTML(elem_id="case-notice")
-        self.case = gr.State(first)
+        self.case = gr.State(first.id)
         self.guessed = gr.State({})
         self.played = gr.State(None, time_to_live=SESSION_SECONDS)
-        self.cards = gr.HTML(opened[2], js_on_load=CHOOSE, elem_id="case-cards")
+        self.cards = gr.HTML(
+            self.handlers.cards(first.id, {}), js_on_load=CHOOSE, elem_id="case-cards"
+        )
         with gr.Column(elem_id="case"):
-            self.asked = gr.HTML(opened[3], elem_id="case-asked")
-            self.picture = gr.HTML(opened[4], elem_id="case-picture")
-            self.answer = gr.HTML(opened[5], js_on_load=GUESS, elem_id="case-answer")
+            self.asked = gr.HTML(asked_html(first, 1), elem_id="case-asked")
+            self.picture = gr.HTML(query_html(first), elem_id="case-picture")
+            self.answer = gr.HTML(question_html(), js_on_load=GUESS, elem_id="case-answer")
             with gr.Column(elem_id="case-actions"):
                 self.remedy = gr.HTML(elem_id="case-remedy")
                 with gr.Row(elem_id="case-buttons"):
@@ -112,7 +117,11 @@ class FailuresTab:
                     self.look = gr.Button(
                         "Look closely in Inspect", visible=False, size="md", elem_id="look-closely"
                     )
-                self.nav = gr.HTML(opened[6], js_on_load=CHOOSE, elem_id="case-nav")
+                self.nav = gr.HTML(
+                    nav_html(first, self.handlers.following(first)),
+                    js_on_load=CHOOSE,
+                    elem_id="case-nav",
+                )
 
     def wire(self) -> None:
         """Connects the events."""
@@ -121,7 +130,7 @@ class FailuresTab:
             self.answer.click, self.handlers.guess, [self.case, model], self.answer
         )
         shown = guessing.success(
-            self.handlers.show_answer,
+            self.show_answer,
             [self.case, self.played, self.guessed],
             [
                 self.cards,
@@ -139,7 +148,7 @@ class FailuresTab:
             self.try_remedy.click, self.handlers.remedy, [self.case, model], self.remedy
         )
         trying.success(
-            self.handlers.show_remedy,
+            self.show_remedy,
             [self.case, self.played],
             [self.remedy, self.try_remedy],
             show_progress="hidden",
@@ -148,7 +157,7 @@ class FailuresTab:
         for source in (self.cards, self.nav):
             # What still runs belongs to the case that is left.
             source.click(
-                self.handlers.choose,
+                self.choose,
                 self.guessed,
                 self._view,
                 cancels=[guessing, trying],
@@ -156,7 +165,7 @@ class FailuresTab:
                 api_visibility="private",
             ).then(None, js=TO_CASE, api_visibility="private")
         self.shared.page.load(
-            self.handlers.open_link,
+            self.open_link,
             self.guessed,
             self._view,
             show_progress="hidden",
@@ -179,7 +188,7 @@ class FailuresTab:
     def _wire_inspect(self) -> None:
         form = self.shared.form
         looked = self.look.click(
-            self.handlers.look_closely,
+            self.look_closely,
             [self.case, self.played],
             [
                 self.shared.session,
@@ -209,3 +218,73 @@ class FailuresTab:
             self.try_remedy,
             self.played,
         ]
+
+    def choose(self, guessed: Guessed, event: gr.EventData) -> Shown:
+        """Opens the case whose button was pressed."""
+        return self._open(sent_text(event, "case"), guessed)
+
+    def open_link(self, guessed: Guessed, request: gr.Request) -> Shown:
+        """Opens the case that the address names, where it names one."""
+        name = request.query_params.get("case")
+        return self._open(name, guessed) if name else {self.case: gr.skip()}
+
+    def _open(self, name: object, guessed: Guessed) -> Shown:
+        try:
+            case = find_case(self.handlers.cases, name)
+        except InctrlError as error:
+            return {self.notice: error_html(str(error))}
+        hidden = gr.Button(visible=False)
+        nothing = {self.notice: "", self.remedy: "", self.look: hidden, self.try_remedy: hidden}
+        return nothing | {self.case: case.id, self.played: None} | self._written(case, guessed)
+
+    def _written(self, case: Case, guessed: Guessed) -> Shown:
+        """The markup of a case before the guess."""
+        return {
+            self.cards: self.handlers.cards(case.id, guessed),
+            self.asked: asked_html(case, self.handlers.names.index(case.id) + 1),
+            self.picture: query_html(case),
+            self.answer: question_html(),
+            self.nav: nav_html(case, self.handlers.following(case)),
+        }
+
+    def show_answer(self, name: str, played: Played | None, guessed: Guessed) -> Shown:
+        """Shows how the open case came out; nothing where another has been opened meanwhile."""
+        if played is None or played.name != name:
+            return {self.answer: gr.skip()}
+        if played.session is None:
+            return {self.answer: played.answer}
+        guessed = {name: played.right} | guessed
+        advised = self.handlers.cases[name].remedy is not None
+        return {
+            self.cards: self.handlers.cards(name, guessed),
+            self.picture: played.picture,
+            self.answer: played.answer,
+            self.look: gr.Button(visible=True),
+            self.try_remedy: gr.Button(visible=advised),
+            self.guessed: guessed,
+        }
+
+    def show_remedy(self, name: str, played: Played | None) -> Shown:
+        """Shows the effect of the advice; nothing where another case has been opened meanwhile."""
+        if played is None or played.name != name:
+            return {self.remedy: gr.skip()}
+        again = gr.Button(visible=played.session is None)
+        return {self.remedy: played.answer, self.try_remedy: again}
+
+    def look_closely(self, name: str, played: Played | None) -> Shown:
+        """Hands the case to the other tabs."""
+        try:
+            case = find_case(self.handlers.cases, name)
+            if played is None or played.name != name or played.session is None:
+                raise InctrlError("Guess first; then the model runs and there is something to see.")
+        except InctrlError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        form, session = self.shared.form, played.session
+        return {
+            self.shared.session: session,
+            form.normals: list(session.normal_files),
+            form.query: str(played.query or case.query),
+            form.object_name: case.object_name,
+            form.model: session.model,
+            form.queries: "",
+        }
