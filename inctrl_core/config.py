@@ -1,6 +1,7 @@
 """The description of a model, as frozen data: the content of a model directory's ``config.json``.
 
-Every field is checked when it is read, so that the rest of the program may trust it.
+Every field is checked when it is read, by its type and by what stands in ``_check_values``, so that
+the rest of the program may trust it.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import stat
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from .architecture import BOUNDS, check_architecture
 from .errors import ModelError, cut
@@ -29,8 +31,12 @@ MAX_IMAGE_SIZES = 4
 MAX_DEFECTS = 16  # Images that are shown as defects beside the normals.
 MAX_SHOTS = 16  # Normals of a bank; gated heads hold constants for every number of them.
 SHORTEST, SQUASH = "shortest", "squash"
-RESIZE_MODES = (SHORTEST, SQUASH)
-HEAD_FORMS = ("training-free", "reference", "gated")
+
+# Numbers are no texts and no truth values, and nothing is there that is not known.
+CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=16, le=1024)]
+Width = Annotated[int, Field(ge=1, le=BOUNDS["width"])]
 
 
 @dataclass(frozen=True)
@@ -41,15 +47,17 @@ class PreprocessConfig:
         image_size: Side of the square, pixels.
         mean: Per-channel mean of pixel values in [0, 1].
         std: Per-channel standard deviation of pixel values in [0, 1].
-        resize_mode: One of ``RESIZE_MODES``, in open_clip's terms: "shortest" brings the shorter
+        resize_mode: In open_clip's terms: "shortest" brings the shorter
             side to ``image_size`` and cuts the centre out, as the paper's model does; "squash"
             brings both sides to it, so that the whole image is seen, if out of proportion.
     """
 
-    image_size: int = 240
+    __pydantic_config__ = CHECKED
+
+    image_size: Side = 240
     mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
-    resize_mode: str = SHORTEST
+    std: tuple[Positive, Positive, Positive] = CLIP_STD
+    resize_mode: Literal["shortest", "squash"] = SHORTEST
 
 
 @dataclass(frozen=True)
@@ -64,17 +72,19 @@ class BackboneConfig:
             empty for that alone. See :class:`inctrl_core.model.backbone.Backbone`.
         hub_repo: Hub repository with the weights in open_clip format, or None where the model
             directory's own ``model.safetensors`` carries them.
-        hub_file: File name inside ``hub_repo``.
+        hub_file: File name inside ``hub_repo``; only without that it may be None.
         hub_revision: Branch, tag or commit of ``hub_repo``; None for its main branch. Heads that
             were compared with certain weights name their commit.
     """
 
+    __pydantic_config__ = CHECKED
+
     architecture: Mapping[str, Any]
-    depths: tuple[int, ...]
-    grid: int = 15
-    image_sizes: tuple[int, ...] = ()
+    depths: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    grid: Annotated[int, Field(ge=1, le=64)] = 15
+    image_sizes: Annotated[tuple[Side, ...], Field(max_length=MAX_IMAGE_SIZES)] = ()
     hub_repo: str | None = None
-    hub_file: str = "open_clip_model.safetensors"
+    hub_file: str | None = "open_clip_model.safetensors"
     hub_revision: str | None = None
 
     @property
@@ -100,10 +110,12 @@ class HeadsConfig:
             where there are none.
     """
 
-    form: str = "training-free"
+    __pydantic_config__ = CHECKED
+
+    form: Literal["training-free", "reference", "gated"] = "training-free"
     options: Mapping[str, Any] = field(default_factory=dict)
     training_free: Mapping[str, float] = field(default_factory=dict)
-    patch_adapter: tuple[int, ...] = ()
+    patch_adapter: tuple[Width, ...] = ()
     good_scores: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -140,6 +152,8 @@ class ModelConfig:
         weights_sha256: Digest of ``model.safetensors``, 64 hexadecimal digits; None where unknown.
         format_version: Version of this format.
     """
+
+    __pydantic_config__ = CHECKED
 
     name: str
     backbone: BackboneConfig
@@ -231,114 +245,37 @@ def config_from_dict(data: Any, where: str = CONFIG_FILE) -> ModelConfig:
             f"{FORMAT_VERSION}; update the program or convert the model again."
         )
     try:
-        _check_types(data)
-        backbone = _checked(BackboneConfig, data["backbone"])
-        heads = _checked(HeadsConfig, data.get("heads", {}))
-        preprocess = _checked(PreprocessConfig, data.get("preprocess", {}))
-        config = _checked(
-            ModelConfig,
-            data
-            | {
-                "backbone": dataclasses.replace(
-                    backbone,
-                    depths=tuple(backbone.depths),
-                    image_sizes=tuple(backbone.image_sizes),
-                ),
-                "preprocess": dataclasses.replace(
-                    preprocess,
-                    mean=tuple(map(float, preprocess.mean)),
-                    std=tuple(map(float, preprocess.std)),
-                ),
-                "heads": dataclasses.replace(heads, patch_adapter=tuple(heads.patch_adapter)),
-            },
-        )
+        # As JSON again, in which alone a list may stand for a tuple and an object for a dataclass.
+        config = TypeAdapter(ModelConfig).validate_json(json.dumps(data))
         _check_values(config)
-    except (KeyError, ValueError) as error:
-        detail = f"missing field {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"{where} does not describe a model: {cut(detail)}.") from None
+    except ValidationError as error:
+        raise ModelError(f"{where} does not describe a model: {_first_of(error)}.") from None
+    except ValueError as error:
+        raise ModelError(f"{where} does not describe a model: {cut(str(error))}.") from None
     return config
 
 
-def _checked(kind: type, data: Mapping[str, Any]) -> Any:
-    known = {f.name for f in dataclasses.fields(kind)}
-    unknown = sorted(set(data) - known)
-    if unknown:
-        raise ValueError(f"unknown field {unknown[0]!r}")
-    return kind(**data)
-
-
-def _check_types(data: Mapping[str, Any]) -> None:
-    """Raises ValueError where a field is of another kind, KeyError where one is missing."""
-    parts = {"backbone": data["backbone"]} | {k: data.get(k, {}) for k in ("preprocess", "heads")}
-    free = {key: data.get(key, {}) for key in ("provenance", "training")}
-    for name, value in (parts | free).items():
-        _require(isinstance(value, dict), f"{name} must be an object")
-    backbone, preprocess, heads = parts.values()
-    architecture = backbone["architecture"]
-    _require(isinstance(architecture, dict), "architecture must be an object")
-    for name in ("options", "training_free", "good_scores"):
-        _require(isinstance(heads.get(name, {}), dict), f"heads.{name} must be an object")
-    texts = {"name": data["name"], "heads.form": heads.get("form", "")}
-    texts["preprocess.resize_mode"] = preprocess.get("resize_mode", SHORTEST)
-    optional = {key: backbone.get(key) for key in ("hub_repo", "hub_revision")}
-    optional["weights_sha256"] = data.get("weights_sha256")
-    # Without a repository there is no file in it either.
-    named = texts if backbone.get("hub_repo") is not None else optional
-    named["hub_file"] = backbone.get("hub_file", "")
-    texts |= {key: value for key, value in optional.items() if value is not None}
-    for name, value in texts.items():
-        _require(isinstance(value, str), f"{name} must be text")
-    whole = [*_listed(backbone["depths"]), backbone.get("grid", 1), preprocess.get("image_size", 1)]
-    whole += _listed(heads.get("patch_adapter", [])) + _listed(backbone.get("image_sizes", []))
-    _require(
-        all(type(n) is int for n in whole),
-        "depths, grid, image_size, image_sizes and patch_adapter must be whole numbers",
-    )
-    numbers = [n for key in ("mean", "std") for n in _listed(preprocess.get(key, []))]
-    _require(all(map(_is_number, numbers)), "mean and std must be lists of numbers")
-    weights = heads.get("training_free", {}).values()
-    _require(all(map(_is_number, weights)), "the values of heads.training_free must be numbers")
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
-
-
-def _is_number(value: Any) -> bool:
-    # Not math.isfinite, which raises on whole numbers that no float can hold.
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def _listed(value: Any) -> list[Any]:
-    # None is no number of any kind.
-    return list(value) if isinstance(value, list | tuple) else [None]
+def _first_of(error: ValidationError) -> str:
+    """The first field that is wrong, and how."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = cut(".".join(map(str, first["loc"])))
+    if first["type"] == "missing":
+        return f"missing field {place!r}"
+    if first["type"] == "unexpected_keyword_argument":
+        return f"unknown field {place!r}"
+    return f"{place!r}: {cut(first['msg'][0].lower() + first['msg'][1:])}"
 
 
 def _check_values(config: ModelConfig) -> None:
     backbone, preprocess = config.backbone, config.preprocess
     check_architecture(backbone.architecture)
-    if not backbone.depths or list(backbone.depths) != sorted(set(backbone.depths)):
-        raise ValueError("depths must be increasing and not empty")
-    if backbone.depths[0] < 0:
-        raise ValueError("depths must be 0 or more")
-    if not 1 <= backbone.grid <= 64:
-        raise ValueError("grid must lie between 1 and 64")
-    if not 16 <= preprocess.image_size <= 1024:
-        raise ValueError("image_size must lie between 16 and 1024")
+    if list(backbone.depths) != sorted(set(backbone.depths)):
+        raise ValueError("depths must be increasing")
+    if backbone.hub_repo is not None and backbone.hub_file is None:
+        raise ValueError("hub_file must name a file of hub_repo")
     sizes = backbone.image_sizes
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != preprocess.image_size):
         raise ValueError("image_sizes must be increasing and end with image_size")
-    if sizes and (sizes[0] < 16 or len(sizes) > MAX_IMAGE_SIZES):
-        raise ValueError(f"image_sizes must be {MAX_IMAGE_SIZES} sizes at most, each at least 16")
-    if preprocess.resize_mode not in RESIZE_MODES:
-        raise ValueError(f"resize_mode must be one of {', '.join(RESIZE_MODES)}")
-    if len(preprocess.mean) != 3 or len(preprocess.std) != 3 or min(preprocess.std) <= 0:
-        raise ValueError("mean and std must have three values, and std must be positive")
     widths = config.heads.patch_adapter
     if widths and len(widths) != len(backbone.depths):
         raise ValueError("patch_adapter must have a width for each depth")
-    if not all(1 <= width <= BOUNDS["width"] for width in widths):
-        raise ValueError(f"widths of patch_adapter must lie between 1 and {BOUNDS['width']}")
-    if config.heads.form not in HEAD_FORMS:
-        raise ValueError(f"heads.form must be one of {', '.join(HEAD_FORMS)}")

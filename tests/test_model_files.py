@@ -87,16 +87,16 @@ def test_an_architecture_that_fetches_something_else_is_refused(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (backbone(depths=[-2, 1]), "depths must be 0 or more"),
-        (backbone(hub_repo="someone/model", hub_file=None), "hub_file must be text"),
-        (backbone(hub_repo=0), "hub_repo must be text"),
+        (backbone(depths=[-2, 1]), "depths.0.*greater than or equal to 0"),
+        (backbone(hub_repo="someone/model", hub_file=None), "hub_file must name a file"),
+        (backbone(hub_repo=0), "hub_repo.*valid string"),
         (text(vocab_size=1000), "vocab_size must be at least 49408"),
         (backbone(architecture={"embed_dim": 1, "vision_cfg": None, "text_cfg": {}}), "vision_cfg"),
         (lambda data: data["heads"].update(training_free={"text": "1"}), "training_free"),
         (lambda data: data["heads"].update(training_free={"text": None}), "training_free"),
         (lambda data: data["heads"].update(training_free={"text": 10**400}), "training_free"),
-        (lambda data: data["preprocess"].update(mean=[10**400, 1, 1]), "mean and std"),
-        (lambda data: data["preprocess"].update(std=[float("nan"), 1, 1]), "mean and std"),
+        (lambda data: data["preprocess"].update(mean=[10**400, 1, 1]), "mean.0.*finite number"),
+        (lambda data: data["preprocess"].update(std=[float("nan"), 1, 1]), "std.0.*finite number"),
     ],
 )
 def test_values_that_are_none_are_named(model: Path, change: Callable, words: str) -> None:
@@ -131,7 +131,7 @@ def towers(image: object, words: object) -> dict:
         (towers({}, []), "text_cfg must be an object"),
         (towers({"patch_size": 0}, {}), "patch_size must be a whole number"),
         (towers({"image_size": [240, 240]}, {}), "image_size must be a whole number"),
-        (towers({"image_size": 1024, "patch_size": 1}, {}), "grid must lie between"),
+        (towers({"image_size": 1024, "patch_size": 1}, {}), "grid.*less than or equal to 64"),
         (towers({}, {"hf_model_name": "someone/model"}), "hf_model_name"),
     ],
 )

@@ -30,7 +30,7 @@ from inctrl_core import InctrlError, ModelError, load_detector
 from inctrl_core.__main__ import main
 from inctrl_core.analysis import inspection as session
 from inctrl_core.checkpoints.conversion import read_checkpoint
-from inctrl_core.config import HEAD_FORMS
+from inctrl_core.config import config_from_dict
 from inctrl_core.images.files import open_image
 from inctrl_core.images.limits import MAX_BYTES
 from inctrl_core.training.loop import CHECKPOINT_FILE, TrainingRun
@@ -177,8 +177,11 @@ def test_a_checkpoint_of_a_training_run_that_runs_code_is_refused(
         run.run(1, "mark", tmp_path)
 
 
-def test_only_known_heads_are_built() -> None:
-    assert HEAD_FORMS == ("training-free", "reference", "gated")
+def test_only_known_heads_are_built(tiny: Path) -> None:  # noqa: F811
+    document = json.loads((tiny / "config.json").read_text())
+    for form in ("os.system", "reference ", None):
+        with pytest.raises(ModelError, match="'training-free', 'reference' or 'gated'"):
+            config_from_dict(document | {"heads": {"form": form}})
 
 
 @pytest.fixture(scope="module")

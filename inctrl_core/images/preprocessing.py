@@ -45,7 +45,7 @@ def crop_image(
     Args:
         image: RGB image of any size.
         size: Side of the crop, pixels of the model's input.
-        resize_mode: One of :data:`inctrl_core.config.RESIZE_MODES`.
+        resize_mode: See :class:`inctrl_core.config.PreprocessConfig`.
 
     Returns:
         The crop, and its (left, top, right, bottom) in pixels of ``image``, fractional.
