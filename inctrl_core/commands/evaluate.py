@@ -44,7 +44,12 @@ from .options import add_looks_for_option, add_model_options, load_model_option,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    data = parser.add_argument_group("data")
+    _add_data_options(parser.add_argument_group("data"))
+    _add_measure_options(parser)
+    _add_output_options(parser.add_argument_group("output"))
+
+
+def _add_data_options(data: argparse._ArgumentGroup) -> None:
     data.add_argument(
         "--data",
         nargs="+",
@@ -67,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out images and masks that cannot be read",
     )
+
+
+def _add_measure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shots",
         nargs="+",
@@ -104,7 +112,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="also measure the share of good images above the threshold for this rate",
     )
-    output = parser.add_argument_group("output")
+
+
+def _add_output_options(output: argparse._ArgumentGroup) -> None:
     output.add_argument("--json", action="store_true", help="one JSON document on standard output")
     output.add_argument("--csv", type=Path, metavar="FILE", help="every figure, a line each")
     output.add_argument("--markdown", type=Path, metavar="FILE", help="the table, also to a file")

@@ -106,23 +106,27 @@ class BatchTab:
 
     def wire(self) -> None:
         """Connects the events."""
+        self._wire_starts()
+        self._wire_turns()
+        self._wire_changes()
+        self._wire_opening()
+        self._wire_downloads()
+        self.labelled.wire()
+
+    def _wire_starts(self) -> None:
         self._start_after(self.button.click)
-        filled = self.gallery.click(
-            self.fill_example,
-            None,
-            [*self.form.filled, self.files, *self.labelled.fields],
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        self._start_after(filled.success)
-        tried = self.labelled.example.click(
-            self.fill_labelled,
-            None,
-            [*self.form.filled, self.files, *self.labelled.fields],
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        self._start_after(tried.success)
+        for chosen, fill in (
+            (self.gallery.click, self.fill_example),
+            (self.labelled.example.click, self.fill_labelled),
+        ):
+            filled = chosen(
+                fill,
+                None,
+                [*self.form.filled, self.files, *self.labelled.fields],
+                show_progress="hidden",
+                api_visibility="private",
+            )
+            self._start_after(filled.success)
         form = self.form
         found = self.find.click(
             self.handlers.take_normals,
@@ -142,14 +146,8 @@ class BatchTab:
             api_visibility="private",
         )
         self._start_after(taken.success)
-        changed = [form.normals.upload, form.normals.delete]
-        for files in (self.files, *self.labelled.fields):
-            changed += [files.upload, files.delete, files.clear]
-        for own in changed:
-            own(None, self.notice, self.notice, js=BATCH_CHANGED, api_visibility="private")
-        form.object_name.change(
-            None, self.notice, self.notice, js=BATCH_NAME_CHANGED, api_visibility="private"
-        )
+
+    def _wire_turns(self) -> None:
         # Each turn is an event of its own, at the end of the queue: whoever asked for a score
         # meanwhile gets it in between.
         advanced = self.turn.change(
@@ -169,9 +167,17 @@ class BatchTab:
             show_progress="hidden",
             api_visibility="private",
         )
-        self._wire_opening()
-        self._wire_downloads()
-        self.labelled.wire()
+
+    def _wire_changes(self) -> None:
+        form = self.form
+        changed = [form.normals.upload, form.normals.delete]
+        for files in (self.files, *self.labelled.fields):
+            changed += [files.upload, files.delete, files.clear]
+        for own in changed:
+            own(None, self.notice, self.notice, js=BATCH_CHANGED, api_visibility="private")
+        form.object_name.change(
+            None, self.notice, self.notice, js=BATCH_NAME_CHANGED, api_visibility="private"
+        )
 
     @property
     def _outputs(self) -> list[gr.components.Component]:
