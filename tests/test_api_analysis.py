@@ -110,7 +110,8 @@ class TestDefects:
     SHOWN = [str(query.path) for query in EXAMPLE.queries if query.anomalous][1:3]
 
     @pytest.fixture(scope="class")
-    def expected(self) -> float:
+    @classmethod
+    def expected(cls) -> float:
         detector = load_detector(DEFAULT_MODEL, device="cpu")
         normals = measure_bank(detector, detector.build_bank(NORMALS, CLEAR.object_name))
         bank = show_defects(detector, normals, self.SHOWN).bank

@@ -393,7 +393,8 @@ class TestOneMoreNormal:
 
 class TestInspectTab:
     @pytest.fixture(scope="class")
-    def tab(self, registry) -> InspectTab:
+    @classmethod
+    def tab(cls, registry) -> InspectTab:
         return tab_of(registry, InspectTab)
 
     @pytest.fixture

@@ -165,7 +165,8 @@ class TestMeasured:
     """What captions and notes say, with the embedded model at its threshold."""
 
     @pytest.fixture(scope="class")
-    def judged(self) -> dict[str, dict[str, tuple[bool, bool, Score]]]:
+    @classmethod
+    def judged(cls) -> dict[str, dict[str, tuple[bool, bool, Score]]]:
         """By set and query: whether it is anomalous, whether it scores so, and the score."""
         detector, judged = load_detector("inctrl-lite", "cpu"), {}
         for name, example in load_examples().items():

@@ -272,7 +272,8 @@ class TestFile:
 
 class TestPage:
     @pytest.fixture(scope="class")
-    def handlers(self) -> InspectHandlers:
+    @classmethod
+    def handlers(cls) -> InspectHandlers:
         return InspectHandlers(ModelRegistry({"inctrl-lite": "inctrl-lite"}, device="cpu"), {})
 
     def press(self, handlers: InspectHandlers, session: Session, part: object) -> Session:
@@ -315,12 +316,14 @@ class TestPage:
 
 class TestApi:
     @pytest.fixture(scope="class")
-    def client(self) -> Iterator[Client]:
+    @classmethod
+    def client(cls) -> Iterator[Client]:
         with running_app() as url:
             yield Client(url, verbose=False)
 
     @pytest.fixture(scope="class")
-    def expected(self, files, normals) -> float:
+    @classmethod
+    def expected(cls, files, normals) -> float:
         detector = load_detector("inctrl-lite", device="cpu")
         bank = detector.build_bank(normals, ignored=CORNER)
         return detector.score([files["good"]], bank)[0].fused
