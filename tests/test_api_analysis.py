@@ -114,7 +114,7 @@ class TestDefects:
     def expected(cls) -> float:
         detector = load_detector(DEFAULT_MODEL, device="cpu")
         normals = measure_bank(detector, detector.build_bank(NORMALS, CLEAR.object_name))
-        bank = show_defects(detector, normals, self.SHOWN).bank
+        bank = show_defects(detector, normals, cls.SHOWN).bank
         return detector.score([QUERY], bank)[0].fused
 
     def ask(self, client: Client, endpoint: str, shown: list[str], **given: object) -> dict:
