@@ -154,6 +154,22 @@ def test_a_round_brush_is_squeezed_with_the_picture():
     assert np.ptp(columns) + 1 == 24 and np.ptp(rows) + 1 == 48
 
 
+@pytest.mark.parametrize("sides", [(1000.0, 50.0), (50.0, 1000.0), (1.0, 1.0)])
+@pytest.mark.parametrize("place", [(0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.5, 0.5)])
+def test_images_of_any_proportions_are_marked_at_any_place(sides, place):
+    marked = paint(GREY, [dot(0.1, *place)], sides)
+    rows, columns = np.nonzero((np.asarray(marked) != 200).any(axis=2))
+    at = np.array(place) * 240
+    assert abs(columns - at[0]).max() <= 14 and abs(rows - at[1]).max() <= 14
+    # Of so narrow an image the thinnest brush covers less than a pixel.
+    for softness in (0.0, 1.0):
+        mark = dot(THINNEST, *place, softness)
+        for apart in (1, 30):
+            longer = sides[0] * apart, sides[1]
+            assert paint(GREY, [mark], longer).size == GREY.size
+        assert covered_pixels([mark], sides) < 4
+
+
 def test_a_soft_edge_fades():
     hard, soft = (
         np.asarray(paint(GREY, [dot(0.2, softness=s)], SQUARE))[120, :, 0].astype(int)

@@ -25,9 +25,11 @@ _STROKE = re.compile(
     rf"([0-9a-f]{{6}}) ({_SHARE}) ({_SHARE})((?: {_SHARE},{_SHARE}){{1,{MOST_POINTS}}})", re.ASCII
 )
 _LONGEST = MOST_STROKES * (21 + 14 * MOST_POINTS)  # Letters of the longest text that can be read.
-_FINER = 4  # Strokes are drawn so many times as large, for smooth edges.
+_FINER = 4  # Strokes are drawn so many times as large, for smooth edges,
+_FINEST = 4096  # but on no larger picture.
 _AREA_SIDE = 320  # Longer side of the picture that an area is measured on.
 _SOFTEST = 0.25  # Standard deviation of the softest edge, in diameters.
+_FADED = 4.0  # Standard deviations from an edge, beyond which nothing of it is left.
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def paint(
     """
     painted = picture.copy()
     for stroke in strokes:
-        painted.paste(stroke.colour, mask=_cover(stroke, picture.size, sides))
+        cover, place = _cover(stroke, picture.size, sides)
+        painted.paste(stroke.colour, place, cover)
     return painted
 
 
@@ -129,30 +132,47 @@ def covered_pixels(strokes: Sequence[Stroke], sides: tuple[float, float]) -> flo
     size = tuple(max(1, round(scale * side)) for side in sides)
     covered = Image.new("L", size)
     for stroke in strokes:
-        covered.paste(255, mask=_cover(stroke, size, sides))
+        cover, place = _cover(stroke, size, sides)
+        covered.paste(255, place, cover)
     return float(np.asarray(covered).mean()) / 255 * sides[0] * sides[1]
 
 
-def _cover(stroke: Stroke, size: tuple[int, int], sides: tuple[float, float]) -> Image.Image:
-    """How much of each pixel a stroke covers: grey, of a picture's size.
+def _cover(
+    stroke: Stroke, size: tuple[int, int], sides: tuple[float, float]
+) -> tuple[Image.Image, tuple[int, int]]:
+    """How much of each pixel a stroke covers.
 
     Args:
         stroke: The stroke.
         size: The picture's.
         sides: The image's.
+
+    Returns:
+        Grey, of the part of the picture around the stroke; and where that begins, left and top.
     """
-    scale = _FINER * max(size) / max(sides)
-    width, height = (max(1, round(scale * side)) for side in sides)
-    across = stroke.diameter * min(width, height)
-    fine = Image.new("L", (width, height))
-    pen = ImageDraw.Draw(fine)
-    places = [(x * width, y * height) for x, y in stroke.points]
+    scale = min(_FINER * max(np.divide(size, sides)), _FINEST / max(sides))
+    fine = np.array([max(1, round(scale * side)) for side in sides])  # In the image's proportions.
+    finer = fine / size
+    across = max(2.0, stroke.diameter * fine.min())  # Pillow draws no smaller ellipse.
+    blur = _SOFTEST * stroke.softness * across
+    reach = across / 2 + _FADED * blur + 1
+    places = np.array(stroke.points) * fine
+    start = np.floor((places.min(axis=0) - reach) / finer).clip(0, size).astype(int)
+    end = np.ceil((places.max(axis=0) + reach) / finer).clip(0, size).astype(int)
+    origin = np.floor(start * finer)
+    drawn = Image.new("L", tuple(np.ceil(end * finer - origin).astype(int).tolist()))
+    _draw(drawn, (places - origin).tolist(), across)
+    box = (*(start * finer - origin), *(end * finer - origin))
+    cover = drawn.resize(tuple((end - start).tolist()), Image.Resampling.BOX, box)
+    if blur > 0:
+        cover = cover.filter(ImageFilter.GaussianBlur(tuple(blur / finer)))
+    return cover, tuple(start.tolist())
+
+
+def _draw(cover: Image.Image, places: Sequence[Sequence[float]], across: float) -> None:
+    """Draws a round brush along places in pixels, in white."""
+    pen = ImageDraw.Draw(cover)
     if len(places) > 1:
-        pen.line(places, fill=255, width=max(1, round(across)))
+        pen.line([tuple(place) for place in places], fill=255, width=max(1, round(across)))
     for x, y in places:
         pen.ellipse((x - across / 2, y - across / 2, x + across / 2 - 1, y + across / 2 - 1), 255)
-    cover = fine.resize(size, Image.Resampling.BOX)
-    if stroke.softness == 0:
-        return cover
-    blur = _SOFTEST * stroke.softness * across
-    return cover.filter(ImageFilter.GaussianBlur((blur * size[0] / width, blur * size[1] / height)))
