@@ -67,9 +67,20 @@ def test_a_lesson_brings_a_pad(handlers, lesson):
     assert section.visible and (drawn, sizes, smallest) == (BEFORE, "", "")
     assert 'data-side="300.00"' in pad and 'data-least="0.00500"' in pad
     assert "This is normal 1, the one most like the others." in pad
-    assert "the other 3 normals judge it" in pad
+    assert "It is left out: the other 3 normals judge it, by their own threshold." in pad
     hidden, *empty = handlers.show_pad(None)
     assert not hidden.visible and empty == [""] * 4
+
+
+def test_who_judges_by_which_threshold_is_told(handlers, detector, files):
+    # The copy of a normal that is left out is left out with it.
+    session = inspect(detector, [*files[:2], files[0]], plate(9), "plate")
+    pad = handlers.show_pad(lesson_of(detector, session))[1]
+    others = len(session.bank.others(int(re.search(r"This is normal (\d)", pad).group(1)) - 1))
+    judges = {1: "the other normal judges it", 2: "the other 2 normals judge it"}
+    assert f"{judges[others]}, by their own threshold" in pad
+    chosen = lesson_of(detector, with_threshold(session, 0.5))
+    assert "by the threshold that you chose" in handlers.show_pad(chosen)[1]
 
 
 def test_a_single_normal_cannot_be_drawn_on(handlers, detector, files):

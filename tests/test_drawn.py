@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -12,13 +13,16 @@ from PIL import Image, ImageDraw
 
 from inctrl_core import Detector, InctrlError, load_detector
 from inctrl_core.analysis import inspect
-from inctrl_core.analysis.changes import with_threshold
+from inctrl_core.analysis.changes import with_ignored, with_threshold
 from inctrl_core.analysis.drawn import (
     ABOVE_ALREADY,
     NOTHING_TELLS,
     ROUND,
     TOO_FEW,
     Board,
+    compute_board,
+    compute_drawing,
+    compute_smallest,
     draw,
     find_smallest,
     open_board,
@@ -26,6 +30,7 @@ from inctrl_core.analysis.drawn import (
     search_sizes,
 )
 from inctrl_core.analysis.inspection import Session
+from inctrl_core.images.seen import open_here
 from inctrl_core.images.strokes import (
     MOST_POINTS,
     MOST_STROKES,
@@ -291,6 +296,28 @@ def test_a_threshold_of_the_visitors_own_counts_here_too(detector, session, boar
     low = open_board(detector, with_threshold(session, 0.001))
     with pytest.raises(InctrlError, match=ABOVE_ALREADY):
         find_smallest(detector, low, dot(0.1))
+
+
+def test_a_mark_in_a_part_that_is_ignored_is_not_seen(detector, session):
+    part = np.zeros((60, 60), bool)
+    part[:30, :30] = True
+    board = open_board(detector, with_ignored(detector, session, part))
+    hidden = draw(detector, board, [dot(0.2, 0.2, 0.2)])
+    assert hidden.score.fused == board.score.fused and hidden.area > 0
+    assert draw(detector, board, [dot(0.2, 0.8, 0.8)]).score.fused > board.score.fused
+
+
+def test_steps_cross_processes(detector, session, board):
+    def step(*call):
+        function, *arguments = pickle.loads(pickle.dumps(call))
+        return pickle.loads(pickle.dumps(function(detector, *arguments)))
+
+    apart = compute_board(step, session, open_here)
+    assert apart.normal == board.normal and apart.score.fused == board.score.fused
+    mark = dot(0.1)
+    there, here = compute_drawing(step, apart, [mark]), draw(detector, board, [mark])
+    assert there.score.fused == here.score.fused
+    assert compute_smallest(step, apart, mark) == find_smallest(detector, board, mark)
 
 
 def test_normals_that_are_too_few_are_told(detector, golden_detector):

@@ -10,7 +10,7 @@ from ...analysis.inspection import Session
 from ...images.overlay import overlay
 from ...images.strokes import MOST_POINTS, THICKEST, THINNEST, Stroke, covered_pixels
 from ..common.charts import axis_top, range_strip
-from ..common.markup import count_words, jpeg_uri
+from ..common.markup import jpeg_uri
 from ..common.plots import Plot, Yardstick, dots_at, line_through, plot_frame, plot_key
 from .parts import number
 
@@ -83,9 +83,7 @@ def pad_html(session: Session) -> str:
         'value="50"></label><output></output></p>'
         '<p class="ic-row"><label>Softness <input type="range" name="softness" min="0" max="100" '
         'value="20"></label></p>'
-        f'<p class="ic-small">This is normal {index + 1}, the one most like the others. It is left '
-        f"out: the other {count_words(session.bank.shots - 1, 'normal')} judge it, and give a "
-        "threshold of their own.</p></div>"
+        f'<p class="ic-small">{_judges_told(session, index)}</p></div>'
         f'<div class="ic-canvas"><img src="{jpeg_uri(picture)}" alt="Normal {index + 1}, as it is '
         f'seen"><canvas width="{2 * width}" height="{2 * height}" tabindex="0" role="img" '
         'aria-label="Picture to draw on: arrow keys move the brush, the space bar puts a dot">'
@@ -93,6 +91,17 @@ def pad_html(session: Session) -> str:
         '<p class="ic-row"><button type="button" data-do="undo">Undo</button>'
         '<button type="button" data-do="clear">Clear</button>'
         f'<button type="button" data-do="find">{FIND}</button></p></div>'
+    )
+
+
+def _judges_told(session: Session, normal: int) -> str:
+    """Which normal is drawn on, which others judge it, and by which threshold."""
+    others = len(session.bank.others(normal))
+    judge = "the other normal judges" if others == 1 else f"the other {others} normals judge"
+    by = "their own threshold" if session.chosen is None else "the threshold that you chose"
+    return (
+        f"This is normal {normal + 1}, the one most like the others. It is left out: {judge} it, "
+        f"by {by}."
     )
 
 
