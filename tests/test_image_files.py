@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import warnings
 import zlib
@@ -13,7 +14,13 @@ import pytest
 from PIL import Image
 
 from inctrl_core import ImageError
-from inctrl_core.images.files import images_in, open_image, same_content
+from inctrl_core.images.files import (
+    image_levels,
+    images_in,
+    open_image,
+    same_content,
+    upright_size,
+)
 from inctrl_core.images.formats.deep import _BAND_PIXELS
 from inctrl_core.images.limits import MAX_BYTES, check_sent, most_bytes, most_pixels
 
@@ -168,6 +175,23 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         open_image(tmp_path / "nothing.png")
     with pytest.raises(ImageError, match="is a folder"):
         open_image(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_what_is_no_file_to_read_is_named_and_never_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "round.png").symlink_to("round.png")
+    os.mkfifo(tmp_path / "pipe.png")  # Without a writer, opening it would wait for ever.
+    (tmp_path / "zeros.png").symlink_to("/dev/zero")
+    told = {
+        "round.png": "symbolic links",
+        "pipe.png": "it is a pipe or a device",
+        "zeros.png": "it is a pipe or a device",
+        300 * "x": "name too long",
+    }
+    for name, reason in told.items():
+        for read in (open_image, upright_size, image_levels):
+            with pytest.raises(ImageError, match=f"cannot be read .*{reason}.*; check it, or"):
+                read(tmp_path / name)
 
 
 def test_limits_hold_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

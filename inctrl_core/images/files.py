@@ -174,8 +174,18 @@ def _in_a_sentence(name: str) -> Iterator[None]:
         raise ImageError(f"{name} may not be read by this user; change its permissions.") from None
     except MemoryError:
         raise ImageError(f"{name} takes more memory than there is; make it smaller.") from None
+    except OSError as error:
+        if error.strerror is None:  # Pillow's own, of data that end early.
+            raise _damaged(name) from None
+        raise ImageError(
+            f"{name} cannot be read ({error.strerror}); check it, or name another file."
+        ) from None
     except Exception:  # On damaged data Pillow's decoders raise many kinds, even SyntaxError.
-        raise ImageError(f"{name} is damaged or incomplete; save it again and retry.") from None
+        raise _damaged(name) from None
+
+
+def _damaged(name: str) -> ImageError:
+    return ImageError(f"{name} is damaged or incomplete; save it again and retry.")
 
 
 def check_listed(images: object) -> None:

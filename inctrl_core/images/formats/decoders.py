@@ -5,13 +5,14 @@ What has 8 bits a value comes as an image of Pillow, what has more as the values
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -122,8 +123,11 @@ def _stream(source: str | os.PathLike | bytes | BinaryIO) -> Iterator[tuple[Bina
     if isinstance(source, bytes):
         yield io.BytesIO(source), len(source)
     elif isinstance(source, str | os.PathLike):
-        if Path(source).is_dir():
+        kind = os.stat(source).st_mode
+        if stat.S_ISDIR(kind):
             raise IsADirectoryError
+        if not stat.S_ISREG(kind):  # Reading it may never end, nor may opening it.
+            raise OSError(errno.EINVAL, "it is a pipe or a device")
         with open(source, "rb") as stream:
             yield stream, os.fstat(stream.fileno()).st_size
     elif hasattr(source, "seek"):
