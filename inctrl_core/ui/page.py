@@ -33,6 +33,8 @@ from .serving.listening import find_place
 from .serving.server import own_server, use_no_proxy_for_tools
 from .stress.tab import StressTab
 from .tabs import build_tabs
+from .tour.tour import SCRIPT as TOUR
+from .tour.tour import links_html, space_name, tour_html
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ HEADER = """
   <p>Give 1 to 16 normal images of one kind of object. A new image is compared with them,
   piece by piece. You get one anomaly score, a map of where the image differs, and how well it
   matches phrases for damage. Nothing is trained on your images.</p>
+  {links}
 </header>
 """
 QUEUE_SIZE = 64
@@ -70,7 +73,7 @@ def build_page(
         delete_cache=(SESSION_SECONDS, 2 * SESSION_SECONDS),
     ) as page:
         session, choices = (gr.State(None, time_to_live=SESSION_SECONDS) for _ in range(2))
-        gr.HTML(HEADER)
+        gr.HTML(HEADER.format(links=links_html(space_name())) + tour_html())
         with gr.Column(elem_id="main"):
             gallery_place = gr.Column(elem_id="gallery-place")
             with gr.Column(min_width=300, elem_id="form"):
@@ -92,7 +95,8 @@ def build_page(
             LearnTab(shared, inspect.result.follow),
         ]
         build_tabs(page, tabs, contents)
-        page.load(None, js=ACCESS, api_visibility="private")
+        for script in (ACCESS, TOUR):
+            page.load(None, js=script, api_visibility="private")
         api = ScoreApi(registry)
         visibility = "undocumented" if tools else "public"
         api.build(visibility)

@@ -1,0 +1,1 @@
+"""The guided tour: five steps over the page itself."""
