@@ -33,7 +33,7 @@ from .serving.listening import find_place
 from .serving.server import own_server, use_no_proxy_for_tools
 from .stress.tab import StressTab
 from .tabs import build_tabs
-from .tour.tour import SCRIPT as TOUR
+from .tour.tour import ON_LOAD as ON_TOUR
 from .tour.tour import links_html, space_name, tour_html
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ def build_page(
         delete_cache=(SESSION_SECONDS, 2 * SESSION_SECONDS),
     ) as page:
         session, choices = (gr.State(None, time_to_live=SESSION_SECONDS) for _ in range(2))
-        gr.HTML(HEADER.format(links=links_html(space_name())) + tour_html())
+        head = HEADER.format(links=links_html(space_name())) + tour_html()
+        gr.HTML(head, js_on_load=ON_TOUR, elem_id="head")
         with gr.Column(elem_id="main"):
             gallery_place = gr.Column(elem_id="gallery-place")
             with gr.Column(min_width=300, elem_id="form"):
@@ -95,8 +96,7 @@ def build_page(
             LearnTab(shared, inspect.result.follow),
         ]
         build_tabs(page, tabs, contents)
-        for script in (ACCESS, TOUR):
-            page.load(None, js=script, api_visibility="private")
+        page.load(None, js=ACCESS, api_visibility="private")
         api = ScoreApi(registry)
         visibility = "undocumented" if tools else "public"
         api.build(visibility)

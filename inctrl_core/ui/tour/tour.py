@@ -11,7 +11,9 @@ from pathlib import Path
 PAPER = "https://arxiv.org/abs/2403.06495"
 # A visitor's own result is left as it is; without one the tour opens this example.
 EXAMPLE = "screws"
-SCRIPT = Path(__file__).with_name("tour.js").read_text(encoding="utf-8").replace("EXAMPLE", EXAMPLE)
+ON_LOAD = (
+    Path(__file__).with_name("tour.js").read_text(encoding="utf-8").replace("EXAMPLE", EXAMPLE)
+)
 
 
 @dataclass(frozen=True)
