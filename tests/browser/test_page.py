@@ -403,3 +403,14 @@ def test_normals_are_saved_and_opened_again(page: Page, address: str, tmp_path: 
     page.locator("#score").click()
     expect(page.locator(SCORE)).to_have_text(f"{score:.3f}", timeout=TIMEOUT)
     expect(line).to_contain_text(f"Your threshold: {score - 0.01:.3f}")
+
+
+def test_the_bars_of_the_words_are_as_long_as_their_figures(page: Page):
+    open_example(page, FIRST.name)
+    rows = page.locator("#text .ic-text > .ic-row")
+    expect(rows).to_have_count(2)
+    for row in rows.all():
+        share = float(row.locator("em").inner_text().rstrip("%")) / 100
+        line, fill = (row.locator(part).bounding_box() for part in (".ic-line", ".ic-line i"))
+        assert line["width"] > 300 and fill["height"] >= 5
+        assert fill["width"] / line["width"] == pytest.approx(share, abs=0.006)

@@ -46,9 +46,9 @@ def pad_html(session: Session, proposed: np.ndarray | None = None) -> str:
         f'<div class="ic-canvas"><img src="{jpeg_uri(picture, 75)}" alt="Normal 1, as it is seen">'
         '<canvas width="240" height="240" tabindex="0" role="img" aria-label="Part to ignore: '
         'arrow keys move the brush, the space bar marks"></canvas></div>'
-        '<p class="ic-row"><label>Brush <input type="range" min="1" max="12" value="4"></label>'
+        '<p class="ic-tools"><label>Brush <input type="range" min="1" max="12" value="4"></label>'
         '<label><input type="checkbox"> Erase</label></p>'
-        '<p class="ic-row"><button type="button" data-do="apply">Ignore what is marked</button>'
+        '<p class="ic-tools"><button type="button" data-do="apply">Ignore what is marked</button>'
         '<button type="button" data-do="propose">Mark the background</button>'
         f'<button type="button" data-do="clear">Clear</button>{again}</p></div></details>'
     )

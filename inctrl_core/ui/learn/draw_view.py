@@ -77,18 +77,18 @@ def pad_html(session: Session) -> str:
     return (
         f'<div class="ic-pad ic-draw-pad" data-side="{side:.2f}" data-least="{least:.5f}" '
         f'data-most="{THICKEST}" data-points="{MOST_POINTS}">'
-        '<div class="ic-brush"><div class="ic-row" role="radiogroup" aria-label="Colour of the '
+        '<div class="ic-brush"><div class="ic-tools" role="radiogroup" aria-label="Colour of the '
         f'brush">{"".join(given)}<span>{own}</span></div>'
-        '<p class="ic-row"><label>Size <input type="range" name="size" min="0" max="100" '
+        '<p class="ic-tools"><label>Size <input type="range" name="size" min="0" max="100" '
         'value="50"></label><output></output></p>'
-        '<p class="ic-row"><label>Softness <input type="range" name="softness" min="0" max="100" '
+        '<p class="ic-tools"><label>Softness <input type="range" name="softness" min="0" max="100" '
         'value="20"></label></p>'
         f'<p class="ic-small">{_judges_told(session, index)}</p></div>'
         f'<div class="ic-canvas"><img src="{jpeg_uri(picture)}" alt="Normal {index + 1}, as it is '
         f'seen"><canvas width="{2 * width}" height="{2 * height}" tabindex="0" role="img" '
         'aria-label="Picture to draw on: arrow keys move the brush, the space bar puts a dot">'
         "</canvas></div>"
-        '<p class="ic-row"><button type="button" data-do="undo">Undo</button>'
+        '<p class="ic-tools"><button type="button" data-do="undo">Undo</button>'
         '<button type="button" data-do="clear">Clear</button>'
         f'<button type="button" data-do="find">{FIND}</button></p></div>'
     )
