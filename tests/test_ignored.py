@@ -112,6 +112,13 @@ class TestPart:
         # The right half of the whole, or of the middle square; the upper half of both.
         assert part[:30, 30:].all() and part.sum() == 900
 
+    def test_what_is_transparent_marks_nothing(self):
+        for paper in ((255, 255, 255, 0), (0, 0, 0, 0), (0, 0, 0, 255)):
+            marks = Image.new("RGBA", (240, 240), paper)
+            marks.paste((200, 0, 0, 255), (160, 0, 240, 80))
+            part = part_of_image(marks, PreprocessConfig(240))
+            assert np.array_equal(part, CORNER)
+
     def test_patches_of_which_more_than_half_is_in_it(self):
         part = np.zeros((CELLS, CELLS), bool)
         part[:4, :4] = part[4:6, :4] = True
@@ -350,6 +357,12 @@ class TestApi:
             "labelled": ask("score_labelled", good=[query], bad=[])["results"][0]["fused"],
         }
         assert found == {name: pytest.approx(expected, abs=1e-6) for name in found}
+
+    def test_a_mask_as_large_as_a_photograph(self, client, expected, files, normals, tmp_path):
+        Image.open(files["mask"]).resize((3000, 3000)).save(tmp_path / "large.png")
+        about = client, "score", normals, str(tmp_path / "large.png")
+        found = self.ask(*about, query=handle_file(files["good"]))[0]
+        assert found["fused"] == pytest.approx(expected, abs=1e-6)
 
     @pytest.mark.parametrize("endpoint", ["score", "explain"])
     def test_a_mask_that_is_none_is_told(self, client, files, normals, endpoint, tmp_path):

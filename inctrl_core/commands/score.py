@@ -34,7 +34,6 @@ from ..analysis.steps import steps_of
 from ..analysis.unsorted import find_normals
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
 from ..errors import ImageError, InctrlError, name_some
-from ..images.files import open_image
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
 from ..images.ignored import part_of_image
 from ..images.levels import describe_levels, describe_set
@@ -226,7 +225,7 @@ def _normals(
     name, sought = arguments.object or DEFAULT_OBJECT_NAME, arguments.looks_for or DECIDE
     part = None
     if arguments.ignore:
-        part = part_of_image(open_image(arguments.ignore), detector.config.preprocess)
+        part = part_of_image(arguments.ignore, detector.config.preprocess)
     bank = detector.build_bank(found.files, name, looks_for=sought, ignored=part)
     if arguments.ignore_background:
         if (part := propose_background(bank)) is None:

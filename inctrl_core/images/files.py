@@ -96,7 +96,7 @@ def set_levels(sources: Iterable[ImageSource]) -> Levels | None:
     return join_levels(map(image_levels, sources))
 
 
-def open_values(source: str | os.PathLike | bytes) -> np.ndarray:
+def open_values(source: ImageSource) -> np.ndarray:
     """The values of an image as they are stored, upright: what they mean is the caller's to know.
 
     Of colours the largest channel is taken, of palettes the colours; what is wholly transparent is

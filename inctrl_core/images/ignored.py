@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..config import PreprocessConfig
 from ..errors import PromptError
+from .files import ImageSource, open_values
 from .preprocessing import seen_box
 
 CELLS = 60  # A side; a part is told as so many squares.
@@ -46,20 +47,29 @@ def part_to_text(part: np.ndarray) -> str:
     return f"{int(bits, 2):0{_DIGITS}x}"
 
 
-def part_of_image(marks: Image.Image, config: PreprocessConfig) -> np.ndarray:
-    """The part that an image marks by what is not black: bool [CELLS, CELLS].
+def part_of_image(marks: ImageSource, config: PreprocessConfig) -> np.ndarray:
+    """The part that an image marks by what is neither black nor transparent: bool [CELLS, CELLS].
 
     Args:
-        marks: RGB, of the proportions of a normal, at any size.
+        marks: As :func:`.open_values` takes it, of the proportions of a normal, at any size.
         config: How the model sees images.
 
     Raises:
+        ImageError: The image cannot be used.
         PromptError: It marks nothing, or nearly everything.
     """
-    bright = marks.convert("L").point([0] + [255] * 255)
-    box = seen_box(marks.size, config.image_size, config.resize_mode)
-    shares = bright.resize((CELLS, CELLS), Image.Resampling.BOX, box=box)
+    marked = Image.fromarray((open_values(marks) > 0).astype(np.uint8) * 255)
+    box = seen_box(marked.size, config.image_size, config.resize_mode)
+    shares = marked.resize((CELLS, CELLS), Image.Resampling.BOX, box=box)
     return check_part(np.asarray(shares) > 127)
+
+
+def text_of_image(marks: ImageSource, config: PreprocessConfig) -> str:
+    """The result of :func:`part_of_image` as :func:`part_to_text` writes it.
+
+    For processes that decode images, whose answers are no arrays.
+    """
+    return part_to_text(part_of_image(marks, config))
 
 
 def check_part(part: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from ...checkpoints.hub import Progress
 from ...config import PreprocessConfig
 from ...devices import NO_MEMORY
 from ...errors import InctrlError
-from ...images.ignored import part_of_image
+from ...images.ignored import part_from_text, text_of_image
 from ...images.levels import Levels
 from ...images.seen import SeenImage, SeenSet, see_image, see_set
 from ...model.bank import check_shots
@@ -142,7 +142,9 @@ class ModelRunner:
         Raises:
             InctrlError: The image cannot be used, or marks nothing or nearly everything.
         """
-        return self.images(part_of_image, file, self.sees(model)) if file else None
+        if not file:
+            return None
+        return part_from_text(self.images.run(text_of_image, file, self.sees(model)))
 
     def find_normals(
         self,
