@@ -120,6 +120,10 @@ def half(tensors, told):
     tensors["embeddings"] = tensors["embeddings"].half()
 
 
+def eight_bits(tensors, told):
+    tensors["embeddings"] = tensors["embeddings"].to(torch.float8_e4m3fn)
+
+
 def no_phrases(tensors, told):
     told["prompts"]["normal"] = []
     tensors["text.normal"] = tensors["text.normal"][:0].clone()
@@ -131,11 +135,27 @@ def no_normals(tensors, told):
         tensors[key] = tensors[key][:0].clone()
 
 
+def beyond_floats(value):
+    return lambda tensors, told: told.update(value(10**400))
+
+
 CHANGES = [
     not_finite,
+    lambda tensors, told: tensors["patches.0"][0, 0].mul_(1e30),
+    lambda tensors, told: tensors["embeddings"][1].zero_(),
+    lambda tensors, told: tensors["text.normal"].mul_(1.01),
+    lambda tensors, told: tensors.update({"defect.0.0": torch.tensor(1.0)}),
+    beyond_floats(lambda huge: {"threshold": huge}),
+    beyond_floats(lambda huge: {"crop_boxes": [[0, 0, huge, 1]] * 3}),
+    beyond_floats(lambda huge: {"levels": {"white": huge, "peak": 1, "mean": 1, "declared": True}}),
+    lambda tensors, told: told.update(threshold=1.5),
+    lambda tensors, told: told.update(threshold=-0.5),
+    lambda tensors, told: told.update(crop_boxes=[[0, 0, 0, 1]] * 3),
+    lambda tensors, told: told.update(crop_boxes=[[0, 9, 1, 1]] * 3),
     other_shape,
     one_more,
     half,
+    eight_bits,
     no_phrases,
     no_normals,
     lambda tensors, told: tensors.pop("patches.1"),
@@ -148,6 +168,7 @@ CHANGES = [
     lambda tensors, told: told.update(prompts=[]),
     lambda tensors, told: told.update(crop_boxes=[[0, 0, 1]] * 3),
     lambda tensors, told: told.update(crop_boxes=[[0, 0, 1, float("inf")]] * 3),
+    lambda tensors, told: told.update(crop_boxes=[[float("-inf"), 0, 1, 1]] * 3),
     lambda tensors, told: told.update(threshold="x"),
     lambda tensors, told: told.update(threshold=float("nan")),
     lambda tensors, told: told.update(levels={"white": 0, "peak": 1, "mean": 1}),

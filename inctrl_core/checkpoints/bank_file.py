@@ -13,7 +13,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,18 @@ FORMAT = "inctrl normals 1"
 MAX_NAME = 255
 # Prompts of an object's name and as many phrases of somebody's own in each group.
 _MAX_PROMPTS = 512
+_ROUNDING = 1e-3  # Of the squared length of a row.
 _EMBEDDINGS, _PATCHES, _IMAGES, _DEFECTS = "embeddings", "patches.", "image.", "defect."
 _NORMAL_TEXT, _ANOMALY_TEXT = "text.normal", "text.anomaly"
+# What comes of reading a header or tensors that no bank has: of numbers beyond any float as well.
+_UNFIT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +175,14 @@ def load_bank(path: str | Path, detector: Detector) -> SavedBank:
         ignored = part_from_text(marked) if marked else None
         found = _checked(tensors, detector, len(names), (len(prompts.normal), len(prompts.anomaly)))
         known = _read_defects(tensors)
-        numbers = [edge for box in boxes for edge in box]
-        if {len(box) for box in boxes} != {4} or len(boxes) != len(names):
+        if len(boxes) != len(names):
             raise ValueError("not one box for each normal")
-        if not all(map(isfinite, numbers)):
-            raise ValueError("not finite")
-    except (AttributeError, KeyError, TypeError, ValueError, PromptError, SafetensorError):
+        if not all(
+            -inf < left < right < inf and -inf < top < bottom < inf
+            for left, top, right, bottom in boxes
+        ):
+            raise ValueError("no boxes")
+    except _UNFIT:
         raise _damaged(path) from None
     device = detector.backbone.device
     found = {key: value.to(device) for key, value in found.items()}
@@ -216,7 +228,7 @@ def read_normals(path: str | Path) -> SavedNormals:
                 (prompts.normal, prompts.anomaly), (given.normal, given.anomaly), strict=True
             )
         )
-    except (AttributeError, KeyError, TypeError, ValueError, PromptError, SafetensorError):
+    except _UNFIT:
         raise _damaged(path) from None
     images = tuple(file.numpy().tobytes() for file in files)
     weights = str(told.get("weights"))
@@ -237,8 +249,8 @@ def _told(
         *(_texts(told["prompts"][group], _MAX_PROMPTS) for group in ("normal", "anomaly"))
     )
     threshold = None if told["threshold"] is None else float(told["threshold"])
-    if not isfinite(threshold or 0.0):
-        raise ValueError("not finite")
+    if not 0.0 <= (threshold or 0.0) <= 1.0:
+        raise ValueError("no score")
     name = clean_object_name(told["object_name"])
     return names, prompts, threshold, name, check_looks_for(told.get("looks_for", DECIDE))
 
@@ -272,7 +284,7 @@ def _checked(
     """All tensors of the file, if they are those that the model makes of so many normals.
 
     Raises:
-        ValueError: A tensor is missing, of another shape or kind, or not finite.
+        ValueError: A tensor is missing, of another shape or kind, or has rows of another length.
     """
     config = detector.config.backbone
     width, patches = config.embed_dim, config.grid**2
@@ -289,7 +301,7 @@ def _checked(
         expected[key] = (shots, patches, *own[2:3])
     if shapes != expected or 0 in phrases or not shots:
         raise ValueError("other tensors than the model's")
-    return {key: _finite(tensors[key]) for key in expected}
+    return {key: _rows(tensors[key], key != _EMBEDDINGS) for key in expected}
 
 
 def _read_defects(tensors: TensorFile) -> tuple[tuple[Tensor, ...], ...]:
@@ -314,13 +326,18 @@ def _read_defects(tensors: TensorFile) -> tuple[tuple[Tensor, ...], ...]:
             _, patches, width = shapes[layer]
             if shapes[name] != (rows, width) or not 1 <= rows <= patches:
                 raise ValueError("no patches of the model")
-        found.append(tuple(_finite(tensors[name]) for name in own))
+        found.append(tuple(_rows(tensors[name], True) for name in own))
     return tuple(found)
 
 
-def _finite(value: Tensor) -> Tensor:
-    if value.dtype != float32 or not bool(value.isfinite().all()):
-        raise ValueError("not finite numbers of 32 bits")
+def _rows(value: Tensor, unit: bool) -> Tensor:
+    """The tensor itself, if it has rows of 32 bits with a length, of 1 where ``unit`` says so."""
+    if value.dtype != float32:
+        raise ValueError("not of 32 bits")
+    squared = value.square().sum(dim=-1)
+    usable = (squared - 1.0).abs() < _ROUNDING if unit else (squared > 0) & squared.isfinite()
+    if not bool(usable.all()):
+        raise ValueError("rows of another length")
     return value
 
 
