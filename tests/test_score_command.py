@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from inctrl_core import Detector, load_detector
+from inctrl_core import Detector, load_bank, load_detector, save_bank
 from inctrl_core.__main__ import main
 from inctrl_core.analysis.defects import show_defects
 from inctrl_core.analysis.normal_range import grade, measure_bank, normal_range
@@ -342,6 +343,38 @@ def test_defects_count_and_stay_with_the_normals(tmp_path, loaded, detector, cap
     assert json.loads(capsys.readouterr().out)["scores"][0]["fused"] == expected
     assert score("--defect", NORMALS[0], queries=[other]) == 1
     assert "Defect 1 is normal 1; take it out" in capsys.readouterr().err
+
+
+def test_defects_of_a_file_stay_beside_more_of_them(tmp_path, loaded, detector, capsys):
+    shown, more, other = BAD_ONES[:3]
+    one, both = tmp_path / "one.safetensors", tmp_path / "both.safetensors"
+    assert score("--defect", shown, "--save-normals", str(one), queries=[other]) == 0
+    again = ["score", "--query", other, "--normals-file", str(one), "--defect"]
+    assert main([*again, more, "--save-normals", str(both)]) == 0
+    kept = load_bank(both, detector).bank.defects.images
+    measured = measure_bank(detector, detector.build_bank(NORMALS, "screw"))
+    expected = show_defects(detector, measured, [shown, more]).bank.defects.images
+    for layers, own in zip(kept, expected, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(layers, own, strict=True))
+    capsys.readouterr()
+    assert main([*again, *[more] * 16]) == 1
+    assert "There are 17 images of defects; use at most 16" in capsys.readouterr().err
+
+
+def test_a_threshold_that_was_saved_holds_until_a_rate_is_given(tmp_path, loaded, detector, capsys):
+    file, kept = tmp_path / "chosen.safetensors", tmp_path / "kept.safetensors"
+    save_bank(file, detector.build_bank(NORMALS, "screw"), detector, threshold=0.015625)
+    again = ["score", "--normals-file", str(file), "--query", DEFECT, "--save-normals", str(kept)]
+    assert main([*again, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["threshold"] == 0.015625
+    assert load_bank(kept, detector).threshold == 0.015625
+    assert main(again) == 0
+    assert "threshold 0.0156" in capsys.readouterr().out
+    assert main([*again, "--json", "--false-alarms", "0.05"]) == 0
+    usual = json.loads(capsys.readouterr().out)["threshold"]
+    assert load_bank(kept, detector).threshold is None
+    assert score("--json", queries=[DEFECT]) == 0
+    assert usual == json.loads(capsys.readouterr().out)["threshold"] != 0.015625
 
 
 GOOD_ONES = [str(query.path) for query in EXAMPLE.queries if not query.anomalous]

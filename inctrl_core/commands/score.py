@@ -21,7 +21,7 @@ from ..analysis.batch import Batch, BatchRow, QueryFile
 from ..analysis.batch_job import score_batch
 from ..analysis.closer import PARTS, CloserLook, closer_normals, look_closer, parts_opener
 from ..analysis.decision import RATE, RATES, check_rate
-from ..analysis.defects import show_defects
+from ..analysis.defects import check_defects, show_defects
 from ..analysis.export import batch_csv
 from ..analysis.heatmap_files import (
     heatmap_files,
@@ -37,6 +37,7 @@ from ..errors import ImageError, InctrlError, name_some
 from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
 from ..images.ignored import part_of_image
 from ..images.levels import describe_levels, describe_set
+from ..model.bank import PromptBank
 from ..model.detector import Detector
 from ..model.evidence import DECIDE
 from ..model.prompts import DEFAULT_OBJECT_NAME
@@ -101,10 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--false-alarms",
         type=float,
-        default=RATE,
         metavar="RATE",
         help=f"share of good images above the threshold, {RATES[0]:g} to {RATES[1]:g} (default: "
-        f"{RATE:g})",
+        f"the threshold that was saved with the normals, or {RATE:g})",
     )
     parser.add_argument(
         "--parts",
@@ -135,7 +135,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Scores every query, and writes what was asked for."""
-    check_rate(arguments.false_alarms)
+    rate = RATE if arguments.false_alarms is None else arguments.false_alarms
+    check_rate(rate)
     if arguments.normals_file and arguments.object is not None:
         raise InctrlError("The normals of the file have a name already; leave out --object.")
     if arguments.normals_file and arguments.parts > 1:
@@ -161,16 +162,18 @@ def run(arguments: argparse.Namespace) -> None:
     normals = _normals(detector, arguments, found)
     if arguments.defect:
         shown = _find(arguments.defect, arguments.recursive).files
-        bank = show_defects(detector, measure_bank(detector, normals.bank), shown).bank
-        normals = dataclasses.replace(normals, bank=bank)
+        normals = dataclasses.replace(normals, bank=_beside(detector, normals.bank, shown))
+    if arguments.false_alarms is not None:
+        normals = dataclasses.replace(normals, threshold=None)
     if arguments.save_normals:
-        save_bank(arguments.save_normals, normals.bank, detector, normals.names)
+        about = normals.bank, detector, normals.names, normals.threshold
+        save_bank(arguments.save_normals, *about)
     waiting = list(map(QueryFile, map(str, queries.files), queries.names, labels))
     # A bar for what takes its time, which a few images do not.
     with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
         about = detector, normals.bank, waiting
         batch = score_batch(*about, normal_names=normals.names, on_rows=bar.update)
-    batch = dataclasses.replace(batch, rate=arguments.false_alarms)
+    batch = dataclasses.replace(batch, rate=rate, chosen=normals.threshold)
     unreadable = _unreadable(batch.rows)
     if not batch.scored:
         _tell_left_out(unreadable[1:])
@@ -232,6 +235,14 @@ def _normals(
             raise InctrlError("The normals agree on no background; leave out --ignore-background.")
         bank = detector.build_bank(found.files, name, looks_for=sought, ignored=part)
     return SavedBank(bank, tuple(map(str, found.files)))
+
+
+def _beside(detector: Detector, bank: PromptBank, shown: Sequence[Path]) -> PromptBank:
+    """A bank beside the defects that it has and those that images show."""
+    found = show_defects(detector, measure_bank(detector, bank), shown).bank
+    images = [image for b in (bank, found) if b.defects for image in b.defects.images]
+    check_defects(len(images))
+    return bank.with_defects(images)
 
 
 def _find_queries(arguments: argparse.Namespace) -> tuple[FoundImages, list[bool | None]]:

@@ -44,6 +44,8 @@ def score_table(detector: Detector, batch: Batch, looks: Mapping[BatchRow, Close
             f"images would lie above it (for 8 of 10 kinds of thing {100 * decision.low:.2g} to "
             f"{100 * decision.high:.2g})"
         )
+    elif batch.chosen is not None:
+        lines.append(f"threshold {batch.chosen:.4f}, as saved with the normals")
     verdicts = {
         row: ITSELF if row.score.copy_of is not None else batch.grade(row) or ""
         for row in batch.scored
