@@ -109,7 +109,10 @@ def test_a_file_that_is_no_video_is_told(live: Page, tmp_path: Path):
 def test_the_example_needs_no_camera_and_fits_a_narrow_page(page: Page, address: str):
     page.set_viewport_size(NARROW)
     page.goto(f"{address}?tab=live&__theme=dark")
-    page.get_by_role("button", name="Try with an example").click()
+    expect(page.locator(".ic-live-says")).to_contain_text("No camera?", timeout=TIMEOUT)
+    offered = page.get_by_role("button", name="Try with an example")
+    expect(offered).to_be_in_viewport(ratio=1, timeout=TIMEOUT)
+    offered.click()
     page.locator(".ic-live-stage").wait_for(timeout=TIMEOUT)
     wait_for_scores(page, 4)
     expect(page.locator("#normals .thumbnail-item")).to_have_count(6)

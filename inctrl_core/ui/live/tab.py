@@ -44,8 +44,9 @@ TEMPLATE = """
     <button type="button" data-do="stop" disabled>Stop</button>
   </div>
   <p class="ic-live-says" role="status">Point a camera at something sound, take two or more frames
-    of it as normals, then show it something else. Nothing is stored; frames go to the computer that
-    runs this page.</p>
+    of it as normals, then show it something else. <strong>No camera?</strong> Try with an example:
+    its photographs play like a video. Nothing is stored; frames go to the computer that runs this
+    page.</p>
   <div class="ic-live-stage" hidden>
     <canvas class="ic-live-picture" width="480" height="480" role="img"
       aria-label="The last scored frame under its heatmap"></canvas>
