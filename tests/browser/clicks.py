@@ -13,8 +13,8 @@ import sys
 from playwright.sync_api import Page, sync_playwright
 
 from inctrl_core.ui.common.examples import load_examples
-from tests.app_server import running_app
 from tests.browser.conftest import ARGUMENTS, WIDE, find_chromium
+from tests.support.app_server import running_app
 
 NEXT = 3  # Images of a set after its first.
 READY = "document.body.dataset.linkRead"

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.app_server import running_app
 from tests.browser.conftest import ARGUMENTS, find_chromium
+from tests.support.app_server import running_app
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "screenshots"
 WIDE = ({"width": 1440, "height": 1100}, "light")

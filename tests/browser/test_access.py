@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import NARROW, WIDE
 from tests.browser.screenshots import TABS
 from tests.browser.visit import SCORE, TIMEOUT, files, open_example
-from tests.pictures import FIRST, UPLOADED
+from tests.support.pictures import FIRST, UPLOADED
 
 pytestmark = pytest.mark.browser
 

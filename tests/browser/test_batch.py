@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from inctrl_core.ui.common.examples import EXAMPLES
 from tests.browser.conftest import NARROW
 from tests.browser.visit import open_example
-from tests.pictures import FAILING, FIRST, OTHER, UPLOADED
+from tests.support.pictures import FAILING, FIRST, OTHER, UPLOADED
 
 pytestmark = pytest.mark.browser
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.analysis.test_closer import sheet
 from tests.browser.visit import SCORE, TIMEOUT, upload
-from tests.test_closer import sheet
 
 pytestmark = pytest.mark.browser
 

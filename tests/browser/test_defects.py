@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from inctrl_core.ui.inspect.defects import SHOW
 from tests.browser.visit import SCORE, TIMEOUT, open_example
-from tests.pictures import CLEAR
+from tests.support.pictures import CLEAR
 
 pytestmark = pytest.mark.browser
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import NARROW
 from tests.browser.test_access import in_every_look
 from tests.browser.visit import TIMEOUT
-from tests.pictures import FIRST, OTHER
+from tests.support.pictures import FIRST, OTHER
 
 pytestmark = pytest.mark.browser
 

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.app_server import running_app
 from tests.browser.conftest import WIDE
 from tests.browser.visit import SCORE, TIMEOUT, files, open_example, upload
-from tests.pictures import FIRST, UPLOADED
-from tests.proxy import running_proxy
+from tests.support.app_server import running_app
+from tests.support.pictures import FIRST, UPLOADED
+from tests.support.proxy import running_proxy
 
 pytestmark = pytest.mark.browser
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.visit import SCORE, TIMEOUT, open_example
-from tests.pictures import CLEAR
+from tests.support.pictures import CLEAR
 
 pytestmark = pytest.mark.browser
 

@@ -16,7 +16,7 @@ from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.files import open_image
 from inctrl_core.images.perturbations import brighten
 from tests.browser.conftest import NARROW
-from tests.pictures import LABELLED, SMALL_MARKS
+from tests.support.pictures import LABELLED, SMALL_MARKS
 
 pytestmark = pytest.mark.browser
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import NARROW
-from tests.pictures import CLEAR, FIRST, LABELLED, OTHER
+from tests.support.pictures import CLEAR, FIRST, LABELLED, OTHER
 
 pytestmark = pytest.mark.browser
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserType, Page, expect
 
-from tests.app_server import running_app
 from tests.browser.conftest import ARGUMENTS, NARROW, WIDE, find_chromium
+from tests.support.app_server import running_app
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import NARROW
 from tests.browser.visit import SCORE, TIMEOUT, files, open_example, upload
-from tests.pictures import CLEAR, FIRST, OTHER, UPLOADED
+from tests.support.pictures import CLEAR, FIRST, OTHER, UPLOADED
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ from inctrl_core.ui.tour.tour import STEPS
 from tests.browser.conftest import NARROW, WIDE
 from tests.browser.test_access import serious_faults
 from tests.browser.visit import SCORE, TIMEOUT, open_example
-from tests.pictures import OTHER
+from tests.support.pictures import OTHER
 
 pytestmark = pytest.mark.browser
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.analysis.test_unsorted import BAD, COUNT, plate
 from tests.browser.visit import TIMEOUT
-from tests.test_unsorted import BAD, COUNT, plate
 
 pytestmark = pytest.mark.browser
 

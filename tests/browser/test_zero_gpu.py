@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import WIDE
 from tests.browser.visit import SCORE, open_example
-from tests.lending_service import LendingService, lend, refuse, running_service
-from tests.pictures import FIRST
-from tests.zero_gpu import Space, needs_cuda_build, running_space
+from tests.support.lending_service import LendingService, lend, refuse, running_service
+from tests.support.pictures import FIRST
+from tests.support.zero_gpu import Space, needs_cuda_build, running_space
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, needs_cuda_build]
 
