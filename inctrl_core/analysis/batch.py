@@ -27,14 +27,9 @@ from ..model.detector import Detector
 from ..model.evidence import DECIDE
 from ..model.score import Score
 from .decision import BELOW, RATE, Decision, GoodScores, decide
-from .normal_range import (
-    ITSELF,
-    MeasuredBank,
-    NormalRange,
-    PatchScale,
-    grade,
-    threshold_of,
-)
+from .measured_bank import MeasuredBank, grade, threshold_of
+from .normal_range import ITSELF, NormalRange
+from .patch_scale import PatchScale
 
 # What one call scores at most, so that nobody waits long for a turn at the model: so many images,
 # or as many as could be opened in so many seconds.

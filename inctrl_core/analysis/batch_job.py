@@ -17,7 +17,7 @@ from ..model.prompts import DEFAULT_OBJECT_NAME
 from .batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
 from .export import file_names
 from .inspection import Session, adjust_bank, has_bank_of
-from .normal_range import MeasuredBank, build_measured_bank, measure_bank
+from .measured_bank import MeasuredBank, build_measured_bank, measure_bank
 
 MAX_FILES = 200
 MAX_TOTAL_BYTES = 400 * 2**20

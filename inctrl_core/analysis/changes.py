@@ -17,6 +17,7 @@ from ..model.bank import PromptBank, same_images
 from ..model.detector import Detector
 from ..model.prompts import build_prompts, clean_phrases, extend_prompts
 from .closer import check_parts, closer_normals, look_closer, parts_opener
+from .copies import called
 from .decision import check_threshold
 from .defects import show_again, shown_as_defect
 from .inspection import (
@@ -28,7 +29,7 @@ from .inspection import (
     picture,
     results,
 )
-from .normal_range import called, measure_bank
+from .measured_bank import measure_bank
 from .steps import Progress, Step, steps_of, untold
 
 

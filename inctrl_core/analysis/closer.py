@@ -27,7 +27,7 @@ from ..images.preprocessing import CropBox, cut_parts
 from ..images.seen import Opener, SeenImage, open_here
 from ..model.detector import Detector
 from ..model.residuals import layer_residuals
-from .normal_range import PatchScale, scale_over
+from .patch_scale import PatchScale, scale_over
 from .steps import Progress, Step, untold
 
 PARTS = (1, 2, 3, 4)

@@ -24,7 +24,7 @@ from ..images.seen import Opener, SeenImage, enlarge, open_here, see_image
 from ..model.bank import PromptBank, count_patches
 from ..model.detector import Detector, EncodedImages
 from ..model.residuals import layer_residuals
-from .normal_range import MeasuredBank, measure_bank
+from .measured_bank import MeasuredBank, measure_bank
 from .stress import drop_one
 
 CAUSES = LIGHT, POSITION, TEXTURE, SMALL, NORMALS = (

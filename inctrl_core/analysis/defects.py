@@ -17,8 +17,9 @@ from ..images.files import ImageSource, check_listed
 from ..images.seen import SeenImage
 from ..model.detector import Detector, EncodedImages
 from ..model.score import Score
+from .copies import called
 from .inspection import NORMAL_PIXELS, Session, ShownDefect, picture, results, same_files
-from .normal_range import MeasuredBank, called
+from .measured_bank import MeasuredBank
 
 # Of one image, the patches that become references: those above the normals' own range, at most so
 # many, or the strongest, where hardly any is; both measured in docs/lab-notebook.md.

@@ -20,7 +20,7 @@ from ..images.strokes import THICKEST, THINNEST, Stroke, covered_pixels, paint
 from ..model.detector import Detector
 from ..model.score import Score
 from .inspection import Session
-from .normal_range import MeasuredBank, measure_bank
+from .measured_bank import MeasuredBank, measure_bank
 from .steps import Step, steps_of
 
 PICTURE_PIXELS = 250_000  # Of the picture to draw on.

@@ -26,7 +26,8 @@ from ..images.overlay import overlay, scale_box
 from ..images.seen import MOST_DRAWN, Opener, open_here, shrink
 from ..output import table_text
 from .batch import Batch, BatchRow
-from .normal_range import called, normals_to_dict
+from .copies import called
+from .normal_range import normals_to_dict
 
 # Overlays have their image's own size; beyond so many pixels in all, an archive would be as large
 # as a disk and minutes in the making. About 100 images of 2 megapixels.

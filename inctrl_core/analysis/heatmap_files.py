@@ -25,7 +25,7 @@ from ..images.overlay import level_map, overlay, value_map
 from ..images.preprocessing import CropBox
 from ..output import write_whole
 from .export import MAX_STEM, safe_names
-from .normal_range import PatchScale
+from .patch_scale import PatchScale
 
 KINDS = ("overlay", "map8", "map16")
 _SOFTWARE = "InCTRL heatmap"

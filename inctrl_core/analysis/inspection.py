@@ -33,14 +33,9 @@ from .closer import CloserLook
 from .decision import Decision
 from .explanations import Ledger, TextEvidence, fusion_ledger, text_evidence
 from .export import file_names
-from .normal_range import (
-    MeasuredBank,
-    NormalRange,
-    PatchScale,
-    build_measured_bank,
-    grade,
-    measure_bank,
-)
+from .measured_bank import MeasuredBank, build_measured_bank, grade, measure_bank
+from .normal_range import NormalRange
+from .patch_scale import PatchScale
 from .stress import DropOne, odd_normal
 
 # What a screen can show; larger images are shown smaller, small ones larger, and all are scored as

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..model.bank import PromptBank
 from ..model.detector import EncodedImages
 from ..model.residuals import residuals_per_normal
-from .normal_range import PatchScale, scale_over
+from .patch_scale import PatchScale, scale_over
 
 FEWEST = 2  # Of fewer normals nothing tells what they share.
 

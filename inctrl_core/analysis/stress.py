@@ -21,7 +21,8 @@ from ..model.detector import Detector, EncodedImages
 from ..model.residuals import residuals_per_normal
 from ..model.score import Score
 from .decision import CLEARLY, FAR
-from .normal_range import MeasuredBank, NormalRange, judge_bank, threshold_of
+from .measured_bank import MeasuredBank, judge_bank, threshold_of
+from .normal_range import NormalRange
 
 # A score has settled where no draw of normals takes it further than this share of itself from what
 # all normals give, and a difference that no reader of three decimals would call one is none.

@@ -20,6 +20,7 @@ from ..analysis.background import propose_background
 from ..analysis.batch import Batch, BatchRow, QueryFile
 from ..analysis.batch_job import score_batch
 from ..analysis.closer import PARTS, CloserLook, closer_normals, look_closer, parts_opener
+from ..analysis.copies import called, copies_told
 from ..analysis.decision import RATE, RATES, check_rate
 from ..analysis.defects import check_defects, show_defects
 from ..analysis.export import batch_csv
@@ -29,7 +30,7 @@ from ..analysis.heatmap_files import (
     prepare_folder,
     write_heatmaps,
 )
-from ..analysis.normal_range import called, copies_told, measure_bank
+from ..analysis.measured_bank import measure_bank
 from ..analysis.steps import steps_of
 from ..analysis.unsorted import find_normals
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank

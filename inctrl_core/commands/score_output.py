@@ -8,6 +8,7 @@ from typing import Any
 
 from ..analysis.batch import Batch, BatchRow
 from ..analysis.closer import CloserLook
+from ..analysis.copies import count_normals
 from ..analysis.export import batch_dict
 from ..analysis.heatmap_files import describe_heatmaps
 from ..analysis.labelled import (
@@ -19,7 +20,7 @@ from ..analysis.labelled import (
     judge_batch,
     labelled_dict,
 )
-from ..analysis.normal_range import ITSELF, count_normals
+from ..analysis.normal_range import ITSELF
 from ..images.folders import LeftOut
 from ..model.detector import Detector
 

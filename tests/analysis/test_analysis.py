@@ -9,7 +9,8 @@ from PIL import Image
 
 from inctrl_core import Detector, ImageError, InctrlError, analysis
 from inctrl_core.analysis.inspection import start_session
-from inctrl_core.analysis.normal_range import measure_bank, normal_range
+from inctrl_core.analysis.measured_bank import measure_bank
+from inctrl_core.analysis.normal_range import normal_range
 from inctrl_core.analysis.stress import drop_one, shots_curve
 from inctrl_core.analysis.stress_run import run_to_dict
 from inctrl_core.images.perturbations import PERTURBATIONS

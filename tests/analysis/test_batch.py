@@ -30,7 +30,8 @@ from inctrl_core.analysis.changes import with_phrases
 from inctrl_core.analysis.export import batch_csv, batch_dict, batch_json, safe_names, write_zip
 from inctrl_core.analysis.inspection import start_session
 from inctrl_core.analysis.metrics import auroc
-from inctrl_core.analysis.normal_range import NormalRange, PatchScale
+from inctrl_core.analysis.normal_range import NormalRange
+from inctrl_core.analysis.patch_scale import PatchScale
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.overlay import overlay
 from inctrl_core.model.score import Score

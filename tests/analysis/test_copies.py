@@ -16,16 +16,12 @@ from inctrl_core import Detector, PromptBank, load_detector
 from inctrl_core.analysis.batch import Batch, QueryFile, score_chunk
 from inctrl_core.analysis.batch_job import start_job
 from inctrl_core.analysis.changes import with_query_as_normal, without_query_as_normal
+from inctrl_core.analysis.copies import copies_told, query_told
 from inctrl_core.analysis.explanations import fusion_ledger
 from inctrl_core.analysis.export import batch_csv, batch_dict
 from inctrl_core.analysis.inspection import start_session
-from inctrl_core.analysis.normal_range import (
-    UNCALIBRATED_HIGH,
-    copies_told,
-    normal_range,
-    patch_scale,
-    query_told,
-)
+from inctrl_core.analysis.normal_range import normal_range
+from inctrl_core.analysis.patch_scale import UNCALIBRATED_HIGH, patch_scale
 from inctrl_core.analysis.stress import (
     contaminate,
     drop_one,

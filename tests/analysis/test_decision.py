@@ -17,7 +17,7 @@ from inctrl_core.analysis.decision import (
     read_population,
     to_odds,
 )
-from inctrl_core.analysis.normal_range import measure_bank
+from inctrl_core.analysis.measured_bank import measure_bank
 from inctrl_core.config import HeadsConfig, config_from_dict, config_to_json
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.evaluation.results import within_factor_two

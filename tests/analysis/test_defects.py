@@ -26,7 +26,7 @@ from inctrl_core.analysis.defects import (
     with_defect_images,
     without_defect,
 )
-from inctrl_core.analysis.normal_range import MeasuredBank, measure_bank
+from inctrl_core.analysis.measured_bank import MeasuredBank, measure_bank
 from inctrl_core.analysis.stress import drop_one
 from inctrl_core.checkpoints.bank_file import read_normals
 from inctrl_core.config import MAX_DEFECTS

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from inctrl_core.analysis import explanations, stress
-from inctrl_core.analysis import normal_range as diagnostics
+from inctrl_core.analysis.normal_range import normal_range
+from inctrl_core.analysis.patch_scale import NARROWEST_SCALE, UNCALIBRATED_HIGH, patch_scale
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig
 from inctrl_core.errors import PromptError
 from inctrl_core.model.backbone import ImageFeatures
@@ -67,7 +68,7 @@ def detector() -> Detector:
 
 
 def test_normal_range_scores_each_normal_against_the_others(detector):
-    ranges = diagnostics.normal_range(detector, bank(0, 10, 40))
+    ranges = normal_range(detector, bank(0, 10, 40))
     # The closest other normal is 10, 10 and 30 degrees away; image and patch say the same.
     assert ranges.fused == pytest.approx([distance(10), distance(10), distance(30)], abs=1e-6)
     assert ranges.patch_max == pytest.approx(ranges.fused, abs=1e-6)
@@ -76,22 +77,22 @@ def test_normal_range_scores_each_normal_against_the_others(detector):
 
 
 def test_one_normal_has_no_range(detector):
-    assert diagnostics.normal_range(detector, bank(0)) is None
-    scale = diagnostics.patch_scale(bank(0))
-    assert (scale.low, scale.high, scale.normal_high) == (0.0, diagnostics.UNCALIBRATED_HIGH, None)
+    assert normal_range(detector, bank(0)) is None
+    scale = patch_scale(bank(0))
+    assert (scale.low, scale.high, scale.normal_high) == (0.0, UNCALIBRATED_HIGH, None)
 
 
 def test_the_scale_is_twice_the_largest_difference_among_the_normals():
-    scale = diagnostics.patch_scale(bank(0, 10, 40))
+    scale = patch_scale(bank(0, 10, 40))
     assert scale.normal_high == pytest.approx(distance(30), abs=1e-6)
     assert scale.high == pytest.approx(2 * distance(30), abs=1e-6)
-    assert diagnostics.patch_scale(bank(0, 10, 40), layer=0) == scale
+    assert patch_scale(bank(0, 10, 40), layer=0) == scale
 
 
 def test_normals_alike_do_not_shrink_the_scale_to_nothing():
-    assert diagnostics.patch_scale(bank(5, 7)).high == diagnostics.NARROWEST_SCALE
+    assert patch_scale(bank(5, 7)).high == NARROWEST_SCALE
     # Copies of one image say nothing of how far apart normals lie.
-    assert diagnostics.patch_scale(bank(5, 5)).high == diagnostics.UNCALIBRATED_HIGH
+    assert patch_scale(bank(5, 5)).high == UNCALIBRATED_HIGH
 
 
 def test_the_ledger_puts_the_closest_normal_in_the_query_s_place(detector):

@@ -22,7 +22,9 @@ from inctrl_core.analysis.labelled import (
     judge_labelled,
     own_threshold,
 )
-from inctrl_core.analysis.normal_range import NormalRange, PatchScale, measure_bank
+from inctrl_core.analysis.measured_bank import measure_bank
+from inctrl_core.analysis.normal_range import NormalRange
+from inctrl_core.analysis.patch_scale import PatchScale
 from inctrl_core.analysis.reasons import Reasons, explain_failure
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.files import open_image

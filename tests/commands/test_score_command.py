@@ -19,7 +19,8 @@ from sklearn.metrics import roc_auc_score
 from inctrl_core import Detector, load_bank, load_detector, save_bank
 from inctrl_core.__main__ import main
 from inctrl_core.analysis.defects import show_defects
-from inctrl_core.analysis.normal_range import grade, measure_bank, normal_range
+from inctrl_core.analysis.measured_bank import grade, measure_bank
+from inctrl_core.analysis.normal_range import normal_range
 from inctrl_core.commands import score as score_command
 from tests.support.pictures import FIRST
 

@@ -11,7 +11,7 @@ import torch
 
 from inctrl_core.__main__ import main
 from inctrl_core.analysis.decision import decide
-from inctrl_core.analysis.normal_range import build_measured_bank
+from inctrl_core.analysis.measured_bank import build_measured_bank
 from inctrl_core.checkpoints.loading import load_detector
 from inctrl_core.checkpoints.tensor_files import read_tensors
 from inctrl_core.config import BackboneConfig, HeadsConfig

@@ -11,7 +11,7 @@ from gradio_client.exceptions import AppError
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from inctrl_core.analysis.defects import show_defects
-from inctrl_core.analysis.normal_range import measure_bank
+from inctrl_core.analysis.measured_bank import measure_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
 from inctrl_core.images.perturbations import PERTURBATIONS
 from tests.support.app_server import running_app

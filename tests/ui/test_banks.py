@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from inctrl_core import Detector
-from inctrl_core.analysis.normal_range import MeasuredBank, build_measured_bank
+from inctrl_core.analysis.measured_bank import MeasuredBank, build_measured_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ImageError, InctrlError
 from inctrl_core.model.heads import TrainingFreeFusion

@@ -18,7 +18,7 @@ from inctrl_core import Detector, load_detector
 from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.decision import LITTLE
 from inctrl_core.analysis.inspection import Session, start_session
-from inctrl_core.analysis.normal_range import build_measured_bank
+from inctrl_core.analysis.measured_bank import build_measured_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError
 from inctrl_core.images.files import open_image

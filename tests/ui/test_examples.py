@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from inctrl_core import load_detector
-from inctrl_core.analysis.normal_range import build_measured_bank
+from inctrl_core.analysis.measured_bank import build_measured_bank
 from inctrl_core.model.score import Score
 from inctrl_core.ui.common.examples import FIRST, load_examples, queries_html
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.inspection import start_session
-from inctrl_core.analysis.normal_range import build_measured_bank
+from inctrl_core.analysis.measured_bank import build_measured_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ImageError
 from inctrl_core.ui.common.choices import Choices

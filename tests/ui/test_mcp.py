@@ -28,7 +28,7 @@ from mcp.types import CallToolResult, Tool
 from PIL import Image
 
 from inctrl_core.analysis.defects import show_defects
-from inctrl_core.analysis.normal_range import build_measured_bank
+from inctrl_core.analysis.measured_bank import build_measured_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
 from inctrl_core.errors import InctrlError
 from inctrl_core.ui.common.examples import ExampleSet

@@ -9,9 +9,10 @@ import html
 
 from ...analysis.batch import Batch, BatchRow
 from ...analysis.batch_job import BatchJob
+from ...analysis.copies import copies_told, count_normals
 from ...analysis.decision import LITTLE
 from ...analysis.metrics import auroc
-from ...analysis.normal_range import ITSELF, copies_told, count_normals
+from ...analysis.normal_range import ITSELF
 from ...config import MAX_SHOTS
 from ...errors import name_some
 from ...images.files import plain_name

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 
 from ...analysis.inspection import SESSION_SECONDS
-from ...analysis.normal_range import MeasuredBank
+from ...analysis.measured_bank import MeasuredBank
 from ...model.detector import Detector
 from ...model.evidence import DECIDE
 

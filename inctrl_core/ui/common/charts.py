@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 
 from ...analysis.explanations import Breakdown, Ledger, PhraseMatch, Share, TextEvidence
-from ...analysis.normal_range import NormalRange, PatchScale
+from ...analysis.normal_range import NormalRange
+from ...analysis.patch_scale import PatchScale
 from ...images.overlay import colour_table
 
 _STOPS = 16

@@ -14,7 +14,7 @@ from ...analysis.decision import check_threshold
 from ...analysis.defects import beside_defects
 from ...analysis.export import safe_names
 from ...analysis.inspection import Phrases, same_files
-from ...analysis.normal_range import MeasuredBank
+from ...analysis.measured_bank import MeasuredBank
 from ...checkpoints.bank_file import SavedNormals
 from ...errors import InctrlError
 from ...images.files import IMAGE_SUFFIXES

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ...analysis.closer import closer_told
 from ...analysis.inspection import Picture, Session
-from ...analysis.normal_range import PatchScale
+from ...analysis.patch_scale import PatchScale
 from ...errors import InctrlError
 from ...images.overlay import COLOUR_MAPS, outline_patches, overlay
 from ...images.preprocessing import patch_box

@@ -20,7 +20,7 @@ from ...analysis.inspection import (
     open_files,
     start_session,
 )
-from ...analysis.normal_range import MeasuredBank, build_measured_bank
+from ...analysis.measured_bank import MeasuredBank, build_measured_bank
 from ...analysis.steps import Progress as Steps
 from ...analysis.steps import Step, untold
 from ...analysis.unsorted import Unsorted, compute_normals

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 
+from ...analysis.copies import called, copies_told, count_normals, query_told
 from ...analysis.decision import BELOW, CLEARLY, FAR, LITTLE
 from ...analysis.inspection import Session
-from ...analysis.normal_range import called, copies_told, count_normals, query_told
 from ...config import HeadsConfig
 from ...errors import join_words
 from ...images.preprocessing import PROPORTIONS_APART, aspect_mismatch

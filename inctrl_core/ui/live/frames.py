@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from ...analysis.normal_range import MeasuredBank, copies_told
+from ...analysis.copies import copies_told
+from ...analysis.measured_bank import MeasuredBank
 from ...errors import ImageError
 from ...images.preprocessing import aspect_mismatch
 from ...images.seen import MOST_DRAWN, Opener, SeenImage, open_here, shrink

@@ -12,7 +12,8 @@ import gradio as gr
 from PIL import Image
 
 from ...analysis.decision import RATE, check_rate, decide
-from ...analysis.normal_range import MeasuredBank, grade, normals_to_dict
+from ...analysis.measured_bank import MeasuredBank, grade
+from ...analysis.normal_range import normals_to_dict
 from ...errors import InctrlError
 from ...images.levels import Levels
 from ...images.overlay import overlay, scale_box

@@ -8,8 +8,8 @@ import json
 
 from PIL import Image, ImageOps
 
+from ...analysis.copies import copies_told
 from ...analysis.inspection import Session
-from ...analysis.normal_range import copies_told
 from ...analysis.stress import SeverityCurve, agreement, turned_at
 from ...analysis.stress_run import (
     CHANGES,
