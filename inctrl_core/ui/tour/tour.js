@@ -5,15 +5,6 @@ const button = name => tour.querySelector(`[data-tour="${name}"]`);
 const begin = element.querySelector('[data-tour="begin"]');
 let at = -1;
 
-const tell = value => {
-  const address = new URL(window.location);
-  value ? address.searchParams.set('tour', value) : address.searchParams.delete('tour');
-  window.history.replaceState(window.history.state, '', address);
-  if (window.parent !== window) {
-    const message = {queryString: address.searchParams.toString()};
-    window.parent.postMessage(message, 'https://huggingface.co');
-  }
-};
 const seen = selector => document.querySelector(selector)?.checkVisibility();
 // Whether it has come before the visitor went on.
 const comes = async (selector, step) => {
@@ -40,7 +31,7 @@ const show = async step => {
   button('back').hidden = step === 0;
   button('next').textContent = step === steps.length - 1 ? 'Finish' : 'Next';
   chosen.querySelector('h2').focus({preventScroll: true});
-  tell(step + 1);
+  tell(named => named.set('tour', step + 1));
   const {tab, place} = chosen.dataset;
   if (steps[from]?.dataset.tab !== tab) {
     if (!await comes(`#${tab}-button`, step)) return;
@@ -62,7 +53,7 @@ const end = () => {
   at = -1;
   tour.hidden = true;
   mark(null);
-  tell(null);
+  tell(named => named.delete('tour'));
   begin.focus({preventScroll: true});
 };
 

@@ -8,12 +8,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..common.scripts import TELL
+
 PAPER = "https://arxiv.org/abs/2403.06495"
 # A visitor's own result is left as it is; without one the tour opens this example.
 EXAMPLE = "screws"
-ON_LOAD = (
-    Path(__file__).with_name("tour.js").read_text(encoding="utf-8").replace("EXAMPLE", EXAMPLE)
-)
+_SCRIPT = Path(__file__).with_name("tour.js").read_text(encoding="utf-8")
+ON_LOAD = TELL + _SCRIPT.replace("EXAMPLE", EXAMPLE)
 
 
 @dataclass(frozen=True)
