@@ -10,24 +10,33 @@ import gradio as gr
 
 # The address follows the tab, so that it can be shared, and the browser's Back leads to the tab
 # before. On Spaces the page lies in a frame, and the frame's parent is told of either, as Spaces
-# documents it. A page selects its first tab by itself before it has read the link that it was
-# opened with, so nothing follows until then.
+# documents it.
 _TELL = """if (window.parent !== window) {
     window.parent.postMessage({queryString: named.toString()}, 'https://huggingface.co');
   }"""
-_READ = """() => {
-  document.body.dataset.linkRead = 'yes';
+_NAMED = "(named.get('tab') ?? (named.has('case') ? 'failures' : FIRST))"
+# Nothing is asked of the server here: Gradio closes its stream of answers after the last one, and
+# a click that came just then would wait for ever.
+_OPEN = """() => {
+  const open = named => {
+    const button = document.getElementById(`${NAMED}-button`);
+    button?.click();
+    return button;
+  };
+  const named = new URL(window.location).searchParams;
+  if (NAMED === FIRST || !open(named)) document.body.dataset.linkRead = 'yes';
   window.addEventListener('popstate', () => {
     const named = new URL(window.location).searchParams;
     TELL
-    const tab = named.get('tab') ?? (named.has('case') ? 'failures' : FIRST);
-    document.getElementById(`${tab}-button`)?.click();
+    open(named);
   });
 }"""
+# A page selects its first tab by itself, and says so before or after it has read the link that it
+# was opened with, so nothing follows until the tab of the link is selected.
 _FOLLOW = """() => {
-  if (!document.body.dataset.linkRead) return;
   const address = new URL(window.location), named = address.searchParams;
-  if ((named.get('tab') ?? (named.has('case') ? 'failures' : FIRST)) === TAB) return;
+  if (NAMED === TAB) document.body.dataset.linkRead = 'yes';
+  if (NAMED === TAB || !document.body.dataset.linkRead) return;
   named.delete('case');
   TAB === FIRST ? named.delete('tab') : named.set('tab', TAB);
   window.history.pushState(null, '', address);
@@ -71,31 +80,12 @@ def build_tabs(page: gr.Blocks, tabs: gr.Tabs, contents: Sequence[Tab]) -> None:
         content.wire()
         follow = _fill(_FOLLOW, first, content.id)
         panel.select(None, js=follow, api_visibility="private")
-    known = [content.id for content in contents]
-
-    def open_link(request: gr.Request) -> object:
-        """Opens the tab that the address names."""
-        named = linked_tab(dict(request.query_params), known)
-        return gr.skip() if named is None else gr.Tabs(selected=named)
-
-    opened = page.load(open_link, None, tabs, show_progress="hidden", api_visibility="private")
-    opened.then(None, js=_fill(_READ, first), api_visibility="private")
+    page.load(None, js=_fill(_OPEN, first), api_visibility="private")
 
 
 def _fill(script: str, first: str, tab: str = "") -> str:
     """A script with the names of the first tab and of its own in their places."""
-    names = {"FIRST": json.dumps(first), "TAB": json.dumps(tab), "TELL": _TELL}
+    names = {"NAMED": _NAMED, "FIRST": json.dumps(first), "TAB": json.dumps(tab), "TELL": _TELL}
     for place, value in names.items():
         script = script.replace(place, value)
     return script
-
-
-def linked_tab(query: dict[str, str], known: Sequence[str]) -> str | None:
-    """The tab that a link names: by ``tab``, or ``failures`` by a ``case``; None where it does not.
-
-    Args:
-        query: The parameters of the address.
-        known: Names of the tabs.
-    """
-    named = query.get("tab") or ("failures" if query.get("case") else "")
-    return named if named in known else None

@@ -57,10 +57,6 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("request", lambda r: None if r.url.startswith(allowed) else outside.append(r.url))
     page.goto(address)
     page.locator("#examples button").first.wait_for()
-    # The events of opening are answered: on a busy computer a click that came just as their stream
-    # closed was seen to get no answer.
-    page.wait_for_function("document.body.dataset.linkRead")
-    page.wait_for_timeout(200)
     yield page
     context.close()
     assert not outside, f"the page asked for {outside[0]}"

@@ -207,6 +207,32 @@ def test_back_and_forward_lead_from_tab_to_tab(page: Page):
     opened("stress", r"\?tab=stress$")
 
 
+@pytest.mark.parametrize(
+    ("link", "tab"),
+    [
+        ("", "inspect"),
+        ("?tab=batch", "batch"),
+        ("?tab=%3Cscript%3E", "inspect"),
+        ("?tab=inspect&case=cookie", "inspect"),
+    ],
+)
+def test_a_link_opens_its_tab_and_asks_the_server_for_nothing(
+    browser: Browser, address: str, link: str, tab: str
+):
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.url) if "/queue/" in r.url else None)
+    page.goto(f"{address}{link}")
+    page.wait_for_function("document.body.dataset.linkRead", timeout=TIMEOUT)
+    expect(page.locator(f"#{tab}-button")).to_have_attribute(
+        "aria-selected", "true", timeout=TIMEOUT
+    )
+    page.wait_for_timeout(500)  # A tab that selects itself late would change the address.
+    assert page.url.removeprefix(address) == ("" if "script" in link else link)
+    assert not asked
+    page.close()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_result_is_saved_as_a_page_of_its_own(
     page: Page, browser: Browser, tmp_path: Path, theme: str

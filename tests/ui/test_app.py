@@ -28,7 +28,7 @@ from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.model.prompts import build_prompts
 from inctrl_core.ui.common import models
-from inctrl_core.ui.common.downloads import new_file
+from inctrl_core.ui.common.downloads import new_file, picture_file
 from inctrl_core.ui.common.examples import load_examples, pick_query
 from inctrl_core.ui.common.form import check_form, file_path, gallery_paths
 from inctrl_core.ui.common.heatmap import Display, strongest_patch
@@ -291,6 +291,17 @@ class TestReport:
                 path.write_bytes(b"half")
                 raise failure
         assert list(tmp_path.iterdir()) == []
+
+    def test_equal_pictures_of_two_visitors_are_two_files(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        picture = Image.new("RGB", (60, 40), "red")
+        paths = [Path(picture_file(picture)) for _ in range(2)]
+        assert len(set(paths)) == 2
+        component = gr.Image()
+        for path in paths:
+            assert component.postprocess(str(path)).path == str(path)  # Gradio copies none of them.
+            with Image.open(path) as kept:
+                assert kept.format == "JPEG" and kept.size == picture.size
 
 
 class TestSession:

@@ -489,13 +489,13 @@ class TestTab:
         opened = tab.choose({}, event)
         assert f'data-case="{first}"' in opened[tab.nav] and set(opened) == set(tab._view)
 
-    def test_a_link_opens_its_case_or_says_that_there_is_none(self, tab):
-        def opened(**query: str) -> dict:
-            return tab.open_link({}, types.SimpleNamespace(query_params=query))
+    def test_a_name_opens_its_case_or_says_that_there_is_none(self, tab):
+        def opened(name: object) -> dict:
+            return tab.choose({}, types.SimpleNamespace(_data={"case": name}))
 
-        assert opened(case=FALSE_ALARM)[tab.case] == FALSE_ALARM
-        unknown = opened(case="<script>")
-        assert list(unknown) == [tab.notice]
-        assert "no case of that name" in unknown[tab.notice]
-        assert "script" not in unknown[tab.notice]
-        assert list(opened().values()) == [gr.skip()]
+        assert opened(FALSE_ALARM)[tab.case] == FALSE_ALARM
+        for name in ("<script>", ["cookie"], None):
+            unknown = opened(name)
+            assert list(unknown) == [tab.notice]
+            assert "no case of that name" in unknown[tab.notice]
+            assert "script" not in unknown[tab.notice]

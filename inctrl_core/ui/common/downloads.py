@@ -1,4 +1,4 @@
-"""Files that are made when a visitor asks for them."""
+"""Files that are made for one visitor: downloads, and pictures of results."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from PIL import Image
 
 logger = logging.getLogger(__name__)
 
@@ -46,3 +47,17 @@ def new_file(name: str) -> Iterator[Path]:
             raise
         logger.error("A download could not be kept: %s", error)
         raise gr.Error(NOT_KEPT, print_exception=False) from error
+
+
+def picture_file(picture: Image.Image) -> str:
+    """A picture as a JPEG file of its own, for ``gr.Image``.
+
+    Given the picture itself, Gradio names the file by its content. Where two visitors get the same
+    result, one would be sent the file while it is written anew for the other.
+
+    Raises:
+        gr.Error: The disk refuses; in a sentence.
+    """
+    with new_file("image.jpeg") as path:
+        picture.save(path)
+    return str(path)

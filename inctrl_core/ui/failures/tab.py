@@ -45,28 +45,29 @@ element.addEventListener('click', async event => {
 });
 """
 )
+# The case that a link names, once its cards are there; what has no card is asked for as well, and
+# the answer says so.
+OPEN_LINK = """
+const linked = new URL(window.location).searchParams.get('case');
+if (linked) trigger('click', {case: linked});
+"""
 GUESS = """
 element.addEventListener('click', event => {
   const button = event.target.closest('button[data-guess]');
   if (button) trigger('click', {guess: button.dataset.guess});
 });
 """
-# The card of the open case in view, where cards are cut off.
-TO_CARD = """() => {
+# The card of the open case in view, where cards are cut off. What was pressed is written anew, and
+# the keyboard's place would be lost with it: it goes to the heading of what has appeared. From the
+# end of one case this leads to the beginning of the next.
+TO_CASE = """() => {
   const card = document.querySelector('#case-cards [aria-pressed="true"]');
   const strip = card.parentElement;
   strip.scrollLeft = card.offsetLeft - (strip.clientWidth - card.offsetWidth) / 2;
-}"""
-# What was pressed is written anew, and the keyboard's place would be lost with it: it goes to the
-# heading of what has appeared. From the end of one case this leads to the beginning of the next.
-TO_CASE = (
-    TO_CARD[:-1]
-    + """
   const place = document.querySelector('#case-asked');
   place.querySelector('h2').focus({preventScroll: true});
   if (place.getBoundingClientRect().top < 0) place.scrollIntoView({behavior: 'smooth'});
 }"""
-)
 # On a narrow page the picture lies above the answer: up to what the model has seen.
 TO_ANSWER = """() => {
   const heading = document.querySelector('#case-answer .ic-outcome h2');
@@ -102,7 +103,7 @@ class FailuresTab:
         self.guessed = gr.State({})
         self.played = gr.State(None, time_to_live=SESSION_SECONDS)
         self.cards = gr.HTML(
-            self.handlers.cards(first.id, {}), js_on_load=CHOOSE, elem_id="case-cards"
+            self.handlers.cards(first.id, {}), js_on_load=CHOOSE + OPEN_LINK, elem_id="case-cards"
         )
         with gr.Column(elem_id="case"):
             self.asked = gr.HTML(asked_html(first, 1), elem_id="case-asked")
@@ -164,13 +165,6 @@ class FailuresTab:
                 show_progress="hidden",
                 api_visibility="private",
             ).then(None, js=TO_CASE, api_visibility="private")
-        self.shared.page.load(
-            self.open_link,
-            self.guessed,
-            self._view,
-            show_progress="hidden",
-            api_visibility="private",
-        ).then(None, js=TO_CARD, api_visibility="private")
         self._wire_inspect()
 
     def _run(self, trigger: Any, handler: Any, inputs: list, place: gr.HTML) -> Dependency:
@@ -222,11 +216,6 @@ class FailuresTab:
     def choose(self, guessed: Guessed, event: gr.EventData) -> Shown:
         """Opens the case whose button was pressed."""
         return self._open(sent_text(event, "case"), guessed)
-
-    def open_link(self, guessed: Guessed, request: gr.Request) -> Shown:
-        """Opens the case that the address names, where it names one."""
-        name = request.query_params.get("case")
-        return self._open(name, guessed) if name else {self.case: gr.skip()}
 
     def _open(self, name: object, guessed: Guessed) -> Shown:
         try:

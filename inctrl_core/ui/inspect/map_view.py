@@ -11,6 +11,7 @@ from ...analysis.inspection import Session
 from ...errors import InctrlError
 from ...images.overlay import COLOUR_MAPS, COLOUR_NAMES
 from ...images.preprocessing import patch_at
+from ..common.downloads import picture_file
 from ..common.events import sent_place
 from ..common.form import Shown
 from ..common.heatmap import (
@@ -48,7 +49,6 @@ class MapView:
                 self.image = gr.Image(
                     label="Heatmap over the image to check",
                     show_label=False,
-                    format="jpeg",
                     interactive=False,
                     buttons=["download", "fullscreen"],
                     elem_id="heatmap",
@@ -56,7 +56,6 @@ class MapView:
                 self.slider = gr.ImageSlider(
                     label="Original and heatmap",
                     show_label=False,
-                    format="jpeg",
                     interactive=False,
                     visible=False,
                     elem_id="compare",
@@ -192,10 +191,10 @@ class MapView:
             InctrlError: The controls hold what they do not offer.
         """
         image, bar = heatmap(session, self.chosen(session, controls))
-        compare = controls[self.compare]
-        pair = (session.query.image, image) if compare else None
+        compare, drawn = controls[self.compare], picture_file(image)
+        pair = (picture_file(session.query.image), drawn) if compare else None
         return {
-            self.image: gr.Image(value=image, visible=not compare),
+            self.image: gr.Image(value=drawn, visible=not compare),
             self.slider: gr.ImageSlider(value=pair, visible=compare),
             self.bar: bar,
         }

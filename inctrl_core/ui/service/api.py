@@ -9,7 +9,6 @@ from threading import Lock
 from typing import Any, Literal
 
 import gradio as gr
-from PIL import Image
 
 from ...analysis.decision import RATE, check_rate, decide
 from ...analysis.measured_bank import MeasuredBank, grade
@@ -23,6 +22,7 @@ from ...model.bank import check_shots
 from ...model.detector import Detector
 from ...model.evidence import DECIDE, LOOKS_FOR, check_looks_for
 from ...model.score import Score
+from ..common.downloads import picture_file
 from ..common.form import (
     MODEL_QUEUE,
     UploadedFile,
@@ -76,7 +76,7 @@ class ScoreApi:
             defects = later_choice(gr.File(label="Images of defects", file_count="multiple"))
             ignored = later_choice(gr.File(label="Mask of the part to ignore"))
             result = gr.JSON(label="Score")
-            picture = gr.Image(label="Heatmap over the query", format="jpeg")
+            picture = gr.Image(label="Heatmap over the query")
             button = gr.Button()
         button.click(
             self.score,
@@ -98,7 +98,7 @@ class ScoreApi:
         false_alarms: float = RATE,
         defects: UploadedFiles = None,
         ignored: UploadedFile = None,
-    ) -> tuple[dict[str, Any], Image.Image]:
+    ) -> tuple[dict[str, Any], str]:
         """Scores a query image against 1 to 16 normal images of the same kind of object.
 
         Args:
@@ -163,7 +163,7 @@ class ScoreApi:
             with self._drawing:
                 style = scale.style()
                 box = scale_box(score.crop_box, seen.size, seen.shown.size)
-                picture = overlay(seen.shown, score.patch_map, box, style)
+                picture = picture_file(overlay(seen.shown, score.patch_map, box, style))
         apart = aspect_mismatch(score.crop_box, bank.crop_boxes) is not None
         about = {"model": model, "object_name": bank.object_name, "shots": bank.shots}
         about["looks_for"] = bank.looks_for

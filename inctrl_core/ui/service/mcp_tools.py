@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from ...config import MAX_SHOTS
 from ...model.evidence import DECIDE, LOOKS_FOR
@@ -73,7 +72,7 @@ class McpTools:
             defect = gr.File(label="Image of a defect")
             ignored = gr.File(label="Mask of the part to ignore")
             score = gr.JSON(label="Score")
-            heatmap = gr.Image(label="Heatmap over the query", format="jpeg")
+            heatmap = gr.Image(label="Heatmap over the query")
         inputs = [query, *normals, object_name, model, looks_for, defect, ignored]
         compared = "Says how anomalous an image is, compared with"
         tools = (
@@ -101,10 +100,10 @@ class McpTools:
     def _score_image(self, query: UploadedFile, *given: Any) -> dict[str, Any]:
         return self._score(query, *given)[0]
 
-    def _show_heatmap(self, query: UploadedFile, *given: Any) -> Image.Image:
+    def _show_heatmap(self, query: UploadedFile, *given: Any) -> str:
         return self._score(query, *given)[1]
 
-    def _score(self, query: UploadedFile, *given: Any) -> tuple[dict[str, Any], Image.Image]:
+    def _score(self, query: UploadedFile, *given: Any) -> tuple[dict[str, Any], str]:
         *normals, object_name, model, looks_for, defect, ignored = given
         return self.api.score(
             [file for file in normals if file],
