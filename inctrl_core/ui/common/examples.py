@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,11 @@ class ExampleSet:
             return names.index(self.opens_with)
         return next((i for i, query in enumerate(self.queries) if query.anomalous), 0)
 
+    @cached_property
+    def thumbnails(self) -> tuple[str, ...]:
+        """A small picture of each query; drawn once, since every click on one of them shows all."""
+        return tuple(thumbnail(query.path, SMALL_THUMBNAIL) for query in self.queries)
+
 
 def load_examples(directory: Path = EXAMPLES) -> dict[str, ExampleSet]:
     """Reads every ``*/set.json``; grouped by family in the order of ``FAMILIES``, then by name.
@@ -153,7 +159,7 @@ def queries_html(example: ExampleSet, active: int) -> str:
             f'data-query="{index}" aria-pressed="{"true" if index == active else "false"}" '
             f'title="{html.escape(query.note)}">'
             f'<img alt="{html.escape(query.note)}" '
-            f'src="{thumbnail(query.path, SMALL_THUMBNAIL)}">'
+            f'src="{example.thumbnails[index]}">'
             f'<span class="ic-truth ic-{truth}">{truth}</span></button>'
         )
     query = example.queries[active]

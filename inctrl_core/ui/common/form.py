@@ -84,18 +84,20 @@ class Shared:
     page: gr.Blocks
     tabs: gr.Tabs
 
-    def open_example(self, event: gr.EventData) -> tuple[Any, ...]:
-        """Handler: fills in the example whose button was pressed, or that a link named.
+    @property
+    def filled(self) -> list[gr.components.Component]:
+        """All that :meth:`open_example` writes."""
+        return [*self.form.filled, self.choices]
 
-        Returns:
-            What :attr:`Form.filled` holds, then the choices of the link.
-        """
+    def open_example(self, event: gr.EventData) -> Shown:
+        """Handler: fills in the example whose button was pressed, or that a link named."""
         try:
             example, index = pick_query(self.examples, sent(event))
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        filled = fill_form(example, index)
-        return *filled, linked_choices(filled[0], sent(event).get("threshold"))
+        filled = dict(zip(self.form.filled, fill_form(example, index), strict=True))
+        threshold = sent(event).get("threshold")
+        return filled | {self.choices: linked_choices(filled[self.form.normals], threshold)}
 
 
 def build_form(registry: ModelRegistry, queries: gr.HTML) -> Form:

@@ -88,7 +88,7 @@ class InspectTab:
             filled = source.click(
                 self.shared.open_example,
                 None,
-                [*form.filled, self.shared.choices],
+                self.shared.filled,
                 show_progress="hidden",
                 api_visibility="private",
             )

@@ -101,12 +101,11 @@ class StressTab:
 
     def wire(self) -> None:
         """Connects the events."""
-        form = self.shared.form
         self._run_after(self.button.click)
         filled = self.examples.click(
             self.shared.open_example,
             None,
-            [*form.filled, self.shared.choices],
+            self.shared.filled,
             show_progress="hidden",
             api_visibility="private",
         )
