@@ -6,7 +6,9 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,12 +17,16 @@ from PIL import Image
 
 from inctrl_core import Detector, load_detector
 from inctrl_core.checkpoints.conversion import convert_checkpoint
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.checkpoints.weights import add_prefix, save_model
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, PreprocessConfig
 from inctrl_core.model.backbone import build_clip
 from inctrl_core.model.gated import GatedHeads
 from inctrl_core.model.residuals import layer_residuals
 from inctrl_core.model.signals import BankSignals, read_signals
+
+if TYPE_CHECKING:
+    from gradio_client import Client
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -32,6 +38,29 @@ def pytest_configure(config: pytest.Config) -> None:
     uploads = tempfile.TemporaryDirectory(prefix="inctrl-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(uploads.cleanup)
     os.environ["GRADIO_TEMP_DIR"] = uploads.name
+
+
+@pytest.fixture(scope="session")
+def detector() -> Detector:
+    """The embedded model, loaded on the CPU."""
+    return load_detector(DEFAULT_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Where the application listens, with the embedded model."""
+    from tests.support.app_server import running_app  # Most tests need no Gradio: 3 seconds.
+
+    with running_app() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def client(address: str) -> Client:
+    """A client of its API."""
+    from gradio_client import Client
+
+    return Client(address, verbose=False)
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +137,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = add_prefix(build_clip(backbone).state_dict(), "backbone.")
     save_model(directory, ModelConfig("tiny", backbone, PreprocessConfig(32)), tensors)
     return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_detector(tiny_model: Path) -> Detector:
+    """The very small backbone, loaded on the CPU: for all that no real feature is needed for."""
+    return load_detector(tiny_model, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from inctrl_core import Detector, InctrlError, load_detector
+from inctrl_core import Detector, InctrlError
 from inctrl_core import output as tables
 from inctrl_core.analysis import batch, batch_job
 from inctrl_core.analysis import export as batch_export
@@ -50,11 +50,6 @@ from tests.support.sessions import tab_of
 NORMALS = tuple(str(path) for path in sorted((OTHER.folder / "normals").iterdir())[:3])
 QUERIES = sorted((OTHER.folder / "queries").iterdir())
 EVIL = '"><img src=x onerror=alert(1)>.png'
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector(DEFAULT_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from PIL import Image
 from scipy import ndimage
 
-from inctrl_core import Detector, InctrlError, load_detector
+from inctrl_core import Detector, InctrlError
 from inctrl_core.__main__ import main
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.changes import with_closer_look, with_phrases, with_query_as_normal
@@ -19,17 +19,16 @@ from inctrl_core.analysis.closer import MOST_PICTURES, closer_told
 from inctrl_core.analysis.inspection import Session
 from inctrl_core.config import SHORTEST, SQUASH, PreprocessConfig
 from inctrl_core.images.preprocessing import cut_parts
-from tests.support.app_server import running_app
 
-WIDTH, HEIGHT, HOLE = 4000, 1000, (2610, 617)
-RADIUS = 6
+WIDTH, HEIGHT, HOLE = 2000, 500, (1305, 309)
+RADIUS = 3
 
 
 def sheet(seed: int, hole: bool = False) -> Image.Image:
-    """A brushed metal sheet, photographed at 4000 x 1000 pixels, perhaps with a 12-pixel hole."""
+    """A brushed metal sheet, photographed at 2000 x 500 pixels, perhaps with a 6-pixel hole."""
     random = np.random.RandomState(seed)
-    grain = ndimage.gaussian_filter(random.randn(HEIGHT, WIDTH), (2, 6))
-    light = ndimage.zoom(ndimage.gaussian_filter(random.randn(50, 200), 3), 20, order=1)
+    grain = ndimage.gaussian_filter(random.randn(HEIGHT, WIDTH), (1, 3))
+    light = ndimage.zoom(ndimage.gaussian_filter(random.randn(50, 200), 3), 10, order=1)
     grey = 150 + 10 * grain / grain.std() + 6 * light / light.std()
     if hole:
         x, y = HOLE
@@ -37,11 +36,6 @@ def sheet(seed: int, hole: bool = False) -> Image.Image:
         grey[(down - y) ** 2 + (across - x) ** 2 <= RADIUS**2] = 25
     colours = np.stack([grey, 0.97 * grey, 0.92 * grey], axis=-1)
     return Image.fromarray(colours.clip(0, 255).astype(np.uint8))
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("inctrl-lite", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +116,14 @@ def test_one_normal_gives_a_map_and_no_verdict(detector, session):
     assert "second normal" in closer_told(look, 1)
 
 
-def test_as_many_normals_are_looked_at_as_fit_and_copies_are_not(detector):
-    normals = [sheet(seed).resize((100, 100)) for seed in range(6)]
-    inspected = inspect(detector, [normals[0], *normals], sheet(9).resize((100, 100)))
+def test_as_many_normals_are_looked_at_as_fit_and_copies_are_not(tiny_detector):
+    random = np.random.default_rng(0)
+    query, *normals = (
+        Image.fromarray(random.integers(0, 256, (100, 100, 3), np.uint8)) for _ in range(7)
+    )
+    inspected = inspect(tiny_detector, [normals[0], *normals], query)
     steps = []
-    look = with_closer_look(detector, inspected, 4, lambda *told: steps.append(told)).closer
+    look = with_closer_look(tiny_detector, inspected, 4, lambda *told: steps.append(told)).closer
     assert look.shots == MOST_PICTURES // 16 == 4 and len(look.normal_peaks) == 4
     assert steps == [(done, 8) for done in range(8)]
     assert min(look.normal_peaks) > 0.01  # The copy would have found itself.
@@ -190,15 +187,13 @@ def test_the_command_needs_the_images_of_the_normals(folder, capsys):
     assert "--normal" in capsys.readouterr().err
 
 
-def test_the_api_looks_closer(folder, looked):
+def test_the_api_looks_closer(client, folder, looked):
     normals = [handle_file(folder / f"normal_{i}.png") for i in range(3)]
-    with running_app() as address:
-        client = Client(address, verbose=False)
-        about = {"normals": normals, "query": handle_file(folder / "hole.png")}
-        closer = client.predict(**about, parts=2, api_name="/explain")["closer"]
-        plain = client.predict(**about, api_name="/explain")
-        with pytest.raises(Exception, match="1 to 4 parts"):
-            client.predict(**about, parts=9, api_name="/explain")
+    about = {"normals": normals, "query": handle_file(folder / "hole.png")}
+    closer = client.predict(**about, parts=2, api_name="/explain")["closer"]
+    plain = client.predict(**about, api_name="/explain")
+    with pytest.raises(Exception, match="1 to 4 parts"):
+        client.predict(**about, parts=9, api_name="/explain")
     assert plain["closer"] is None
     own = looked[2].closer
     for name in ("peak", "normal_peaks", "crop_box", "patch_map"):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from inctrl_core import Detector, PromptBank, load_detector
+from inctrl_core import Detector, PromptBank
 from inctrl_core.analysis.batch import Batch, QueryFile, score_chunk
 from inctrl_core.analysis.batch_job import start_job
 from inctrl_core.analysis.changes import with_query_as_normal, without_query_as_normal
@@ -63,11 +63,6 @@ def saved(image: Image.Image, name: str, **options: object) -> Image.Image:
     kind = {"jpg": "JPEG"}.get(name.split(".")[-1], name.split(".")[-1].upper())
     image.save(stream, kind, **options)
     return Image.open(stream).convert("RGB")
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("inctrl-lite", "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from inctrl_core import Detector, InctrlError, load_detector
+from inctrl_core import Detector, InctrlError
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.changes import with_ignored, with_threshold
 from inctrl_core.analysis.drawn import (
@@ -227,11 +227,6 @@ def plate(seed: int, side: int = 300) -> Image.Image:
             dx, dy = random.randint(-3, 4, 2)
             pen.ellipse((x + dx - 12, y + dy - 12, x + dx + 12, y + dy + 12), fill=(90, 90, 95))
     return grainy(image, random, 5)
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("inctrl-lite", "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -14,7 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image, ImageDraw
 
-from inctrl_core import Detector, InctrlError, PromptError, load_bank, load_detector, save_bank
+from inctrl_core import InctrlError, PromptError, load_bank, save_bank
 from inctrl_core.__main__ import main
 from inctrl_core.analysis import inspect, score_batch
 from inctrl_core.analysis.background import propose_background
@@ -45,7 +44,6 @@ from inctrl_core.images.overlay import OverlayStyle, overlay
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.inspect.handlers import InspectHandlers
 from inctrl_core.ui.inspect.ignore import pad_html
-from tests.support.app_server import running_app
 
 CORNER = np.zeros((CELLS, CELLS), bool)
 CORNER[:20, 40:] = True
@@ -62,11 +60,6 @@ def stamped(seed: int, day: str, spot: bool = False) -> Image.Image:
     if spot:
         draw.ellipse((60, 120, 84, 144), fill=(96, 96, 96))
     return image
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("inctrl-lite", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -324,14 +317,7 @@ class TestPage:
 class TestApi:
     @pytest.fixture(scope="class")
     @classmethod
-    def client(cls) -> Iterator[Client]:
-        with running_app() as url:
-            yield Client(url, verbose=False)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def expected(cls, files, normals) -> float:
-        detector = load_detector("inctrl-lite", device="cpu")
+    def expected(cls, detector, files, normals) -> float:
         bank = detector.build_bank(normals, ignored=CORNER)
         return detector.score([files["good"]], bank)[0].fused
 

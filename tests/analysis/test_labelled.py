@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inctrl_core import Detector, InctrlError, load_detector
+from inctrl_core import InctrlError
 from inctrl_core.analysis.batch import Batch, BatchRow, QueryFile
 from inctrl_core.analysis.corrections import LIGHT, NORMALS, POSITION, SMALL, TEXTURE, Correction
 from inctrl_core.analysis.decision import decide
@@ -26,7 +26,6 @@ from inctrl_core.analysis.measured_bank import measure_bank
 from inctrl_core.analysis.normal_range import NormalRange
 from inctrl_core.analysis.patch_scale import PatchScale
 from inctrl_core.analysis.reasons import Reasons, explain_failure
-from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.files import open_image
 from inctrl_core.images.perturbations import blur, brighten, shift, tint
 from inctrl_core.model.score import Score
@@ -35,11 +34,6 @@ from tests.support.pictures import ALIKE, CLEAR, FIRST, UPLOADED
 BOX = (0.0, 0.0, 80.0, 60.0)
 # Of four bad and four good images; the pairs in order are 4 + 4 + 3 + 1 of 16.
 BAD, GOOD = (0.9, 0.8, 0.35, 0.15), (0.5, 0.3, 0.2, 0.1)
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector(DEFAULT_MODEL, device="cpu")
 
 
 def score(fused: float, copy_of: int | None = None) -> Score:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from inctrl_core import Detector, load_detector
+from inctrl_core import Detector
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.inspection import Session
 from inctrl_core.analysis.missing import Missing, find_missing, missing_told
@@ -32,11 +32,6 @@ def tray(seed: int, without: str = "", stain: bool = False) -> Image.Image:
     if stain:
         draw.ellipse((180, 190, 260, 270), fill=(60, 40, 20))
     return grainy(image, random, 6)
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("inctrl-lite", "cpu")
 
 
 @pytest.fixture(scope="module")

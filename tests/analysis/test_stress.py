@@ -13,7 +13,7 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from inctrl_core import Detector, load_detector
+from inctrl_core import Detector
 from inctrl_core.analysis import stress
 from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.inspection import Session, start_session
@@ -56,11 +56,6 @@ def by_hand() -> Detector:
         heads=HeadsConfig("training-free"),
     )
     return Detector(config, StubBackbone(), TrainingFreeFusion({"image": 1.0}))
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector(DEFAULT_MODEL, device="cpu")
 
 
 def session_of(detector: Detector, count: int, name: str = OTHER.object_name) -> Session:

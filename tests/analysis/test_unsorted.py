@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from PIL import Image, ImageDraw
 
-from inctrl_core import Detector, InctrlError, load_detector
+from inctrl_core import InctrlError
 from inctrl_core.__main__ import main
 from inctrl_core.analysis import find_normals
 from inctrl_core.analysis.unsorted import MOST_COMPARED, choose_normals, mutual_scores
 from inctrl_core.model.residuals import residuals_both_ways, residuals_per_normal
-from tests.support.app_server import running_app
 from tests.support.pictures import grainy
 
 COUNT, BAD = 12, (2, 7, 10)
@@ -35,11 +34,6 @@ def plate(seed: int, scratched: bool = False) -> Image.Image:
         at = random.randint(-20, 20)
         draw.line((x - 45, y + at, x + 40, y + at + 30), fill=(60, 20, 10), width=9)
     return grainy(image, random, 5)
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("inctrl-lite", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +91,10 @@ def test_too_few_images_are_refused(detector, paths):
         find_normals(detector, paths[:3])
 
 
-def test_of_many_images_as_many_as_fit_are_compared(detector, paths):
+def test_of_many_images_as_many_as_fit_are_compared(tiny_detector, paths):
     steps = []
     many = [paths[i % 6] for i in range(130)]
-    found = find_normals(detector, many, on_step=lambda *told: steps.append(told))
+    found = find_normals(tiny_detector, many, on_step=lambda *told: steps.append(told))
     assert len(found.indices) == MOST_COMPARED
     assert (found.indices[0], found.indices[-1]) == (0, 128)
     assert steps == [(done, 26) for done in range(26)]
@@ -135,11 +129,9 @@ def test_the_command_scores_without_normals(folder, capsys):
     assert {entry["index"] for entry in ranked[: len(BAD)]} == set(BAD)
 
 
-def test_the_api_finds_normals(detector, paths):
-    with running_app() as address:
-        client = Client(address, verbose=False)
-        found = client.predict([handle_file(path) for path in paths], api_name="/find_normals")
-        with pytest.raises(Exception, match="at least 4"):
-            client.predict([handle_file(path) for path in paths[:2]], api_name="/find_normals")
+def test_the_api_finds_normals(client, detector, paths):
+    found = client.predict([handle_file(path) for path in paths], api_name="/find_normals")
+    with pytest.raises(Exception, match="at least 4"):
+        client.predict([handle_file(path) for path in paths[:2]], api_name="/find_normals")
     assert found["normals"] == list(find_normals(detector, paths).normals)
     assert {entry["index"] for entry in found["scores"][: len(BAD)]} == set(BAD)

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.support.app_server import running_app
-
 CANDIDATES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDE = {"width": 1440, "height": 900}
@@ -23,13 +21,6 @@ def find_chromium() -> str | None:
     named = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
     found = [path for path in (*CANDIDATES, *named) if path and os.access(path, os.X_OK)]
     return found[0] if found else None
-
-
-@pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    """Where the application listens."""
-    with running_app() as url:
-        yield url
 
 
 @pytest.fixture(scope="session")

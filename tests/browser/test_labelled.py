@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from inctrl_core import load_detector
 from inctrl_core.analysis import score_labelled
 from inctrl_core.analysis.labelled import LabelledResult
-from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.files import open_image
 from inctrl_core.images.perturbations import brighten
 from tests.browser.conftest import NARROW
@@ -50,11 +48,10 @@ def name(page: Page) -> str:
 
 
 @pytest.fixture(scope="module")
-def example() -> LabelledResult:
+def example(detector) -> LabelledResult:
     """What the page's own labelled example comes to."""
     plates = LABELLED.example
     good, bad = ([q.path for q in plates.queries if q.anomalous is kind] for kind in (False, True))
-    detector = load_detector(DEFAULT_MODEL, device="cpu")
     return score_labelled(detector, plates.normals, good, bad, plates.object_name)
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from inctrl_core import Detector, load_bank, load_detector, save_bank
+from inctrl_core import Detector, load_bank, save_bank
 from inctrl_core.__main__ import main
 from inctrl_core.analysis.defects import show_defects
 from inctrl_core.analysis.measured_bank import grade, measure_bank
@@ -27,11 +27,6 @@ from tests.support.pictures import FIRST
 EXAMPLE = FIRST.example
 NORMALS = [str(path) for path in EXAMPLE.normals[:3]]
 DEFECT = str(EXAMPLE.queries[EXAMPLE.cover].path)
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("inctrl-lite", "cpu")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inctrl_core import Detector, ImageError, load_detector
+from inctrl_core import Detector, ImageError
 from inctrl_core.__main__ import main
 from inctrl_core.config import PreprocessConfig
 from inctrl_core.images.files import image_levels, levels_used, open_image, set_levels
@@ -56,11 +56,6 @@ KINDS = {
     "rgb12": lambda grey: np.repeat(in_16(grey, 12)[..., None], 3, axis=2),
     "rgb-unit": lambda grey: np.repeat((grey / 255).astype(np.float32)[..., None], 3, axis=2),
 }
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("inctrl-lite", "cpu")
 
 
 def scores(detector: Detector, normals: str, queries: str) -> list[float]:

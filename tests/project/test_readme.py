@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.app_server import running_app
 from tests.support.pictures import FIRST
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,10 +50,9 @@ def test_the_notebook_snippet_runs(folder):
     assert len(names["batch"].rows) == 2 and names["run"].next_part is None
 
 
-def test_the_client_snippet_runs(folder):
-    with running_app() as address:
-        names: dict = {}
-        exec(snippet("gradio_client").replace("http://127.0.0.1:7860", address), names)
+def test_the_client_snippet_runs(address, folder):
+    names: dict = {}
+    exec(snippet("gradio_client").replace("http://127.0.0.1:7860", address), names)
     assert names["result"]["shots"] == 2
     assert Path(names["overlay"]).is_file()
 

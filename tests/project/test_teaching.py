@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inctrl_core import load_detector
+from inctrl_core import Detector
 from inctrl_core.analysis import inspect, score_labelled
 from inctrl_core.analysis.drawn import find_smallest, open_board
 from inctrl_core.analysis.labelled import LabelledResult
@@ -29,13 +29,12 @@ def test_its_links_name_tabs_and_cases():
 
 
 @pytest.fixture(scope="module")
-def result() -> LabelledResult:
+def result(detector: Detector) -> LabelledResult:
     example = load_examples()[LABELLED_EXAMPLE]
     known = {
         anomalous: [str(q.path) for q in example.queries if q.anomalous is anomalous]
         for anomalous in (False, True)
     }
-    detector = load_detector("inctrl-lite", "cpu")
     normals = [str(path) for path in example.normals]
     return score_labelled(detector, normals, known[False], known[True], example.object_name)
 
@@ -54,8 +53,7 @@ def test_no_threshold_parts_the_labelled_example(result):
     assert scores[False][-1] > scores[True][1]
 
 
-def test_a_dot_must_be_larger_on_the_screw_than_on_the_wood():
-    detector = load_detector("inctrl-lite", "cpu")
+def test_a_dot_must_be_larger_on_the_screw_than_on_the_wood(detector):
     normals = [str(path) for path in FIRST.example.normals]
     board = open_board(detector, inspect(detector, normals, str(FIRST.bad), FIRST.object_name))
 

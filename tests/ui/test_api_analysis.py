@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from inctrl_core.analysis.defects import show_defects
 from inctrl_core.analysis.measured_bank import measure_bank
-from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.images.perturbations import PERTURBATIONS
-from tests.support.app_server import running_app
 from tests.support.pictures import CLEAR
 
 EXAMPLE = CLEAR.example
@@ -23,14 +21,7 @@ QUERY = str(EXAMPLE.queries[EXAMPLE.cover].path)
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with running_app() as url:
-        yield Client(url, verbose=False)
-
-
-@pytest.fixture(scope="module")
-def fused() -> float:
-    detector = load_detector(DEFAULT_MODEL, device="cpu")
+def fused(detector) -> float:
     return detector.score([QUERY], detector.build_bank(NORMALS, CLEAR.object_name))[0].fused
 
 
@@ -111,8 +102,7 @@ class TestDefects:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def expected(cls) -> float:
-        detector = load_detector(DEFAULT_MODEL, device="cpu")
+    def expected(cls, detector) -> float:
         normals = measure_bank(detector, detector.build_bank(NORMALS, CLEAR.object_name))
         bank = show_defects(detector, normals, cls.SHOWN).bank
         return detector.score([QUERY], bank)[0].fused

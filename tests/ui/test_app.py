@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import weakref
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
-from inctrl_core import load_detector
 from inctrl_core.analysis import changes
 from inctrl_core.analysis import inspection as session
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
@@ -37,7 +35,6 @@ from inctrl_core.ui.inspect import render, verdict
 from inctrl_core.ui.inspect.handlers import InspectHandlers
 from inctrl_core.ui.inspect.report import report_html
 from inctrl_core.ui.inspect.tab import InspectTab
-from tests.support.app_server import running_app
 from tests.support.pictures import OTHER
 from tests.support.sessions import remeasured, tab_of
 
@@ -58,12 +55,6 @@ def scored(registry) -> session.Session:
     )
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with running_app() as url:
-        yield Client(url, verbose=False)
-
-
 class TestApi:
     def predict(self, client: Client, **changes: object) -> tuple[dict, str]:
         inputs = {
@@ -74,9 +65,8 @@ class TestApi:
         }
         return client.predict(*(inputs | changes).values(), api_name="/score")
 
-    def test_score_says_what_the_library_says(self, client):
+    def test_score_says_what_the_library_says(self, client, detector):
         result, picture = self.predict(client)
-        detector = load_detector(DEFAULT_MODEL, device="cpu")
         expected = detector.score([QUERY], detector.build_bank(NORMALS, OTHER.object_name))[0]
         assert result["model"] == DEFAULT_MODEL
         assert (result["object_name"], result["shots"]) == (OTHER.object_name, 4)

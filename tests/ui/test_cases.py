@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inctrl_core import Detector, load_detector
+from inctrl_core import Detector
 from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.decision import LITTLE
 from inctrl_core.analysis.inspection import Session, start_session
@@ -56,11 +56,6 @@ GIVEAWAYS = re.compile(
 )
 
 each_case = pytest.mark.parametrize("name", CASES)
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector(DEFAULT_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from inctrl_core import InctrlError, load_bank, load_detector
+from inctrl_core import InctrlError, load_bank
 from inctrl_core.analysis.changes import with_looks_for, with_phrases, with_threshold
 from inctrl_core.analysis.defects import with_defect, without_defect
 from inctrl_core.analysis.inspection import Session, inspect
@@ -44,7 +44,7 @@ def score(handlers: InspectHandlers, choices: Choices, previous: Session | None 
     return handlers.score_form(*form, previous, lambda *_, **__: None, choices)
 
 
-def test_saved_normals_give_the_same_result_on_the_page_and_in_python(handlers, changed):
+def test_saved_normals_give_the_same_result_on_the_page_and_in_python(handlers, changed, detector):
     path = handlers.save_normals(changed)
     assert Path(path).suffix == ".safetensors"
     choices, files, name = handlers.open_normals({"path": path})
@@ -54,7 +54,6 @@ def test_saved_normals_give_the_same_result_on_the_page_and_in_python(handlers, 
     assert (again.threshold, again.bank.looks_for) == (0.7, "flaw")
     assert again.phrases == changed.phrases and again.before is None
     assert again.scales == changed.scales
-    detector = load_detector(DEFAULT_MODEL, device="cpu")
     kept = load_bank(path, detector)
     assert kept.threshold == 0.7
     assert detector.score([QUERY], kept.bank)[0].fused == changed.score.fused

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inctrl_core import Detector, load_detector
+from inctrl_core import Detector
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.changes import (
     with_ignored,
@@ -22,7 +21,6 @@ from inctrl_core.analysis.defects import beside_defects, beside_kept, with_defec
 from inctrl_core.analysis.inspection import Session
 from inctrl_core.images.ignored import CELLS
 from inctrl_core.ui.inspect.code import ADDRESS, client_lines, code_html, python_lines
-from tests.support.app_server import running_app
 from tests.support.pictures import FIRST
 
 EXAMPLE = FIRST.example
@@ -47,16 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def session(folder: Path) -> Session:
-    detector = load_detector("inctrl-lite", "cpu")
+def session(detector: Detector, folder: Path) -> Session:
     normals = [str(folder / name) for name in NAMES]
     return inspect(detector, normals, str(folder / "query.jpg"), FIRST.object_name)
 
 
 @pytest.fixture(scope="module")
-def changed(session: Session) -> dict[str, Session]:
+def changed(detector: Detector, session: Session) -> dict[str, Session]:
     """The result, and the result after every change that a visitor can make to it."""
-    detector = load_detector("inctrl-lite", "cpu")
     phrases = with_phrases(detector, session, ["whole"], ["bent", 'it\'s "broken"'])
     defects = with_defects(detector, session)
     return {
@@ -100,12 +96,6 @@ def test_the_python_lines_give_the_result_again(changed, change, folder, monkeyp
     )
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with running_app() as url:
-        yield url
-
-
 @CHANGES
 def test_the_client_lines_give_it_through_the_api(
     changed, change, folder, address, monkeypatch, capsys
@@ -123,8 +113,7 @@ def test_the_page_escapes_what_the_visitor_named(session):
     assert code_html(named).count("data-address") == 1
 
 
-def test_a_picked_defect_is_given_again_in_python(session, folder, monkeypatch, capsys):
-    detector = load_detector("inctrl-lite", "cpu")
+def test_a_picked_defect_is_given_again_in_python(detector, session, folder, monkeypatch, capsys):
     picked = with_defects(detector, session, (3, 4), None)
     monkeypatch.chdir(folder)
     names: dict = {}
@@ -134,8 +123,7 @@ def test_a_picked_defect_is_given_again_in_python(session, folder, monkeypatch, 
     assert "shown at a patch" in client_lines(picked) and DEFECTS[1] in client_lines(picked)
 
 
-def test_defects_of_a_file_are_said_to_be_left_out(session):
-    detector = load_detector("inctrl-lite", "cpu")
+def test_defects_of_a_file_are_said_to_be_left_out(detector, session):
     images = with_defects(detector, session).bank.defects.images
     kept = beside_kept(detector, session, beside_defects(session.measured, images))
     assert "load_bank" in python_lines(kept) and "left out" in client_lines(kept)

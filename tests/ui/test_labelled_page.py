@@ -13,7 +13,7 @@ import pytest
 from gradio.utils import get_upload_folder
 from PIL import Image, ImageOps
 
-from inctrl_core import Detector, load_detector
+from inctrl_core import Detector
 from inctrl_core.analysis.batch_job import BatchJob
 from inctrl_core.analysis.labelled import FALSE_ALARM, MISS, judge_batch
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
@@ -42,11 +42,6 @@ NORMALS = SMALL_MARKS.normals
 BAD = [SMALL_MARKS.query(stem) for stem in ("fibre", "one_speck", "specks")]
 GOOD = [SMALL_MARKS.query(stem) for stem in ("good_1", "good_2")]
 EVIL = "<img src=x onerror=alert(1)>.png"
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector(DEFAULT_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from PIL import Image
 
 from inctrl_core.analysis.defects import show_defects
 from inctrl_core.analysis.measured_bank import build_measured_bank
-from inctrl_core.checkpoints.loading import DEFAULT_MODEL, load_detector
+from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError
 from inctrl_core.ui.common.examples import ExampleSet
 from inctrl_core.ui.guard import addresses
@@ -94,11 +94,10 @@ def test_the_tools_say_what_they_take(address):
         assert all("description" in schema for schema in properties.values())
 
 
-def test_a_score_is_the_library_s(address, example, arguments):
+def test_a_score_is_the_library_s(address, detector, example, arguments):
     result = ask(address, "score_image", arguments)
     assert not result.isError, result.content
     text = result.content[0].text
-    detector = load_detector(DEFAULT_MODEL, device="cpu")
     bank = detector.build_bank([str(path) for path in example.normals[:3]], FIRST.object_name)
     expected = detector.score([str(example.queries[example.cover].path)], bank)[0]
     assert float(re.search(r"'fused': ([\d.]+)", text)[1]) == pytest.approx(expected.fused)
@@ -113,14 +112,15 @@ def test_sixteen_normals_are_used(address, example, arguments):
     assert "'shots': 4" in text and "'copy_of': 0" in text
 
 
-def test_a_defect_and_a_part_to_ignore_count_as_in_the_library(address, example, arguments):
+def test_a_defect_and_a_part_to_ignore_count_as_in_the_library(
+    address, detector, example, arguments
+):
     query = example.queries[example.cover].path
     marks = Image.new("L", (60, 60))
     marks.paste(255, (0, 0, 20, 20))
     drawn = io.BytesIO()
     marks.save(drawn, "PNG")
     mask = "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()
-    detector = load_detector(DEFAULT_MODEL, device="cpu")
     normals, part = [str(path) for path in example.normals[:3]], np.asarray(marks) > 0
     measured = build_measured_bank(
         detector, normals, FIRST.object_name, ignored=part, looks_for="flaw"

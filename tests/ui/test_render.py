@@ -8,14 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from inctrl_core import load_detector
 from inctrl_core.analysis import inspection as session
 from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.normal_range import NormalRange
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.config import HeadsConfig
 from inctrl_core.errors import InctrlError
-from inctrl_core.model.detector import Detector
 from inctrl_core.ui.common import charts
 from inctrl_core.ui.common import heatmap as heat
 from inctrl_core.ui.common.markup import error_html
@@ -27,11 +25,6 @@ from tests.support.sessions import remeasured
 PLAIN = heat.Display()
 NORMALS = sorted((OTHER.folder / "normals").iterdir())[:4]
 QUERY = OTHER.bad
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector(DEFAULT_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="module")

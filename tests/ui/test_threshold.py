@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from inctrl_core import load_detector
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.batch import QueryFile, score_chunk
 from inctrl_core.analysis.batch_job import start_job
@@ -32,11 +31,6 @@ from tests.support.pictures import SMALL_MARKS
 EXAMPLE = SMALL_MARKS.example
 NORMALS = [str(path) for path in EXAMPLE.normals[:4]]
 QUERY = str(EXAMPLE.queries[EXAMPLE.cover].path)
-
-
-@pytest.fixture(scope="module")
-def detector():
-    return load_detector("inctrl-lite", "cpu")
 
 
 @pytest.fixture(scope="module")
