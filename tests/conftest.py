@@ -20,7 +20,7 @@ from inctrl_core.checkpoints.conversion import convert_checkpoint
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.checkpoints.weights import add_prefix, save_model
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, PreprocessConfig
-from inctrl_core.model.backbone import build_clip
+from inctrl_core.model.clip import build_clip
 from inctrl_core.model.gated import GatedHeads
 from inctrl_core.model.residuals import layer_residuals
 from inctrl_core.model.signals import BankSignals, read_signals

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from inctrl_core import Detector, InctrlError, devices, load_detector
 from inctrl_core.devices import pick_device, pick_precision, run_in_batches
-from inctrl_core.model.backbone import Backbone, build_clip
+from inctrl_core.model.backbone import Backbone
+from inctrl_core.model.clip import build_clip
 
 GOLDEN = Path(__file__).parent / "golden"
 QUERIES = [GOLDEN / f"query_{i}.png" for i in range(3)]

@@ -13,7 +13,8 @@ import torch
 
 from ..errors import InctrlError, PromptError
 from ..images.seen import Opener, SeenImage, open_here, see_image
-from ..model.bank import PromptBank, same_images
+from ..model.bank import PromptBank
+from ..model.copies import same_images
 from ..model.detector import Detector
 from ..model.prompts import build_prompts, clean_phrases, extend_prompts
 from .closer import check_parts, closer_normals, look_closer, parts_opener

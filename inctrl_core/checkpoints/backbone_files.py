@@ -15,7 +15,7 @@ import torch
 
 from ..config import BackboneConfig, ModelConfig, read_config
 from ..errors import ModelError
-from ..model.backbone import build_clip
+from ..model.clip import build_clip
 from .hub import PICKLE_SUFFIXES
 from .tensor_files import TensorFile
 

@@ -27,7 +27,7 @@ from ..config import (
     read_regular,
 )
 from ..errors import ModelError
-from ..model.backbone import build_clip
+from ..model.clip import build_clip
 from ..model.heads import ReferenceHeads
 from .tensor_files import check_regular
 from .weights import (

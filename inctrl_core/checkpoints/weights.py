@@ -20,7 +20,7 @@ from torch import Tensor, aminmax, isfinite, nn
 
 from ..config import CONFIG_FILE, ModelConfig, config_to_json, read_config
 from ..errors import ModelError, name_some
-from ..model.backbone import MOST_VALUES, build_clip
+from ..model.clip import MOST_VALUES, build_clip
 from ..model.heads import build_heads
 from ..model.patch_adapter import PatchAdapter
 from ..output import write_whole

@@ -20,7 +20,8 @@ from ..devices import pick_device, pick_precision
 from ..images.files import open_image
 from ..images.overlay import OverlayStyle, overlay
 from ..images.preprocessing import preprocess
-from ..model.backbone import Backbone, build_clip
+from ..model.backbone import Backbone
+from ..model.clip import build_clip
 from ..model.detector import Detector
 from ..model.heads import build_heads
 from ..model.patch_adapter import PatchAdapter

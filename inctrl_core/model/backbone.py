@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from ..config import BackboneConfig
 from ..devices import keep_float32_exact, run_in_batches
 from ..errors import ModelError
+from .clip import first_line
 from .engine import TowerEngine
 from .patch_adapter import PatchAdapter
 from .residuals import resample_to_grid
@@ -32,24 +31,6 @@ IMAGE_BATCH = 16  # Crops in one forward pass; more is no faster and only takes 
 # On a CPU a batch gains less than a tenth, and alone an image's result is the same bit for bit
 # whatever it is scored with.
 CPU_IMAGE_BATCH = 1
-# What open_clip, timm and torch raise over an architecture that is none.
-_CANNOT_BUILD = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-# Of a backbone whose weights are not at hand: more than the largest CLIP model has.
-MOST_VALUES = 3 * 10**9
-# Masks of attention and other tables that are no weights.
-SPARE_VALUES = 2**25
-
 
 # Of crops at one size: the embeddings, where they were asked for, and the patches of each depth.
 _Reading = tuple[Tensor | None, tuple[Tensor, ...]]
@@ -83,73 +64,6 @@ class ImageFeatures:
         return ImageFeatures(
             self.embeddings.to(device), tuple(depth.to(device) for depth in self.patches)
         )
-
-
-class _TooLarge(ValueError):
-    """An architecture asks for more values than it may."""
-
-
-class _Bounded(TorchFunctionMode):
-    """Counts the values that tensors are made for, and raises ``_TooLarge`` before there are more.
-
-    Args:
-        most: Values that may be made.
-        fill: Whether weights get random numbers, which takes seconds.
-    """
-
-    _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand})
-    _FILLS = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_})
-
-    def __init__(self, most: int, fill: bool) -> None:
-        super().__init__()
-        self._left, self._fill = most, fill
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        given = kwargs or {}
-        filling = func in self._FILLS or getattr(func, "__module__", None) == "torch.nn.init"
-        if filling and not self._fill:
-            return args[0] if args else given["tensor"]
-        if func in self._FACTORIES:
-            size = given.get("size", args[0] if args and not isinstance(args[0], int) else args)
-            self._left -= math.prod(size)
-            if self._left < 0:
-                raise _TooLarge
-        return func(*args, **given)
-
-
-def build_clip(
-    config: BackboneConfig, *, random_weights: bool = True, values: int = MOST_VALUES
-) -> CLIP:
-    """An open_clip model of the given architecture, in evaluation mode.
-
-    Args:
-        config: The architecture.
-        random_weights: Whether weights are drawn; else they are undefined, to be filled at once.
-        values: Number of values that there are to fill it with.
-
-    Raises:
-        ModelError: open_clip does not accept the architecture, or it is far larger than ``values``;
-            it is not built then.
-    """
-    architecture = config.architecture
-    try:
-        with _Bounded(values + SPARE_VALUES, random_weights):
-            clip = CLIP(
-                embed_dim=config.embed_dim,
-                vision_cfg=dict(architecture["vision_cfg"]),
-                text_cfg=dict(architecture["text_cfg"]),
-                quick_gelu=bool(architecture.get("quick_gelu", False)),
-            )
-    except _TooLarge:
-        raise ModelError(
-            f"The architecture asks for far more than the {values} values that its weights may "
-            "have; it is another model."
-        ) from None
-    except _CANNOT_BUILD as error:
-        raise ModelError(f"open_clip cannot build this backbone: {_first_line(error)}.") from error
-    return clip.eval().requires_grad_(False)
 
 
 class Backbone:
@@ -299,7 +213,7 @@ class Backbone:
         except AssertionError as error:  # So timm says that a depth or a size does not fit.
             raise ModelError(
                 "The backbone cannot read an image at these depths and sizes "
-                f"({_first_line(error)}); correct them in config.json."
+                f"({first_line(error)}); correct them in config.json."
             ) from error
 
     def forward_views(self, views: Sequence[Tensor]) -> list[dict[str, Any]]:
@@ -340,12 +254,6 @@ def _join(*readings: _Reading) -> ImageFeatures:
     depths = zip(*(patches for _, patches in readings), strict=True)
     joined = tuple(torch.cat(depth, dim=-1) / len(readings) ** 0.5 for depth in depths)
     return ImageFeatures(readings[0][0].float(), joined)
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-    # A key of the file's may be in it, with characters that a terminal would obey.
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def _check_depths(clip: CLIP, config: BackboneConfig) -> None:

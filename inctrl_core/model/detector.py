@@ -29,8 +29,8 @@ from .bank import (
     build_text_features,
     check_shots,
     count_patches,
-    same_images,
 )
+from .copies import same_images
 from .defects import shifted
 from .evidence import DECIDE, Evidence, Fusion
 from .gated import GatedHeads

@@ -30,7 +30,7 @@ class Score:
             formula is fixed, beside a trained adapter or not, is said in other words.
         data: The kind of data that the query was read as, such as "12-bit data".
         copy_of: Index of the normal that the query is a copy of, see
-            :func:`inctrl_core.model.bank.same_images`; None where it is none. A query that finds
+            :func:`inctrl_core.model.copies.same_images`; None where it is none. A query that finds
             itself scores close to 0 whatever it shows.
         defect_shift: Log-odds that known defects added to ``fused``; 0 without any.
         defect_map: float32 [G, G], mean over depths of half the cosine distance to the closest

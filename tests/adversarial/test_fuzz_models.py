@@ -27,8 +27,8 @@ from inctrl_core.config import (
     config_from_dict,
     read_config,
 )
-from inctrl_core.model import backbone
-from inctrl_core.model.backbone import build_clip
+from inctrl_core.model import clip
+from inctrl_core.model.clip import build_clip
 from tests.adversarial.conftest import FileWatch
 
 Sentence = Callable[[object], str]
@@ -141,7 +141,7 @@ def test_a_huge_architecture(
 def recording(made: list[int]) -> type:
     """The bound itself, which also writes down the size of every tensor that was made."""
 
-    class Recording(backbone._Bounded):
+    class Recording(clip._Bounded):
         def __torch_function__(self, func, types, args=(), kwargs=None):
             result = super().__torch_function__(func, types, args, kwargs)
             if func in self._FACTORIES:
@@ -161,11 +161,11 @@ def test_a_large_architecture_is_not_built_for_a_small_file(
     (tmp_path / "config.json").write_text(json.dumps(document))
     (tmp_path / WEIGHTS_FILE).write_bytes((tiny / WEIGHTS_FILE).read_bytes())
     made: list[int] = []
-    monkeypatch.setattr(backbone, "_Bounded", recording(made))
+    monkeypatch.setattr(clip, "_Bounded", recording(made))
     with pytest.raises(ModelError, match="asks for far more than the 8[0-9]+ values") as caught:
         load_detector(tmp_path, device="cpu")
     one_sentence(caught.value)
-    assert sum(made) < backbone.SPARE_VALUES + 2 * 10**6
+    assert sum(made) < clip.SPARE_VALUES + 2 * 10**6
 
 
 def check_changed(one_sentence: Sentence, tiny: Path, scratch: Path, document: Any) -> bool:

@@ -32,7 +32,7 @@ from inctrl_core.analysis.stress import (
 from inctrl_core.analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from inctrl_core.errors import PromptError
 from inctrl_core.model.backbone import ImageFeatures
-from inctrl_core.model.bank import same_images
+from inctrl_core.model.copies import same_images
 from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.inspect.verdict import verdict_html
 from inctrl_core.ui.stress.sections import head_html

@@ -23,7 +23,8 @@ from inctrl_core.checkpoints.loading import find_model
 from inctrl_core.checkpoints.model_card import render_model_card
 from inctrl_core.checkpoints.weights import load_model
 from inctrl_core.config import BackboneConfig, HeadsConfig, ModelConfig, read_config
-from inctrl_core.model.backbone import Backbone, build_clip
+from inctrl_core.model.backbone import Backbone
+from inctrl_core.model.clip import build_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,8 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from inctrl_core import Detector, PromptError
 from inctrl_core.config import BackboneConfig
-from inctrl_core.model.backbone import Backbone, build_clip
+from inctrl_core.model.backbone import Backbone
+from inctrl_core.model.clip import build_clip
 from inctrl_core.model.prompt_tree import build_prompt_trees
 from inctrl_core.model.prompts import build_prompts
 

@@ -34,7 +34,8 @@ from ...checkpoints.weights import (
 )
 from ...config import SQUASH, BackboneConfig, PreprocessConfig, config_from_dict
 from ...errors import InctrlError
-from ...model.backbone import Backbone, build_clip
+from ...model.backbone import Backbone
+from ...model.clip import build_clip
 from .damage_direction import embed_damaged_pictures, fit_damage_direction, held_out_auroc
 from .embedded_figures import measure
 from .image_tower import TOWER, read_image_tower
