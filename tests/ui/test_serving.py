@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -189,6 +190,28 @@ class TestAddresses:
             assert page_address(host, port) == f"http://[{host}]:{port}/"
 
     @pytest.mark.skipif(not has_ipv6(), reason="needs IPv6")
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    def test_no_answer_waits_for_the_last_one_to_be_seen(self, host):
+        """Nagle's algorithm would hold the end of each for 40 ms."""
+        held = []
+
+        class Visit(asyncio.Protocol):
+            def connection_made(self, transport):
+                accepted = transport.get_extra_info("socket")
+                held.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                transport.close()
+
+        async def visit(opened: socket.socket, port: int) -> None:
+            server = await asyncio.get_running_loop().create_server(Visit, sock=opened)
+            async with server:
+                reader, writer = await asyncio.open_connection(host, port)
+                await reader.read()
+                writer.close()
+
+        (opened,), port = listen(Place(host, (0,), "--host"))
+        asyncio.run(visit(opened, port))
+        assert held == [1]
+
     def test_every_address_is_every_one(self):
         with served(server_name="::") as page:
             for host in ("127.0.0.1", "[::1]"):
