@@ -69,13 +69,14 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
             the last case the module is filled all the same.
     """
     own = module.state_dict()
-    missing = sorted(set(own) - set(tensors) - UNUSED_BACKBONE_KEYS)
-    unexpected = sorted(set(tensors) - set(own) - UNUSED_BACKBONE_KEYS)
+    given = set(tensors)  # To ask a file for a name would read its tensor.
+    missing = sorted(set(own) - given - UNUSED_BACKBONE_KEYS)
+    unexpected = sorted(given - set(own) - UNUSED_BACKBONE_KEYS)
     if missing:
         raise ModelError(f"{what} lacks {name_some(missing)}; it is not the model it claims to be.")
     if unexpected:
         raise ModelError(f"{what} has unexpected {name_some(unexpected)}; it is another model.")
-    shared = [key for key in own if key in tensors]
+    shared = [key for key in own if key in given]
     for key in shared:
         if tensors[key].shape != own[key].shape:
             raise ModelError(

@@ -25,6 +25,9 @@ UNFOLD = """
 document.querySelectorAll('details').forEach(part => part.open = true);
 document.querySelectorAll('#main button.label-wrap:not(.open)').forEach(
   button => button.checkVisibility() && button.click())"""
+# Colours fade over, and messages fade in; what turns for ever does not count.
+AT_REST = """document.getAnimations().every(one => one.playState !== 'running'
+  || one.effect.getComputedTiming().endTime === Infinity)"""
 SCRIPT_LOADED = "document.querySelector('#main > .tab-wrapper')"
 # Gradio's own markup where nothing from outside can mend it: (rule, part of its markup).
 # The clock over a part that is being computed is half seen while it fades.
@@ -59,7 +62,7 @@ def in_every_look(page: Page, tab: str) -> dict[str, list[str]]:
         page.set_viewport_size(size)
         for theme in ("light", "dark"):
             page.evaluate(f"document.body.classList.toggle('dark', {str(theme == 'dark').lower()})")
-            page.wait_for_timeout(500)  # Colours fade over.
+            page.wait_for_function(AT_REST, timeout=TIMEOUT)
             faults[f"{tab} {width} {theme}"] = serious_faults(page)
     return {look: found for look, found in faults.items() if found}
 
@@ -100,7 +103,7 @@ def test_no_serious_fault_is_found_in_labelled_results_and_errors(page: Page, ad
     expect(page.locator("#normals [role=alert]")).to_contain_text(
         "at least one normal", timeout=TIMEOUT
     )
-    page.wait_for_timeout(1000)  # It fades in.
+    page.wait_for_function(AT_REST, timeout=TIMEOUT)
     assert serious_faults(page) == []
 
 

@@ -26,7 +26,7 @@ from tests.support.app_server import running_app
 from tests.support.pictures import FIRST
 
 EXAMPLE = FIRST.example
-SLOW = "slow"
+FAST, SLOW = "fast", "slow"
 
 
 def score(client: Client, model: str) -> float:
@@ -53,8 +53,8 @@ def download(monkeypatch: pytest.MonkeyPatch):
     ended.set()
 
 
-def test_a_long_work_lets_others_in_after_each_of_its_parts():
-    registry, parts = models.ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}), []
+def test_a_long_work_lets_others_in_after_each_of_its_parts(tiny_model):
+    registry, parts = models.ModelRegistry({FAST: tiny_model}, "cpu"), []
 
     def part(detector: Detector, number: int) -> None:
         parts.append(number)
@@ -62,11 +62,11 @@ def test_a_long_work_lets_others_in_after_each_of_its_parts():
 
     def work() -> None:
         for number in range(50):
-            registry.compute(DEFAULT_MODEL, part, number)
+            registry.compute(FAST, part, number)
 
     def visit() -> int:
         before = len(parts)
-        return registry.compute(DEFAULT_MODEL, lambda detector: len(parts)) - before
+        return registry.compute(FAST, lambda detector: len(parts)) - before
 
     with ThreadPoolExecutor() as pool:
         working = pool.submit(work)
@@ -75,23 +75,21 @@ def test_a_long_work_lets_others_in_after_each_of_its_parts():
     assert max(waits) <= 2 and len(parts) == 50
 
 
-def test_all_models_compute_on_one_thread_in_the_caller_s_context():
-    registry = models.ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL})
+def test_all_models_compute_on_one_thread_in_the_caller_s_context(tiny_model):
+    registry = models.ModelRegistry({FAST: tiny_model}, "cpu")
     visitor: ContextVar[int] = ContextVar("visitor")
 
     def ask(number: int) -> tuple[int, int]:
         visitor.set(number)
-        return registry.compute(
-            DEFAULT_MODEL, lambda detector: (visitor.get(), threading.get_ident())
-        )
+        return registry.compute(FAST, lambda detector: (visitor.get(), threading.get_ident()))
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(40)))
     assert [number for number, _ in answers] == list(range(40))
     assert len({thread for _, thread in answers}) == 1
     with pytest.raises(ModelError, match="broken"):
-        registry.compute(DEFAULT_MODEL, _refuse)
-    assert registry.compute(DEFAULT_MODEL, _measure, "still there") == 11
+        registry.compute(FAST, _refuse)
+    assert registry.compute(FAST, _measure, "still there") == 11
 
 
 def _refuse(detector: Detector) -> None:
@@ -102,14 +100,14 @@ def _measure(detector: Detector, text: str) -> int:
     return len(text)
 
 
-def test_a_download_keeps_nobody_else_waiting(download):
+def test_a_download_keeps_nobody_else_waiting(download, tiny_model):
     begun, ended = download
-    sources = {DEFAULT_MODEL: DEFAULT_MODEL, SLOW: "nobody/slow"}
+    sources = {FAST: tiny_model, SLOW: "nobody/slow"}
     with running_app(sources=sources) as address, ThreadPoolExecutor() as pool:
         clients = [Client(address, verbose=False) for _ in range(4)]
         waiting = [pool.submit(score, client, SLOW) for client in clients[:3]]
         assert begun.wait(30)
-        assert 0 < score(clients[3], DEFAULT_MODEL) < 1
+        assert 0 < score(clients[3], FAST) < 1
         assert not any(future.done() for future in waiting)
         ended.set()
         for future in waiting:
@@ -117,9 +115,9 @@ def test_a_download_keeps_nobody_else_waiting(download):
                 future.result(timeout=60)
 
 
-def test_a_full_queue_is_told_at_once(download):
+def test_a_full_queue_is_told_at_once(download, tiny_model):
     _, ended = download
-    sources = {DEFAULT_MODEL: DEFAULT_MODEL, SLOW: "nobody/slow"}
+    sources = {FAST: tiny_model, SLOW: "nobody/slow"}
     with running_app(sources=sources) as address:
         config = httpx.get(f"{address}config").json()
         index = next(d["id"] for d in config["dependencies"] if d["api_name"] == "explain")
@@ -166,10 +164,11 @@ class Program:
 
 
 @pytest.fixture
-def program(download, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+def program(download, tiny_model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
     """A page on which one model takes long, and nobody is late in listening yet."""
     monkeypatch.setattr(admission, "UNREAD_SECONDS", 3600)
-    with running_app(sources={DEFAULT_MODEL: DEFAULT_MODEL, SLOW: "nobody/slow"}) as address:
+    sources = {FAST: tiny_model, DEFAULT_MODEL: DEFAULT_MODEL, SLOW: "nobody/slow"}
+    with running_app(sources=sources) as address:
         yield Program(address)
         download[1].set()
 
@@ -187,7 +186,7 @@ def test_analyses_that_nobody_reads_keep_nobody_out(program, session):
     flood = [program.send("stress_test", session=session) for _ in range(65)]
     many = admission.MAX_ANALYSES_OF_SESSION if session else admission.MAX_ANALYSES
     assert accepted(flood) == many
-    answer = program.read("score", program.send("score", DEFAULT_MODEL))
+    answer = program.read("score", program.send("score", FAST))
     assert "event: complete" in answer
     if session:
         assert program.send("stress_test", session="another").status_code == 200
@@ -242,8 +241,8 @@ def test_what_somebody_listens_for_comes_first(program, download, monkeypatch):
     assert "broken off" in program.read("stress_test", working)
 
 
-def test_results_that_nobody_fetches_are_forgotten(monkeypatch):
-    page = build_page(models.ModelRegistry({DEFAULT_MODEL: DEFAULT_MODEL}), {})
+def test_results_that_nobody_fetches_are_forgotten(tiny_model):
+    page = build_page(models.ModelRegistry({FAST: tiny_model}, "cpu"), {})
     queue, door = page._queue, admission.Admission(page)
     for session in ("gone", "listening", "waiting"):
         queue.pending_messages_per_session[session] = asyncio.Queue()
