@@ -42,11 +42,19 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         if name == command:
             module = _import_command(name)
             subparser = subparsers.add_parser(name, help=summary, description=module.__doc__)
+            subparser.register("type", Path, _named_path)
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
         else:
             subparsers.add_parser(name, help=summary)
     return parser
+
+
+def _named_path(text: str) -> Path:
+    """A path; an empty text is none, which Python would take for the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; name a file or a folder")
+    return Path(text)
 
 
 def _import_command(name: str) -> ModuleType:

@@ -20,7 +20,6 @@ from ..analysis.background import propose_background
 from ..analysis.batch import Batch, BatchRow, QueryFile
 from ..analysis.batch_job import score_batch
 from ..analysis.closer import PARTS, CloserLook, closer_normals, look_closer, parts_opener
-from ..analysis.copies import called, copies_told
 from ..analysis.decision import RATE, RATES, check_rate
 from ..analysis.defects import check_defects, show_defects
 from ..analysis.export import batch_csv
@@ -35,9 +34,8 @@ from ..analysis.steps import steps_of
 from ..analysis.unsorted import find_normals
 from ..checkpoints.bank_file import SavedBank, load_bank, save_bank
 from ..errors import ImageError, InctrlError, name_some
-from ..images.folders import FOLDERS, FoundImages, LeftOut, find_images
+from ..images.folders import FoundImages, LeftOut, find_images
 from ..images.ignored import part_of_image
-from ..images.levels import describe_levels, describe_set
 from ..model.bank import PromptBank
 from ..model.detector import Detector
 from ..model.evidence import DECIDE
@@ -49,6 +47,7 @@ from .options import (
     print_result,
     write_text,
 )
+from .score_notes import tell_about, tell_left_out
 from .score_output import score_document, score_table
 
 _HEATMAPS = "heatmaps of an earlier run"
@@ -56,6 +55,13 @@ _HEATMAPS = "heatmaps of an earlier run"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
+    _add_images(parser)
+    _add_choices(parser)
+    add_model_options(parser)
+    _add_output(parser.add_argument_group("output"))
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
     many = {"nargs": "+", "type": Path, "metavar": "DIR_OR_FILE"}
     normals = parser.add_mutually_exclusive_group(required=True)
     normals.add_argument("--normal", help="1 to 16 images without defects, or their folder", **many)
@@ -80,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         **many,
     )
     parser.add_argument(
+        "--recursive", action="store_true", help="look into the folders inside the folders too"
+    )
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--ignore",
         type=Path,
         metavar="MASK",
@@ -90,9 +102,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ignore-background",
         action="store_true",
         help="leave out the background that the normals agree on, in all images",
-    )
-    parser.add_argument(
-        "--recursive", action="store_true", help="look into the folders inside the folders too"
     )
     parser.add_argument(
         "--object",
@@ -115,8 +124,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look closer: read the images in N x N parts too, so that small things show "
         '(in --heatmaps, and as "closer" in --json)',
     )
-    add_model_options(parser)
-    output = parser.add_argument_group("output")
+
+
+def _add_output(output: argparse._ArgumentGroup) -> None:
     output.add_argument("--json", action="store_true", help="one JSON document on standard output")
     output.add_argument("--csv", type=Path, metavar="FILE", help="a table for a spreadsheet")
     output.add_argument(
@@ -136,22 +146,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Scores every query, and writes what was asked for."""
-    rate = RATE if arguments.false_alarms is None else arguments.false_alarms
-    check_rate(rate)
-    if arguments.normals_file and arguments.object is not None:
-        raise InctrlError("The normals of the file have a name already; leave out --object.")
-    if arguments.normals_file and arguments.parts > 1:
-        raise InctrlError("--parts needs the images of the normals; name them with --normal.")
-    ignores = arguments.ignore or arguments.ignore_background
-    if arguments.ignore and arguments.ignore_background:
-        raise InctrlError("Use one of --ignore and --ignore-background.")
-    if arguments.normals_file and ignores:
-        raise InctrlError("--ignore needs the images of the normals; name them with --normal.")
-    if arguments.parts > 1 and ignores:
-        raise InctrlError("--parts counts the whole picture; leave out --ignore or --parts.")
-    found = None
-    if arguments.normal:
-        found = _find(arguments.normal, arguments.recursive)
+    _check(arguments)
+    found = _find(arguments.normal, arguments.recursive) if arguments.normal else None
     queries, labels = _find_queries(arguments)
     files = None
     if arguments.heatmaps:
@@ -161,33 +157,18 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.find_normals is not None:
         found = _find_normals(detector, queries, arguments.find_normals)
     normals = _normals(detector, arguments, found)
-    if arguments.defect:
-        shown = _find(arguments.defect, arguments.recursive).files
-        normals = dataclasses.replace(normals, bank=_beside(detector, normals.bank, shown))
-    if arguments.false_alarms is not None:
-        normals = dataclasses.replace(normals, threshold=None)
     if arguments.save_normals:
         about = normals.bank, detector, normals.names, normals.threshold
         save_bank(arguments.save_normals, *about)
-    waiting = list(map(QueryFile, map(str, queries.files), queries.names, labels))
-    # A bar for what takes its time, which a few images do not.
-    with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
-        about = detector, normals.bank, waiting
-        batch = score_batch(*about, normal_names=normals.names, on_rows=bar.update)
-    batch = dataclasses.replace(batch, rate=rate, chosen=normals.threshold)
+    batch = _score(detector, arguments, normals, queries, labels)
     unreadable = _unreadable(batch.rows)
     if not batch.scored:
-        _tell_left_out(unreadable[1:])
+        tell_left_out(unreadable[1:])
         raise ImageError(unreadable[0].why)
     not_normal = () if found is None else found.left_out
     left_out = {"normals": not_normal, "queries": (*queries.left_out, *unreadable)}
-    _tell_left_out(entry for part in left_out.values() for entry in part)
-    if read := describe_set(
-        describe_levels(batch.levels), [row.score.data for row in batch.scored]
-    ):
-        sys.stderr.write(f"note: {read}\n")
-    _tell_proportions(batch)
-    _tell_copies(batch)
+    tell_left_out(entry for part in left_out.values() for entry in part)
+    tell_about(batch)
     looks = _look_closer(detector, batch, found, arguments.parts)
     heatmaps, problem = _draw(batch, files, looks)
     if arguments.json:
@@ -200,6 +181,39 @@ def run(arguments: argparse.Namespace) -> None:
         write_text(arguments.csv, "\N{ZERO WIDTH NO-BREAK SPACE}" + batch_csv(batch, names))
     if problem is not None:
         raise problem
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuses options that do not go together."""
+    if arguments.false_alarms is not None:
+        check_rate(arguments.false_alarms)
+    if arguments.normals_file and arguments.object is not None:
+        raise InctrlError("The normals of the file have a name already; leave out --object.")
+    if arguments.normals_file and arguments.parts > 1:
+        raise InctrlError("--parts needs the images of the normals; name them with --normal.")
+    ignores = arguments.ignore or arguments.ignore_background
+    if arguments.ignore and arguments.ignore_background:
+        raise InctrlError("Use one of --ignore and --ignore-background.")
+    if arguments.normals_file and ignores:
+        raise InctrlError("--ignore needs the images of the normals; name them with --normal.")
+    if arguments.parts > 1 and ignores:
+        raise InctrlError("--parts counts the whole picture; leave out --ignore or --parts.")
+
+
+def _score(
+    detector: Detector,
+    arguments: argparse.Namespace,
+    normals: SavedBank,
+    queries: FoundImages,
+    labels: Sequence[bool | None],
+) -> Batch:
+    waiting = list(map(QueryFile, map(str, queries.files), queries.names, labels))
+    # A bar for what takes its time, which a few images do not.
+    with tqdm(total=len(waiting), desc="scoring", unit="image", disable=len(waiting) < 8) as bar:
+        about = detector, normals.bank, waiting
+        batch = score_batch(*about, normal_names=normals.names, on_rows=bar.update)
+    rate = RATE if arguments.false_alarms is None else arguments.false_alarms
+    return dataclasses.replace(batch, rate=rate, chosen=normals.threshold)
 
 
 def _find_normals(detector: Detector, queries: FoundImages, shots: int) -> FoundImages:
@@ -221,11 +235,23 @@ def _find_normals(detector: Detector, queries: FoundImages, shots: int) -> Found
 def _normals(
     detector: Detector, arguments: argparse.Namespace, found: FoundImages | None
 ) -> SavedBank:
-    """The normals of the images that were named, or of a file."""
-    if found is None:
-        saved = load_bank(arguments.normals_file, detector)
-        sought = arguments.looks_for or saved.bank.looks_for
-        return dataclasses.replace(saved, bank=saved.bank.with_looks_for(sought))
+    """The normals, beside the defects and with the threshold that were asked for."""
+    normals = _saved(detector, arguments) if found is None else _built(detector, arguments, found)
+    if arguments.defect:
+        shown = _find(arguments.defect, arguments.recursive).files
+        normals = dataclasses.replace(normals, bank=_beside(detector, normals.bank, shown))
+    if arguments.false_alarms is not None:
+        normals = dataclasses.replace(normals, threshold=None)
+    return normals
+
+
+def _saved(detector: Detector, arguments: argparse.Namespace) -> SavedBank:
+    saved = load_bank(arguments.normals_file, detector)
+    sought = arguments.looks_for or saved.bank.looks_for
+    return dataclasses.replace(saved, bank=saved.bank.with_looks_for(sought))
+
+
+def _built(detector: Detector, arguments: argparse.Namespace, found: FoundImages) -> SavedBank:
     name, sought = arguments.object or DEFAULT_OBJECT_NAME, arguments.looks_for or DECIDE
     part = None
     if arguments.ignore:
@@ -321,48 +347,3 @@ def _draw(
             return written, error
         written[row] = each
     return written, None
-
-
-def _tell_left_out(left_out: Iterable[LeftOut]) -> None:
-    """Names on standard error what was left out: pictures each, all else in a line for a kind."""
-    groups: dict[str, list[str]] = {}
-    for entry in left_out:
-        if entry.group:
-            groups.setdefault(entry.group, []).append(str(entry.path))
-        else:
-            sys.stderr.write(f"left out: {_sentence(entry)}\n")
-    for group, names in groups.items():
-        hint = "; --recursive looks into them" if group == FOLDERS else ""
-        sys.stderr.write(f"left out: {group}: {name_some(names)}{hint}\n")
-
-
-def _sentence(entry: LeftOut) -> str:
-    """The reason against a picture, and its place."""
-    path = entry.path
-    if f"'{path.name}'" not in entry.why:
-        return f"{path}: {entry.why}"
-    # A sentence that names the file, of which there may be others in other folders.
-    return entry.why if str(path) == path.name else f"{entry.why.rstrip('.')} ({path})"
-
-
-def _tell_proportions(batch: Batch) -> None:
-    apart = [row.file.path for row in batch.scored if batch.aspect_mismatch(row)]
-    if apart:
-        sys.stderr.write(
-            "note: not in the proportions of any normal, so squeezed by another amount: "
-            f"{name_some(apart)}; crop all images to the same proportions\n"
-        )
-
-
-def _tell_copies(batch: Batch) -> None:
-    """Says which normals are copies of others, and which queries are normals."""
-    told = copies_told(batch.copy_of, batch.normal_names)
-    if told:
-        sys.stderr.write(f"note: {told}\n")
-    for row in batch.scored:
-        if row.score.copy_of is not None:
-            normal = called(row.score.copy_of, batch.normal_names)
-            sys.stderr.write(
-                f"note: {row.file.path} is normal {normal} or a copy of it: it finds itself among "
-                "the normals, so its score says nothing\n"
-            )

@@ -21,6 +21,7 @@ from ..analysis.labelled import (
     labelled_dict,
 )
 from ..analysis.normal_range import ITSELF
+from ..images.files import one_line
 from ..images.folders import LeftOut
 from ..model.detector import Detector
 
@@ -59,7 +60,7 @@ def score_table(detector: Detector, batch: Batch, looks: Mapping[BatchRow, Close
         lines.append(
             f"{score.fused:.4f}  {verdict}patch {score.patch_max:.4f}  "
             f"image {score.image_residual:.4f}  text {score.text_anomaly:.4f}  "
-            f"{_closer(looks.get(row))}{row.file.path}"
+            f"{_closer(looks.get(row))}{one_line(row.file.path)}"
         )
     result = judge_batch(batch)
     if result is not None:

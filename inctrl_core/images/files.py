@@ -231,5 +231,9 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def plain_name(name: str) -> str:
     """The last part of a path of any system, in one line."""
-    last = re.split(r"[\\/]", name)[-1]
-    return "".join(" " if unicodedata.category(c)[0] == "C" else c for c in last).strip()
+    return one_line(re.split(r"[\\/]", name)[-1]).strip()
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks and other characters that nobody sees; each becomes a space."""
+    return "".join(" " if unicodedata.category(c)[0] == "C" else c for c in text)

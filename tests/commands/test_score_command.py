@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -412,3 +413,26 @@ def test_known_images_beside_others(loaded: None, capsys: pytest.CaptureFixture[
 def test_nothing_to_score_is_told(loaded: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert labelled() == 1
     assert "--query" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_a_name_of_two_lines_takes_one(
+    tmp_path: Path, loaded: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, wide = tmp_path / "odd\n0.9999  far above.png", tmp_path / "wide\x1b[31m.png"
+    shutil.copy(DEFECT, odd)
+    Image.open(DEFECT).resize((300, 200)).save(wide)
+    assert score(queries=[str(odd), str(wide)]) == 0
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 4  # Two lines on the normals, and one for each image.
+    assert "odd 0.9999  far above.png" in output.out
+    assert "\x1b" not in output.out + output.err and "wide [31m.png" in output.err
+
+
+@pytest.mark.parametrize("option", ["--query", "--normal", "--heatmaps", "--csv"])
+def test_an_empty_name_is_not_the_current_folder(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["score", "--normal", DEFECT, "--query", DEFECT, option, ""])
+    assert f"argument {option}: an empty name; name a file or a folder" in capsys.readouterr().err
