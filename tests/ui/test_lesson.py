@@ -19,14 +19,14 @@ from inctrl_core import Detector, InctrlError
 from inctrl_core.analysis.inspection import start_session
 from inctrl_core.ui.common import models
 from inctrl_core.ui.common.charts import signal_words
-from inctrl_core.ui.common.examples import load_examples
+from inctrl_core.ui.common.examples import first_example
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.learn.lesson import explain, patch_html, score_html, start_html
 from inctrl_core.ui.learn.parts import Lesson, number, operand
 from inctrl_core.ui.learn.score import score_step, score_told
-from inctrl_core.ui.learn.tab import OWN, LearnHandlers, LearnTab
+from inctrl_core.ui.learn.tab import OWN, LearnTab
 from tests.support.pictures import FIRST, OTHER
-from tests.support.sessions import remeasured
+from tests.support.sessions import remeasured, tab_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NORMALS = tuple(str(GOLDEN / f"prompt_{i}.png") for i in range(3))
@@ -256,84 +256,87 @@ def test_numbers_are_written_plainly() -> None:
 
 class TestHandlers:
     @pytest.fixture
-    def handlers(self, golden_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> LearnHandlers:
+    def tab(self, golden_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> LearnTab:
         monkeypatch.setattr(models, "fetch_files", lambda source, on_progress: None)
         monkeypatch.setattr(models, "load_detector", lambda *a, **k: golden_detector)
-        return LearnHandlers(ModelRegistry({"golden": "golden"}, "cpu"), load_examples())
+        return tab_of(ModelRegistry({"golden": "golden"}, "cpu"), LearnTab)
 
-    def test_a_newcomer_gets_an_example(self, handlers: LearnHandlers) -> None:
-        source, image, wanted = handlers.open(None, None, None, None, "golden")
-        assert source.value == wanted[0] == handlers.first
-        assert image.value == wanted[1] == handlers.examples[handlers.first].cover
-        lesson, notice, row, column = handlers.begin(wanted, "golden", None)
-        assert notice == "" and lesson.session.bank.object_name == FIRST.object_name
+    def test_a_newcomer_gets_an_example(self, tab: LearnTab) -> None:
+        opened = tab.open(None, None, None, None, "golden")
+        first, wanted = first_example(tab.examples), opened[tab.wanted]
+        assert opened[tab.source].value == wanted[0] == first.name
+        assert opened[tab.image].value == wanted[1] == first.cover
+        begun = tab.begin(wanted, "golden", None)
+        lesson, row, column = (begun[part] for part in (tab.lesson, tab.row, tab.column))
+        assert begun[tab.notice] == "" and lesson.session.bank.object_name == FIRST.object_name
         assert lesson.session.score.patch_map[row - 1, column - 1] == lesson.session.score.patch_max
-        mistake, start, chosen, choice, following, last = handlers.show(lesson, row, column)
-        assert mistake == "" and choice.visible
+        shown = tab.show(lesson, row, column)
+        assert shown[tab.mistake] == "" and shown[tab.choice].visible
         titles = ("What goes in", "grid of patches", "most similar patch", "One score")
-        for title, part in zip(titles, (start, chosen, following, last), strict=True):
-            assert title in part
+        parts = (tab.start, tab.chosen, tab.following, tab.last)
+        for title, part in zip(titles, parts, strict=True):
+            assert title in shown[part]
 
-    def test_opening_again_works_nothing_out_anew(
-        self, handlers: LearnHandlers, own: Lesson
-    ) -> None:
-        kept = handlers.open(None, own, OTHER.name, (OTHER.name, 2, 5), "golden")
-        assert kept[0].value == OTHER.name and kept[1:] == (gr.skip(), gr.skip())
-        assert handlers.open(own.session, own, OWN, (OWN, 0, 1), "golden")[2] == gr.skip()
+    def test_opening_again_works_nothing_out_anew(self, tab: LearnTab, own: Lesson) -> None:
+        kept = tab.open(None, own, OTHER.name, (OTHER.name, 2, 5), "golden")
+        assert kept[tab.source].value == OTHER.name and len(kept) == 1
+        assert tab.wanted not in tab.open(own.session, own, OWN, (OWN, 0, 1), "golden")
 
-    def test_the_visitors_own_images_come_first(self, handlers: LearnHandlers, own: Lesson) -> None:
-        source, image, wanted = handlers.open(own.session, None, None, None, "golden")
+    def test_the_visitors_own_images_come_first(self, tab: LearnTab, own: Lesson) -> None:
+        opened = tab.open(own.session, None, None, None, "golden")
+        source = opened[tab.source]
         assert source.choices[0][1] == source.value == OWN
-        assert not image.visible and wanted == (OWN, 0, 0)
-        lesson, notice, _, _ = handlers.begin(wanted, "golden", own.session)
-        assert notice == "" and lesson.session is own.session
+        assert not opened[tab.image].visible and opened[tab.wanted] == (OWN, 0, 0)
+        begun = tab.begin(opened[tab.wanted], "golden", own.session)
+        assert begun[tab.notice] == "" and begun[tab.lesson].session is own.session
 
-    def test_the_result_of_inspect_is_followed_at_a_click(
-        self, handlers: LearnHandlers, own: Lesson
-    ) -> None:
-        tabs, source = handlers.follow_own(own.session)
-        assert tabs.selected == LearnTab.id and source.value == OWN
-        wanted = handlers.open(own.session, own, source.value, (OTHER.name, 2, 5), "golden")[2]
-        assert wanted == (OWN, 0, 6)
-        assert handlers.follow_own(None)[1].value is None
+    def test_the_result_of_inspect_is_followed_at_a_click(self, tab: LearnTab, own: Lesson) -> None:
+        followed = tab.follow_own(own.session)
+        source = followed[tab.source].value
+        assert followed[tab.shared.tabs].selected == LearnTab.id and source == OWN
+        opened = tab.open(own.session, own, source, (OTHER.name, 2, 5), "golden")
+        assert opened[tab.wanted] == (OWN, 0, 6)
+        assert tab.follow_own(None)[tab.source].value is None
 
-    def test_another_result_in_inspect_is_taken_up(
-        self, handlers: LearnHandlers, own: Lesson
-    ) -> None:
+    def test_another_result_in_inspect_is_taken_up(self, tab: LearnTab, own: Lesson) -> None:
         newer = dataclasses.replace(own.session)
-        assert handlers.open(newer, own, OWN, (OWN, 0, 3), "golden")[2] == (OWN, 0, 4)
+        opened = tab.open(newer, own, OWN, (OWN, 0, 3), "golden")
+        assert opened[tab.wanted] == (OWN, 0, 4)
 
-    def test_another_model_works_the_same_image_out_anew(
-        self, handlers: LearnHandlers, own: Lesson
-    ) -> None:
-        wanted = handlers.open(None, own, OTHER.name, (OTHER.name, 2, 5), "other")[2]
-        assert wanted == (OTHER.name, 2, 6)
+    def test_another_model_works_the_same_image_out_anew(self, tab: LearnTab, own: Lesson) -> None:
+        opened = tab.open(None, own, OTHER.name, (OTHER.name, 2, 5), "other")
+        assert opened[tab.wanted] == (OTHER.name, 2, 6)
 
-    def test_a_session_that_is_gone(self, handlers: LearnHandlers, own: Lesson) -> None:
-        assert handlers.open(None, own, OWN, (OWN, 0, 0), "golden")[0].value == handlers.first
-        lesson, notice, _, _ = handlers.begin((OWN, 0, 0), "golden", None)
-        assert lesson is None and "Score an image in Inspect first" in notice
+    def test_a_session_that_is_gone(self, tab: LearnTab, own: Lesson) -> None:
+        opened = tab.open(None, own, OWN, (OWN, 0, 0), "golden")
+        assert opened[tab.source].value == first_example(tab.examples).name
+        begun = tab.begin((OWN, 0, 0), "golden", None)
+        assert begun[tab.lesson] is None
+        assert "Score an image in Inspect first" in begun[tab.notice]
 
     @pytest.mark.parametrize("wanted", [("nothing", 0, 0), (OTHER.name, 99, 0)])
-    def test_an_example_that_is_not_there(self, handlers: LearnHandlers, wanted: tuple) -> None:
-        lesson, notice, *_ = handlers.begin(wanted, "golden", None)
-        assert lesson is None and "does not exist" in notice
-        assert handlers.show(lesson, 1, 1)[1] == ""
-        assert handlers.follow(lesson, 1, 1) == (gr.skip(),) * 4
+    def test_an_example_that_is_not_there(self, tab: LearnTab, wanted: tuple) -> None:
+        begun = tab.begin(wanted, "golden", None)
+        assert begun[tab.lesson] is None and "does not exist" in begun[tab.notice]
+        assert tab.show(None, 1, 1)[tab.start] == ""
+        assert tab.follow_patch(None, 1, 1) == {tab.mistake: gr.skip()}
 
-    def test_a_wrong_row_keeps_what_is_shown(self, handlers: LearnHandlers, own: Lesson) -> None:
-        mistake, *kept = handlers.follow(own, 16, 1)
-        assert "between 1 and 15" in mistake and kept == [gr.skip()] * 3
+    def test_a_wrong_row_keeps_what_is_shown(self, tab: LearnTab, own: Lesson) -> None:
+        followed = tab.follow_patch(own, 16, 1)
+        assert "between 1 and 15" in followed.pop(tab.mistake) and not followed
 
     def test_only_what_a_patch_changes_is_drawn_anew(
-        self, handlers: LearnHandlers, own: Lesson, lesson_of: Callable[[str], Lesson]
+        self, tab: LearnTab, own: Lesson, lesson_of: Callable[[str], Lesson]
     ) -> None:
-        first, second = (handlers.follow(own, 8, column) for column in (4, 5))
-        assert first[0] == second[0] == ""
-        assert all(one != other for one, other in zip(first[1:], second[1:], strict=True))
-        assert handlers.follow(lesson_of("training-free"), 8, 4)[3] == gr.skip()
+        first, second = (tab.follow_patch(own, 8, column) for column in (4, 5))
+        assert first.pop(tab.mistake) == second.pop(tab.mistake) == ""
+        assert set(first) == {tab.chosen, tab.following, tab.last}
+        assert all(first[part] != second[part] for part in first)
+        assert tab.last not in tab.follow_patch(lesson_of("training-free"), 8, 4)
 
     @pytest.mark.parametrize("data", [{}, {"row": "x", "column": 1}, {"row": None, "column": 2}])
-    def test_a_click_that_is_none(self, handlers: LearnHandlers, data: dict) -> None:
-        assert handlers.pick(gr.EventData(None, data)) == (gr.skip(), gr.skip())
-        assert handlers.pick(gr.EventData(None, {"row": 3, "column": 4})) == (3, 4)
+    def test_a_click_that_is_none(self, tab: LearnTab, own: Lesson, data: dict) -> None:
+        assert tab.pick(own, gr.EventData(None, data)) == {tab.mistake: gr.skip()}
+        picked = tab.pick(own, gr.EventData(None, {"row": 3, "column": 4}))
+        assert (picked[tab.row], picked[tab.column]) == (3, 4)
+        assert picked[tab.chosen] == patch_html(own, 3, 4)[0]

@@ -16,15 +16,15 @@ from inctrl_core.analysis.measured_bank import build_measured_bank
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import ImageError
 from inctrl_core.ui.common.choices import Choices
-from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.live.frames import (
     MAX_FRAME_CHARACTERS,
     open_frame,
     score_frame,
 )
-from inctrl_core.ui.live.tab import LiveHandlers
+from inctrl_core.ui.live.tab import LiveTab
 from tests.support.pictures import FIRST, OTHER
+from tests.support.sessions import tab_of
 
 
 def jpeg(image: Image.Image) -> str:
@@ -42,6 +42,11 @@ def uploaded(paths) -> list[dict]:
     return [{"image": {"path": str(path)}, "caption": None} for path in paths]
 
 
+def answered(tab: LiveTab, shown: dict) -> dict:
+    """The answer that the page draws."""
+    return json.loads(shown[tab.stage])
+
+
 CUP = "cookie", DEFAULT_MODEL  # Object name and model.
 
 
@@ -51,8 +56,8 @@ def registry() -> ModelRegistry:
 
 
 @pytest.fixture(scope="module")
-def handlers(registry) -> LiveHandlers:
-    return LiveHandlers(registry, load_examples())
+def tab(registry) -> LiveTab:
+    return tab_of(registry, LiveTab)
 
 
 @pytest.fixture(scope="module")
@@ -123,62 +128,65 @@ def test_what_is_no_frame_is_refused(data, says):
         open_frame(data)
 
 
-def test_without_normals_the_page_waits(handlers, frame):
-    bank, answer = handlers.score_frame([], *CUP, None, None, None, sent(3, frame))
-    assert bank is None
-    assert json.loads(answer) == {"id": 3, "waiting": True}
+def test_without_normals_the_page_waits(tab, frame):
+    shown = tab.score_frame([], *CUP, None, None, None, sent(3, frame))
+    assert shown[tab.bank] is None
+    assert answered(tab, shown) == {"id": 3, "waiting": True}
 
 
-def test_the_bank_is_built_again_only_when_the_form_changes(handlers, upright, frame):
+def test_the_bank_is_built_again_only_when_the_form_changes(tab, upright, frame):
     normals = uploaded(upright.normals[:2])
-    live, first = handlers.score_frame(normals, *CUP, None, None, None, sent(1, frame))
-    kept, second = handlers.score_frame(normals, *CUP, live, None, None, sent(2, frame))
-    assert json.loads(first)["fused"] == json.loads(second)["fused"]
-    assert kept == {"__type__": "update"}  # Left as it is.
+    first = tab.score_frame(normals, *CUP, None, None, None, sent(1, frame))
+    live = first[tab.bank]
+    second = tab.score_frame(normals, *CUP, live, None, None, sent(2, frame))
+    assert answered(tab, first)["fused"] == answered(tab, second)["fused"]
+    assert tab.bank not in second  # Left as it is.
     more = uploaded(upright.normals[:3])
-    changed, third = handlers.score_frame(more, *CUP, live, None, None, sent(3, frame))
-    assert changed.measured.bank.shots == json.loads(third)["shots"] == 3
+    third = tab.score_frame(more, *CUP, live, None, None, sent(3, frame))
+    assert third[tab.bank].measured.bank.shots == answered(tab, third)["shots"] == 3
 
 
-def test_the_threshold_of_inspect_holds_here(handlers, registry, upright, frame):
+def test_the_threshold_of_inspect_holds_here(tab, registry, upright, frame):
     normals = uploaded(upright.normals[:2])
     files = tuple(str(path) for path in upright.normals[:2])
     scored = start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, (files, files[0]), CUP[0])
     given = [(scored, None), (with_threshold(scored, 0.9), None), (None, Choices(files, 0.9))]
     answers = [
-        json.loads(handlers.score_frame(normals, *CUP, None, *chosen, sent(1, frame))[1])
+        answered(tab, tab.score_frame(normals, *CUP, None, *chosen, sent(1, frame)))
         for chosen in given
     ]
     assert [a["threshold"] for a in answers] == [round(scored.threshold, 4), 0.9, 0.9]
     assert answers[0]["clear"] < answers[1]["clear"] == answers[2]["clear"]
 
 
-def test_an_unreadable_normal_is_told_and_the_bank_stays(handlers, tmp_path, frame):
+def test_an_unreadable_normal_is_told_and_the_bank_stays(tab, tmp_path, frame):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    kept, answer = handlers.score_frame(
+    shown = tab.score_frame(
         uploaded([broken]), "x", DEFAULT_MODEL, None, None, None, sent(4, frame)
     )
-    assert kept == {"__type__": "update"}
-    assert "broken.png" in json.loads(answer)["error"]
+    assert tab.bank not in shown
+    assert "broken.png" in answered(tab, shown)["error"]
 
 
-def test_a_frame_becomes_a_normal_until_there_is_no_room(handlers, upright, frame):
-    normals, answer = handlers.take_normal(uploaded(upright.normals[:2]), sent(0, frame))
-    assert len(normals) == json.loads(answer)["taken"] == 3
+def test_a_frame_becomes_a_normal_until_there_is_no_room(tab, upright, frame):
+    shown = tab.take_normal(uploaded(upright.normals[:2]), sent(0, frame))
+    normals = shown[tab.form.normals]
+    assert len(normals) == answered(tab, shown)["taken"] == 3
     assert normals[2].size == frame.size
     full = uploaded([upright.normals[0]] * 16)
-    kept, answer = handlers.take_normal(full, sent(0, frame))
-    assert kept == {"__type__": "update"}
-    assert "remove one" in json.loads(answer)["error"]
+    shown = tab.take_normal(full, sent(0, frame))
+    assert tab.form.normals not in shown
+    assert "remove one" in answered(tab, shown)["error"]
 
 
-def test_the_example_shows_all_its_queries(handlers):
-    normals, query, name, shown, answer = handlers.open_example()
+def test_the_example_shows_all_its_queries(tab):
+    filled = tab.open_example(SimpleNamespace(_data={}))
+    normals, query, name, shown = (filled[part] for part in tab.form.filled)
     assert len(normals) == len(FIRST.normals) and name == FIRST.object_name
     # The tab Inspect finds one of the same images, and what is true of it.
     assert (
         query == str(FIRST.example.queries[FIRST.example.cover].path)
         and FIRST.example.title in shown
     )
-    assert len(json.loads(answer)["example"]) == len(FIRST.example.queries)
+    assert len(answered(tab, filled)["example"]) == len(FIRST.example.queries)

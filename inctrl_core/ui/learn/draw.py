@@ -20,7 +20,7 @@ from ...analysis.inspection import SESSION_SECONDS, Session
 from ...errors import InctrlError
 from ...images.strokes import read_strokes
 from ..common.events import sent_text
-from ..common.form import MODEL_QUEUE
+from ..common.form import MODEL_QUEUE, Shown
 from ..common.markup import error_html
 from ..common.runner import ModelRunner
 from .draw_view import (
@@ -72,8 +72,8 @@ class Desk:
         return dataclasses.replace(self, smallest={**self.smallest, self.key: mark})
 
 
-class DrawHandlers:
-    """The handlers; all that belongs to a visitor comes in as an argument.
+class DrawSection:
+    """The section of the tab: components, events and handlers.
 
     Args:
         run: Runs what needs a model.
@@ -81,86 +81,6 @@ class DrawHandlers:
 
     def __init__(self, run: ModelRunner) -> None:
         self.run = run
-
-    def show_pad(self, lesson: Lesson | None) -> tuple[Any, str, str, str, str]:
-        """Lays out a normal of the lesson to draw on.
-
-        Returns:
-            The section, the pad, and what stands in place of a map, of sizes, of what was seen.
-        """
-        if lesson is None:
-            return gr.Column(visible=False), "", "", "", ""
-        try:
-            return gr.Column(visible=True), pad_html(lesson.session), BEFORE, "", ""
-        except InctrlError as error:
-            return gr.Column(visible=True), error_html(str(error)), "", "", ""
-
-    def draw(
-        self, desk: Desk | None, lesson: Lesson | None, event: gr.EventData
-    ) -> tuple[Any, str, Any, Any]:
-        """Scores what is drawn now.
-
-        Returns:
-            The desk, the map with its words, the sizes, which another drawing ends, and the
-            smallest mark seen.
-        """
-        try:
-            strokes = read_strokes(sent_text(event, "strokes"))
-            desk = self._sit_down(desk, lesson)
-            step = self.run.steps_of(desk.session.model)
-            drawing: Drawing = compute_drawing(step, desk.board, strokes)
-        except InctrlError as error:
-            return gr.skip(), error_html(str(error)), gr.skip(), gr.skip()
-        desk = desk.with_seen(seen_drawing(desk.board, drawing))
-        return desk, drawing_html(desk.board, drawing), "", self._so_far(desk)
-
-    def find_size(
-        self, desk: Desk | None, lesson: Lesson | None, event: gr.EventData
-    ) -> tuple[Any, str, Any]:
-        """Looks for the smallest dot that is seen, like the last stroke.
-
-        Returns:
-            The desk, the sizes, and the smallest mark seen.
-        """
-        try:
-            strokes = read_strokes(sent_text(event, "strokes"))
-            if not strokes:
-                raise InctrlError("Draw a stroke first; its place, colour and softness are tried.")
-            desk = self._sit_down(desk, lesson)
-            step = self.run.steps_of(desk.session.model)
-            sizes = compute_smallest(step, desk.board, strokes[-1])
-        except InctrlError as error:
-            return gr.skip(), error_html(str(error)), gr.skip()
-        desk = desk.with_seen(seen_dot(desk.board, strokes[-1], sizes))
-        return desk, sizes_html(desk.board, strokes[-1], sizes), self._so_far(desk)
-
-    def _so_far(self, desk: Desk) -> str:
-        return smallest_html(desk.smallest.get(desk.key))
-
-    def _sit_down(self, desk: Desk | None, lesson: Lesson | None) -> Desk:
-        """The desk of the lesson: the one that is there, or a new one.
-
-        Raises:
-            InctrlError: There is no lesson, or its normals cannot be drawn on.
-        """
-        if lesson is None:
-            raise InctrlError("Choose an example first.")
-        session = lesson.session
-        if desk is not None and desk.session is session:
-            return desk
-        board = compute_board(self.run.steps_of(session.model), session, self.run.images)
-        return Desk(session, board, {} if desk is None else desk.smallest)
-
-
-class DrawSection:
-    """The section of the tab.
-
-    Args:
-        run: Runs what needs a model.
-    """
-
-    def __init__(self, run: ModelRunner) -> None:
-        self.handlers = DrawHandlers(run)
 
     def build(self) -> None:
         """Lays it out."""
@@ -175,35 +95,85 @@ class DrawSection:
                     self.sizes = gr.HTML("", elem_id="learn-sizes")
                     self.smallest = gr.HTML("", elem_id="learn-smallest")
 
-    def wire(self, lesson: gr.State, shown: Any) -> None:
+    def wire(self, lesson: gr.State) -> None:
         """Connects the events.
 
         Args:
             lesson: The lesson of the tab.
-            shown: Registers what follows once a lesson is shown.
         """
-        private = {"api_visibility": "private"}
-        shown(
-            self.handlers.show_pad,
-            lesson,
-            [self.section, self.pad, self.drawn, self.sizes, self.smallest],
-            show_progress="hidden",
-            **private,
-        )
+        given = [self.desk, lesson]
         self.pad.stroke(
-            self.handlers.draw,
-            [self.desk, lesson],
+            self.draw,
+            given,
             [self.desk, self.drawn, self.sizes, self.smallest],
             **MODEL_QUEUE,
             trigger_mode="always_last",
             show_progress="hidden",
-            **private,
+            api_visibility="private",
         )
         self.pad.smallest(
-            self.handlers.find_size,
-            [self.desk, lesson],
+            self.find_size,
+            given,
             [self.desk, self.sizes, self.smallest],
             **MODEL_QUEUE,
             show_progress_on=[self.sizes],
-            **private,
+            api_visibility="private",
         )
+
+    @property
+    def places(self) -> list[gr.components.Component]:
+        """All that :meth:`pad_of` writes."""
+        return [self.section, self.pad, self.drawn, self.sizes, self.smallest]
+
+    def pad_of(self, lesson: Lesson | None) -> Shown:
+        """A normal of the lesson to draw on, and no result yet."""
+        told = dict.fromkeys(self.places, "") | {self.section: gr.Column(visible=bool(lesson))}
+        if lesson is None:
+            return told
+        try:
+            return told | {self.pad: pad_html(lesson.session), self.drawn: BEFORE}
+        except InctrlError as error:
+            return told | {self.pad: error_html(str(error))}
+
+    def draw(self, desk: Desk | None, lesson: Lesson | None, event: gr.EventData) -> Shown:
+        """Scores what is drawn now; what was found of sizes ends with another drawing."""
+        try:
+            strokes = read_strokes(sent_text(event, "strokes"))
+            desk = self._sit_down(desk, lesson)
+            step = self.run.steps_of(desk.session.model)
+            drawing: Drawing = compute_drawing(step, desk.board, strokes)
+        except InctrlError as error:
+            return {self.drawn: error_html(str(error))}
+        told = {self.drawn: drawing_html(desk.board, drawing), self.sizes: ""}
+        return told | self._kept(desk.with_seen(seen_drawing(desk.board, drawing)))
+
+    def find_size(self, desk: Desk | None, lesson: Lesson | None, event: gr.EventData) -> Shown:
+        """Looks for the smallest dot that is seen, like the last stroke."""
+        try:
+            strokes = read_strokes(sent_text(event, "strokes"))
+            if not strokes:
+                raise InctrlError("Draw a stroke first; its place, colour and softness are tried.")
+            desk = self._sit_down(desk, lesson)
+            step = self.run.steps_of(desk.session.model)
+            sizes = compute_smallest(step, desk.board, strokes[-1])
+        except InctrlError as error:
+            return {self.sizes: error_html(str(error))}
+        told = {self.sizes: sizes_html(desk.board, strokes[-1], sizes)}
+        return told | self._kept(desk.with_seen(seen_dot(desk.board, strokes[-1], sizes)))
+
+    def _kept(self, desk: Desk) -> Shown:
+        return {self.desk: desk, self.smallest: smallest_html(desk.smallest.get(desk.key))}
+
+    def _sit_down(self, desk: Desk | None, lesson: Lesson | None) -> Desk:
+        """The desk of the lesson: the one that is there, or a new one.
+
+        Raises:
+            InctrlError: There is no lesson, or its normals cannot be drawn on.
+        """
+        if lesson is None:
+            raise InctrlError("Choose an example first.")
+        session = lesson.session
+        if desk is not None and desk.session is session:
+            return desk
+        board = compute_board(self.run.steps_of(session.model), session, self.run.images)
+        return Desk(session, board, {} if desk is None else desk.smallest)

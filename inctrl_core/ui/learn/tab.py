@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import gradio as gr
 
 from ...analysis.inspection import SESSION_SECONDS, Session
 from ...errors import InctrlError
 from ..common.events import sent
-from ..common.examples import ExampleSet, first_example, pick_query
-from ..common.form import MODEL_QUEUE, Shared
+from ..common.examples import first_example, pick_query
+from ..common.form import MODEL_QUEUE, Shared, Shown
 from ..common.heatmap import strongest_patch
 from ..common.markup import error_html
-from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner, download_progress
 from .draw import DrawSection
 from .lesson import explain, patch_html, score_follows_patch, score_html, start_html
@@ -71,152 +67,8 @@ element.addEventListener('click', event => {
 Wanted = tuple[str, int, int]
 
 
-class LearnHandlers:
-    """The handlers of the tab; all that belongs to a visitor comes in as an argument.
-
-    Args:
-        registry: The models.
-        examples: The example sets.
-    """
-
-    def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
-        self.run = ModelRunner(registry)
-        self.examples = examples
-
-    def open(
-        self,
-        session: Session | None,
-        lesson: Lesson | None,
-        source: str | None,
-        wanted: Wanted | None,
-        model: str,
-    ) -> tuple[Any, Any, Any]:
-        """Decides, when the tab is opened, what it shows: what is there already, if anything.
-
-        Returns:
-            The choice of examples, that of the images, and what is wanted.
-        """
-        if session is None and source == OWN:
-            source = None
-        if source is None:
-            source = OWN if session is not None else self.first
-        choices = gr.Dropdown(choices=self.sources(session), value=source)
-        if wanted is None or wanted[0] != source or lesson is None:
-            return choices, *self.choose_source(source, wanted)
-        current = lesson.session
-        if (current is session) if source == OWN else (current.model == model):
-            return choices, gr.skip(), gr.skip()
-        # The same image again: with another model, or what Inspect shows by now.
-        return choices, gr.skip(), (*wanted[:2], wanted[2] + 1)
-
-    @property
-    def first(self) -> str:
-        """Name of the example that a newcomer finds."""
-        return first_example(self.examples).name
-
-    def sources(self, session: Session | None) -> list[tuple[str, str]]:
-        """The choices of the lesson: the examples, and the result of Inspect where there is one."""
-        sets = [(example.title, name) for name, example in self.examples.items()]
-        return sets if session is None else [("Your images from Inspect", OWN), *sets]
-
-    def follow_own(self, session: Session | None) -> tuple[Any, Any]:
-        """Opens the tab with what Inspect shows.
-
-        Returns:
-            The bar, this tab open, and the choice of examples.
-        """
-        chosen = None if session is None else OWN
-        return gr.Tabs(selected="learn"), gr.Dropdown(choices=self.sources(session), value=chosen)
-
-    def choose_source(self, source: str, wanted: Wanted | None) -> tuple[Any, Wanted]:
-        """Offers the images of a set, the one that stands for it chosen.
-
-        Returns:
-            The choice of images, and what is wanted.
-        """
-        turn = 0 if wanted is None else wanted[2] + 1
-        example = self.examples.get(source)
-        if example is None:
-            return gr.Dropdown(choices=[], value=None, visible=False), (OWN, 0, turn)
-        notes = [(f"{i + 1}. {query.note}", i) for i, query in enumerate(example.queries)]
-        images = gr.Dropdown(choices=notes, value=example.cover, visible=True)
-        return images, (source, example.cover, turn)
-
-    def choose_image(self, source: str, query: int | None, wanted: Wanted | None) -> Wanted:
-        """The choice that another image of the set stands for."""
-        return source, query or 0, 0 if wanted is None else wanted[2] + 1
-
-    def begin(
-        self,
-        wanted: Wanted | None,
-        model: str,
-        session: Session | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
-    ) -> tuple[Lesson | None, str, int, int]:
-        """Works out what is wanted.
-
-        Returns:
-            The lesson (None after an error), what to say in its place, and the row and the column
-            of the strongest patch.
-        """
-        try:
-            if wanted is None:
-                raise InctrlError("Choose an example first.")
-            source, query, _ = wanted
-            if source != OWN:
-                progress(0.1, desc="Preparing the example")
-                example, index = pick_query(self.examples, {"set": source, "query": query})
-                files = [str(path) for path in example.normals], str(example.queries[index].path)
-                session = self.run.start_session(
-                    model, files, example.object_name, None, download_progress(progress)
-                )
-            if session is None:
-                raise InctrlError("Score an image in Inspect first, or choose an example.")
-            account = self.run(explain, session.model, session)
-        except InctrlError as error:
-            return None, error_html(str(error)), 1, 1
-        return Lesson(session, account), "", *strongest_patch(session)
-
-    def show(self, lesson: Lesson | None, row: float, column: float) -> tuple[Any, ...]:
-        """Draws all steps, from what is worked out already.
-
-        Returns:
-            An empty mistake, step 1, step 2, the choice of a patch, steps 3 and 4, and the others.
-        """
-        if lesson is None:
-            return "", "", "", gr.Column(visible=False), "", ""
-        chosen, following = patch_html(lesson, row, column)
-        last = score_html(lesson, row, column)
-        return "", start_html(lesson), chosen, gr.Column(visible=True), following, last
-
-    def follow(
-        self, lesson: Lesson | None, row: float | None, column: float | None
-    ) -> tuple[Any, ...]:
-        """Draws the steps anew that another patch changes.
-
-        Returns:
-            What is wrong with the row or the column, step 2, steps 3 and 4, and the others.
-        """
-        if lesson is None:
-            return (gr.skip(),) * 4
-        try:
-            chosen, following = patch_html(lesson, row, column)
-            last = score_html(lesson, row, column) if score_follows_patch(lesson) else gr.skip()
-        except InctrlError as error:
-            return error_html(str(error)), gr.skip(), gr.skip(), gr.skip()
-        return "", chosen, following, last
-
-    def pick(self, event: gr.EventData) -> tuple[Any, Any]:
-        """The row and the column of the patch that was clicked."""
-        try:
-            place = sent(event)
-            return int(place["row"]), int(place["column"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return gr.skip(), gr.skip()  # No click of this page.
-
-
 class LearnTab:
-    """Components of the tab and their events.
+    """Components of the tab, their events and the handlers.
 
     Args:
         shared: The session, the model chosen, and what all visitors share.
@@ -227,12 +79,11 @@ class LearnTab:
     title = "Learn"
 
     def __init__(self, shared: Shared, follow: gr.Button) -> None:
-        self.handlers = LearnHandlers(shared.registry, shared.examples)
-        self.drawing = DrawSection(self.handlers.run)
-        self.tabs = shared.tabs
+        self.run = ModelRunner(shared.registry)
+        self.drawing = DrawSection(self.run)
+        self.shared = shared
+        self.examples = shared.examples
         self.follow = follow
-        self.session = shared.session
-        self.model = shared.form.model
 
     def build(self) -> None:
         """Lays out the tab."""
@@ -260,60 +111,160 @@ class LearnTab:
     def wire(self) -> None:
         """Connects the events."""
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        session, model = self.shared.session, self.shared.form.model
         # The tab's panel holds what was built in it.
         self.intro.parent.select(
-            self.handlers.open,
-            [self.session, self.lesson, self.source, self.wanted, self.model],
+            self.open,
+            [session, self.lesson, self.source, self.wanted, model],
             [self.source, self.image, self.wanted],
             **quiet,
         )
         # The tab, once open, sees that another source is chosen.
-        self.follow.click(self.handlers.follow_own, self.session, [self.tabs, self.source], **quiet)
+        self.follow.click(self.follow_own, session, [self.shared.tabs, self.source], **quiet)
         self.source.input(
-            self.handlers.choose_source,
-            [self.source, self.wanted],
-            [self.image, self.wanted],
-            **quiet,
+            self.choose_source, [self.source, self.wanted], [self.image, self.wanted], **quiet
         )
         self.image.input(
-            self.handlers.choose_image, [self.source, self.image, self.wanted], self.wanted, **quiet
+            self.choose_image, [self.source, self.image, self.wanted], self.wanted, **quiet
         )
         # Opening the tab again changes nothing here, so it does not wait for the model.
         begun = self.wanted.change(
-            self.handlers.begin,
-            [self.wanted, self.model, self.session],
+            self.begin,
+            [self.wanted, model, session],
             [self.lesson, self.notice, self.row, self.column],
             **MODEL_QUEUE,
             trigger_mode="always_last",
             show_progress_on=[self.start],
             api_visibility="private",
         )
+        place = [self.lesson, self.row, self.column]
+        steps = [self.mistake, self.chosen, self.following, self.last]
         begun.success(
-            self.handlers.show,
-            self._place,
-            [self.mistake, self.start, self.chosen, self.choice, self.following, self.last],
-            **quiet,
+            self.show, place, [*steps, self.start, self.choice, *self.drawing.places], **quiet
         )
-        self.drawing.wire(self.lesson, begun.success)
+        self.drawing.wire(self.lesson)
         for picture in (self.chosen, self.following, self.last):
-            picked = picture.click(self.handlers.pick, None, [self.row, self.column], **quiet)
-            self._follow_after(picked.success)
-        for place in (self.row, self.column):
-            self._follow_after(place.input)
+            picture.click(
+                self.pick,
+                self.lesson,
+                [self.row, self.column, *steps],
+                trigger_mode="always_last",
+                **quiet,
+            )
+        for number in (self.row, self.column):
+            number.input(self.follow_patch, place, steps, trigger_mode="always_last", **quiet)
 
-    @property
-    def _place(self) -> list[gr.components.Component]:
-        return [self.lesson, self.row, self.column]
+    def open(
+        self,
+        session: Session | None,
+        lesson: Lesson | None,
+        source: str | None,
+        wanted: Wanted | None,
+        model: str,
+    ) -> Shown:
+        """Decides, when the tab is opened, what it shows: what is there already, if anything."""
+        if session is None and source == OWN:
+            source = None
+        if source is None:
+            source = OWN if session is not None else first_example(self.examples).name
+        told = {self.source: gr.Dropdown(choices=self._sources(session), value=source)}
+        if wanted is None or wanted[0] != source or lesson is None:
+            return told | self.choose_source(source, wanted)
+        current = lesson.session
+        if (current is session) if source == OWN else (current.model == model):
+            return told
+        # The same image again: with another model, or what Inspect shows by now.
+        return told | {self.wanted: _again(source, wanted[1], wanted)}
 
-    def _follow_after(self, trigger: Any) -> None:
-        trigger(
-            self.handlers.follow,
-            self._place,
-            [self.mistake, self.chosen, self.following, self.last],
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
-        )
+    def _sources(self, session: Session | None) -> list[tuple[str, str]]:
+        """The choices of the lesson: the examples, and the result of Inspect where there is one."""
+        sets = [(example.title, name) for name, example in self.examples.items()]
+        return sets if session is None else [("Your images from Inspect", OWN), *sets]
+
+    def follow_own(self, session: Session | None) -> Shown:
+        """Opens the tab with what Inspect shows."""
+        chosen = None if session is None else OWN
+        sources = gr.Dropdown(choices=self._sources(session), value=chosen)
+        return {self.shared.tabs: gr.Tabs(selected=self.id), self.source: sources}
+
+    def choose_source(self, source: str, wanted: Wanted | None) -> Shown:
+        """Offers the images of a set, the one that stands for it chosen."""
+        example = self.examples.get(source)
+        if example is None:
+            nothing = gr.Dropdown(choices=[], value=None, visible=False)
+            return {self.image: nothing, self.wanted: _again(OWN, 0, wanted)}
+        notes = [(f"{i + 1}. {query.note}", i) for i, query in enumerate(example.queries)]
+        images = gr.Dropdown(choices=notes, value=example.cover, visible=True)
+        return {self.image: images, self.wanted: _again(source, example.cover, wanted)}
+
+    def choose_image(self, source: str, query: int | None, wanted: Wanted | None) -> Shown:
+        """Asks for another image of the set."""
+        return {self.wanted: _again(source, query or 0, wanted)}
+
+    def begin(
+        self,
+        wanted: Wanted | None,
+        model: str,
+        session: Session | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here.
+    ) -> Shown:
+        """Works out what is wanted, and chooses the strongest patch; no lesson after an error."""
+        try:
+            if wanted is None:
+                raise InctrlError("Choose an example first.")
+            source, query, _ = wanted
+            if source != OWN:
+                progress(0.1, desc="Preparing the example")
+                example, index = pick_query(self.examples, {"set": source, "query": query})
+                files = [str(path) for path in example.normals], str(example.queries[index].path)
+                session = self.run.start_session(
+                    model, files, example.object_name, None, download_progress(progress)
+                )
+            if session is None:
+                raise InctrlError("Score an image in Inspect first, or choose an example.")
+            account = self.run(explain, session.model, session)
+        except InctrlError as error:
+            failed = {self.lesson: None, self.notice: error_html(str(error))}
+            return failed | {self.row: 1, self.column: 1}
+        row, column = strongest_patch(session)
+        told = {self.lesson: Lesson(session, account), self.notice: ""}
+        return told | {self.row: row, self.column: column}
+
+    def show(self, lesson: Lesson | None, row: float, column: float) -> Shown:
+        """Draws all steps, from what is worked out already."""
+        told = dict.fromkeys((self.mistake, self.start, self.chosen, self.following, self.last), "")
+        told |= {self.choice: gr.Column(visible=lesson is not None)} | self.drawing.pad_of(lesson)
+        if lesson is None:
+            return told
+        told |= {self.start: start_html(lesson), self.last: score_html(lesson, row, column)}
+        return told | self.follow_patch(lesson, row, column)
+
+    def follow_patch(self, lesson: Lesson | None, row: float | None, column: float | None) -> Shown:
+        """Draws the steps anew that another patch changes; or says why there is no such patch."""
+        if lesson is None:
+            return {self.mistake: gr.skip()}
+        try:
+            chosen, following = patch_html(lesson, row, column)
+        except InctrlError as error:
+            return {self.mistake: error_html(str(error))}
+        told = {self.mistake: "", self.chosen: chosen, self.following: following}
+        if score_follows_patch(lesson):
+            told[self.last] = score_html(lesson, row, column)
+        return told
+
+    def pick(self, lesson: Lesson | None, event: gr.EventData) -> Shown:
+        """Follows the patch that was clicked."""
+        try:
+            place = sent(event)
+            row, column = int(place["row"]), int(place["column"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return {self.mistake: gr.skip()}  # No click of this page.
+        return {self.row: row, self.column: column} | self.follow_patch(lesson, row, column)
+
+
+def _again(source: str, query: int, before: Wanted | None) -> Wanted:
+    """A wish that differs from the one before, even where it is for the same."""
+    return source, query, 0 if before is None else before[2] + 1
 
 
 def _way() -> str:

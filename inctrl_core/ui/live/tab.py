@@ -7,7 +7,6 @@ dropped and never pile up; every frame waits its turn among the other visitors' 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from ...images.overlay import COLOUR_MAPS, colour_table, resize_for_screen
 from ...images.seen import see_image
 from ..common.choices import Choices, judged_by
 from ..common.events import sent
-from ..common.examples import ExampleSet, fill_form, first_example
-from ..common.form import MODEL_QUEUE, Shared, UploadedGallery, gallery_paths
+from ..common.examples import fill_form, first_example
+from ..common.form import MODEL_QUEUE, Shared, Shown, UploadedGallery, gallery_paths
 from ..common.markup import jpeg_uri
-from ..common.models import ModelRegistry
 from ..common.runner import ModelRunner
 from . import frames as live_frames
 from .frames import LiveBank, open_frame
@@ -67,79 +65,8 @@ TEMPLATE = """
 """
 
 
-class LiveHandlers:
-    """The handlers of the tab; all that belongs to a visitor comes in as an argument.
-
-    Args:
-        registry: The models.
-        examples: The example sets.
-    """
-
-    def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
-        self.run = ModelRunner(registry)
-        self.examples = examples
-
-    def score_frame(
-        self,
-        normals: UploadedGallery,
-        object_name: str | None,
-        model: str,
-        live: LiveBank | None,
-        session: Session | None,
-        choices: Choices | None,
-        event: gr.EventData,
-    ) -> tuple[Any, str]:
-        """Scores the frame that the page sent.
-
-        Returns:
-            The bank, built anew where the form has changed, and what the page draws, as JSON.
-        """
-        frame_id = _number(event)
-        try:
-            files = gallery_paths(normals)
-            if not files:
-                return None, _answer(frame_id, waiting=True)
-            config = self.run.sees(model)
-            frame = open_frame(sent(event).get("image"), self.run.images, see_image, config, 1)
-            kept: Any = gr.skip()
-            own = choices is not None and choices.hold_for(files)
-            source = model, files, object_name or "", choices.ignored if own else ""
-            if live is None or live.source != source:
-                part = choices.part if own else None
-                measured = self.run.measure(*source[:3], ignored=part)
-                live = kept = LiveBank(source, measured)
-            if has_bank_of(session, model, files):
-                # As of now: the visitor may move the threshold in Inspect while frames come.
-                measured = self.run.measure(model, files, object_name or "", session)
-            else:
-                measured = judged_by(live.measured, files, choices, self.run.digest(model))
-            shown = self.run(live_frames.score_frame, model, measured, frame)
-            return kept, _answer(frame_id, **shown)
-        except InctrlError as error:
-            return gr.skip(), _answer(frame_id, error=str(error))
-
-    def take_normal(self, normals: UploadedGallery, event: gr.EventData) -> tuple[Any, str]:
-        """Adds the frame that the page sent to the form's normals."""
-        frame_id = _number(event)
-        paths = gallery_paths(normals)
-        try:
-            if len(paths) >= MAX_SHOTS:
-                raise InctrlError(f"There are {len(paths)} normals; remove one to add another.")
-            frame = open_frame(sent(event).get("image"), self.run.images)
-        except InctrlError as error:
-            return gr.skip(), _answer(frame_id, error=str(error), refused=True)
-        return [*paths, frame], _answer(frame_id, taken=len(paths) + 1)
-
-    def open_example(self) -> tuple[list[str], str, str, str, str]:
-        """Fills the form with an example, and gives the page its queries to show as a video."""
-        example = first_example(self.examples)
-        images = (open_image(query.path) for query in example.queries)
-        frames = [jpeg_uri(resize_for_screen(image, FRAME_PIXELS), quality=82) for image in images]
-        return *fill_form(example, example.cover), _answer(0, example=frames)
-
-
 class LiveTab:
-    """Components of the tab and their events.
+    """Components of the tab, their events and the handlers.
 
     Args:
         shared: The form, the session, and what all visitors share.
@@ -149,7 +76,8 @@ class LiveTab:
     title = "Live"
 
     def __init__(self, shared: Shared) -> None:
-        self.handlers = LiveHandlers(shared.registry, shared.examples)
+        self.run = ModelRunner(shared.registry)
+        self.examples = shared.examples
         self.form = shared.form
         self.session, self.choices = shared.session, shared.choices
 
@@ -175,28 +103,70 @@ class LiveTab:
             "api_visibility": "private",
         }
         self.stage.frame(
-            self.handlers.score_frame,
+            self.score_frame,
             [form.normals, form.object_name, form.model, self.bank, self.session, self.choices],
             [self.bank, self.stage],
             **MODEL_QUEUE,
             **options,
         )
-        self.stage.normal(
-            self.handlers.take_normal, form.normals, [form.normals, self.stage], **options
-        )
-        self.stage.example(
-            self.handlers.open_example,
-            None,
-            [*form.filled, self.stage],
-            **options,
-        )
+        self.stage.normal(self.take_normal, form.normals, [form.normals, self.stage], **options)
+        self.stage.example(self.open_example, None, [*form.filled, self.stage], **options)
 
+    def score_frame(
+        self,
+        normals: UploadedGallery,
+        object_name: str | None,
+        model: str,
+        live: LiveBank | None,
+        session: Session | None,
+        choices: Choices | None,
+        event: gr.EventData,
+    ) -> Shown:
+        """Scores the frame that the page sent; builds the bank anew where the form has changed."""
+        try:
+            files = gallery_paths(normals)
+            if not files:
+                return {self.bank: None} | self._answer(event, waiting=True)
+            config = self.run.sees(model)
+            frame = open_frame(sent(event).get("image"), self.run.images, see_image, config, 1)
+            built = {}
+            own = choices is not None and choices.hold_for(files)
+            source = model, files, object_name or "", choices.ignored if own else ""
+            if live is None or live.source != source:
+                part = choices.part if own else None
+                live = LiveBank(source, self.run.measure(*source[:3], ignored=part))
+                built = {self.bank: live}
+            if has_bank_of(session, model, files):
+                # As of now: the visitor may move the threshold in Inspect while frames come.
+                measured = self.run.measure(model, files, object_name or "", session)
+            else:
+                measured = judged_by(live.measured, files, choices, self.run.digest(model))
+            shown = self.run(live_frames.score_frame, model, measured, frame)
+            return built | self._answer(event, **shown)
+        except InctrlError as error:
+            return self._answer(event, error=str(error))
 
-def _number(event: gr.EventData) -> int:
-    """The number that the page gave the frame."""
-    number = sent(event).get("id")
-    return number if isinstance(number, int) else 0
+    def take_normal(self, normals: UploadedGallery, event: gr.EventData) -> Shown:
+        """Adds the frame that the page sent to the form's normals."""
+        paths = gallery_paths(normals)
+        try:
+            if len(paths) >= MAX_SHOTS:
+                raise InctrlError(f"There are {len(paths)} normals; remove one to add another.")
+            frame = open_frame(sent(event).get("image"), self.run.images)
+        except InctrlError as error:
+            return self._answer(event, error=str(error), refused=True)
+        return {self.form.normals: [*paths, frame]} | self._answer(event, taken=len(paths) + 1)
 
+    def open_example(self, event: gr.EventData) -> Shown:
+        """Fills the form with an example, and gives the page its queries to show as a video."""
+        example = first_example(self.examples)
+        images = (open_image(query.path) for query in example.queries)
+        frames = [jpeg_uri(resize_for_screen(image, FRAME_PIXELS), quality=82) for image in images]
+        filled = zip(self.form.filled, fill_form(example, example.cover), strict=True)
+        return dict(filled) | self._answer(event, example=frames)
 
-def _answer(frame_id: int, **fields: Any) -> str:
-    return json.dumps({"id": frame_id, **fields})
+    def _answer(self, event: gr.EventData, **fields: Any) -> Shown:
+        """The fields that the page draws, as JSON, under the number that it gave the frame."""
+        number = sent(event).get("id")
+        number = number if isinstance(number, int) else 0
+        return {self.stage: json.dumps({"id": number, **fields})}
