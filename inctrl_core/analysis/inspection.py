@@ -61,6 +61,17 @@ class Picture:
     image: Image.Image
     crop_box: CropBox
 
+    @property
+    def seen_share(self) -> float:
+        """Share of the area that was seen, in [0, 1]."""
+        left, top, right, bottom = self.crop_box
+        return (right - left) * (bottom - top) / (self.image.width * self.image.height)
+
+    @property
+    def seen_whole(self) -> bool:
+        """Whether all of it was seen, but for the pixels that rounding may take."""
+        return self.seen_share > 0.995
+
 
 @dataclass(frozen=True, eq=False)
 class ShownDefect:

@@ -152,13 +152,11 @@ def _closer(session: Session, display: Display) -> str:
 
 def _unseen(query: Picture) -> str:
     """How much of the image went in, where that is not all of it."""
-    left, top, right, bottom = query.crop_box
-    share = (right - left) * (bottom - top) / (query.image.width * query.image.height)
-    if share > 0.995:
+    if query.seen_whole:
         return ""
     return (
         '<p class="ic-small">Darkened: never seen by the model. The framed square is '
-        f"{100 * share:.0f}% of this image.</p>"
+        f"{100 * query.seen_share:.0f}% of this image.</p>"
     )
 
 

@@ -6,9 +6,9 @@ from ...analysis.inspection import Session
 from ...analysis.walkthrough import FusionAccount, ReferenceAccount, fusion_account
 from ...model.detector import Detector
 from ..common.heatmap import patch_place
-from .match import match_step
+from .match import map_step, match_step
 from .parts import Lesson, Mark
-from .patches import crop_step, map_step, patches_step
+from .patches import crop_step, patches_step
 from .score import score_step
 from .signals import image_step, limits_html, text_step
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ...analysis.explanations import PatchMatch, patch_matches
 from ...analysis.inspection import Picture, Session
 from ...analysis.walkthrough import FusionAccount
 from ...errors import join_words
 from ...images.overlay import COLOUR_MAPS, OverlayStyle, colour_table, overlay
 from ..common.charts import gradient
+from ..common.heatmap import layer_names
 from ..common.markup import jpeg_uri
 
 DEVIATION = (
@@ -26,10 +28,14 @@ DEVIATION = (
     "where the normals are few."
 )
 TILE = 176  # Side of a small picture, in pixels.
+MAP = 300  # Side of a map.
 _COLOURS = COLOUR_MAPS[0]
 _MOST_TILES = 8
 _STRENGTH = 0.8  # Opacity of maps over pictures.
 _BAR_WIDTH = 640
+
+
+Mark = tuple[int, int]  # Row and column of a patch, from 0.
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +60,15 @@ class Lesson:
         """Side of the model's input, in pixels."""
         return self.session.config.preprocess.image_size
 
+    def crop(self, picture: Picture) -> Image.Image:
+        """The model's view of a picture."""
+        size = self.input_side, self.input_side
+        return picture.image.resize(size, Image.Resampling.BICUBIC, picture.crop_box)
 
-Mark = tuple[int, int]
+    def named_matches(self, mark: Mark) -> list[tuple[str, PatchMatch]]:
+        """The most similar patch at each layer, with the layer's name; shallow first."""
+        matches = patch_matches(self.session.score, *mark)
+        return list(zip(layer_names(len(matches)), matches, strict=True))
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -96,6 +109,11 @@ def sum_line(label: str, expression: str, result: str) -> str:
         f'<p class="ic-sum"><span>{label}</span>'
         f"<b><i>{expression}</i> = <strong>{result}</strong></b></p>"
     )
+
+
+def logistic_line(label: str, exponent: str, result: str) -> str:
+    """The line of a sum that is squeezed between 0 and 1."""
+    return sum_line(label, f"1 ÷ (1 + e<sup>−{exponent}</sup>)", result)
 
 
 def fact_line(label: str, fact: str, result: str) -> str:
@@ -154,11 +172,6 @@ def columns(pictures: str, words: str) -> str:
     )
 
 
-def crop_of(picture: Picture, side: int) -> Image.Image:
-    """The model's view of a picture."""
-    return picture.image.resize((side, side), Image.Resampling.BICUBIC, picture.crop_box)
-
-
 def map_over(
     crop: Image.Image, values: np.ndarray, low: float, high: float, side: int
 ) -> Image.Image:
@@ -170,7 +183,7 @@ def map_over(
 def crop_html(
     image: Image.Image,
     alt: str,
-    grid: int,
+    grid: int = 1,
     mark: Mark | None = None,
     *,
     pick: bool = False,
@@ -181,8 +194,8 @@ def crop_html(
     Args:
         image: The crop, with or without a map over it.
         alt: Its alternative text.
-        grid: G.
-        mark: (row, column) of the patch to frame, from 0.
+        grid: G, where a patch of it is framed or chosen.
+        mark: The patch to frame.
         pick: Whether a click chooses a patch of it.
         lines: Whether the grid is drawn.
     """
@@ -206,6 +219,32 @@ def figure(picture: str, title: str, caption: str = "", *, strong: bool = False)
     below = f"<span>{caption}</span>" if caption else ""
     chosen = ' class="ic-chosen"' if strong else ""
     return f"<figure{chosen}>{picture}<figcaption><b>{title}</b>{below}</figcaption></figure>"
+
+
+def map_figure(
+    lesson: Lesson,
+    values: np.ndarray,
+    ends: tuple[float, float],
+    mark: Mark,
+    words: tuple[str, str],
+    *,
+    strong: bool = False,
+) -> str:
+    """A map over the image to check with its scale and the number of the patch that is followed.
+
+    Args:
+        lesson: Its grid and image.
+        values: [G, G].
+        ends: Values at both ends of the colours.
+        mark: The patch; a click chooses another.
+        words: Name of the map, and its alternative text.
+        strong: Whether it is set apart.
+    """
+    (name, alt), value = words, number(float(values[mark]))
+    crop = map_over(lesson.crop(lesson.session.query), values, *ends, MAP)
+    picture = crop_html(crop, f"{alt}; {value} at {at(*mark)}", lesson.grid, mark, pick=True)
+    scale = ramp_html(f"{ends[0]:g}", number(ends[1]))
+    return figure(picture, f"{name}: {value}", scale, strong=strong)
 
 
 def bars_html(features: np.ndarray, alt: str, limit: float | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Steps 1, 2 and 4 of the lesson: the square, its patches, and the map of their differences."""
+"""Steps 1 and 2 of the lesson: the square that goes in, and its patches."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import html
 
 import numpy as np
 
-from ...analysis.explanations import PatchMatch, patch_matches
 from ...analysis.inspection import Picture
 from ...analysis.walkthrough import compare_patch
 from ...config import SQUASH
 from ...errors import join_words
-from ...images.overlay import COLOUR_MAPS, OverlayStyle, overlay
+from ...images.overlay import OverlayStyle, overlay
 from ...images.preprocessing import patch_box
-from ..common.charts import colour_bar
 from ..common.heatmap import layer_names
 from ..common.markup import jpeg_uri
 from .parts import (
+    MAP,
     TILE,
     Lesson,
     Mark,
@@ -25,33 +24,25 @@ from .parts import (
     bars_html,
     columns,
     crop_html,
-    crop_of,
-    fact_line,
     figure,
     folded,
     formula,
-    map_over,
     number,
-    operand,
-    ramp_html,
     step_html,
     sum_line,
     tile_row,
 )
 
-MAP = 300  # Side of a map, in pixels.
 WHOLE = 480  # Longer side of the image to check.
 
 
 def crop_step(lesson: Lesson) -> str:
     """Step 1: the normals, the query, and the square of each that goes in."""
-    session, side = lesson.session, lesson.input_side
+    session = lesson.session
     shots = session.bank.shots
     whole = figure(_framed(session.query, "The image to check", WHOLE), "Image to check")
-    seen = figure(
-        crop_html(crop_of(session.query, side), "What the model sees of it", lesson.grid),
-        "What the model sees",
-    )
+    square = crop_html(lesson.crop(session.query), "What the model sees of it")
+    seen = figure(square, "What the model sees")
     normals = [
         figure(_framed(normal, f"Normal {i + 1}", MAP), f"Normal {i + 1}")
         for i, normal in enumerate(session.normals)
@@ -68,7 +59,7 @@ def crop_step(lesson: Lesson) -> str:
 
 def _cut_words(lesson: Lesson) -> tuple[str, str, str]:
     """How the middle is cut out: the words beside the pictures, in short, and what to look for."""
-    side, share = lesson.input_side, seen_share(lesson.session.query)
+    side, query = lesson.input_side, lesson.session.query
     (width, height), (across, down) = _original(lesson)
     words = (
         f"<p>The shorter side of each image is brought to {side} pixels, and the {side} × {side} "
@@ -77,11 +68,15 @@ def _cut_words(lesson: Lesson) -> tuple[str, str, str]:
             "seen = area of the square ÷ area of the image",
             "Counted in pixels of the image to check.",
         )
-        + sum_line("Seen", f"({across:.5g} × {down:.5g}) ÷ ({width} × {height})", number(share, 2))
+        + sum_line(
+            "Seen",
+            f"({across:.5g} × {down:.5g}) ÷ ({width} × {height})",
+            number(query.seen_share, 2),
+        )
     )
     look = (
         "The whole image lies in the square; nothing is left out."
-        if share > 0.995
+        if query.seen_whole
         else "Does the thing that matters lie inside the frame? The dark parts lie outside "
         "it: they cannot change the score."
     )
@@ -121,7 +116,7 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
     features = compare_patch(session.bank, session.encoded, *mark).features
     names = layer_names(len(features))
     ruled = crop_html(
-        crop_of(session.query, lesson.input_side),
+        lesson.crop(session.query),
         f"The square under a grid; the patch in {at(*mark)} is framed. A click chooses another.",
         grid,
         mark,
@@ -150,60 +145,6 @@ def patches_step(lesson: Lesson, mark: Mark) -> str:
         ("model.backbone.Backbone.encode_images", "model.residuals.resample_to_grid"),
     )
     return step_html(step, body)
-
-
-def map_step(lesson: Lesson, mark: Mark) -> str:
-    """Step 4: the residual maps at each layer, and their mean."""
-    session, grid = lesson.session, lesson.grid
-    score, scales = session.score, session.scales
-    matches = patch_matches(score, *mark)
-    names = layer_names(len(matches))
-    crop = crop_of(session.query, lesson.input_side)
-    small = "".join(
-        figure(
-            crop_html(
-                map_over(crop, layer, scale.low, scale.high, MAP),
-                f"{name}: difference of every patch; {number(match.distance)} at {at(*mark)}",
-                grid,
-                mark,
-                pick=True,
-            ),
-            f"{name}: {number(match.distance)}",
-            ramp_html(f"{scale.low:g}", number(scale.high)),
-        )
-        for layer, scale, match, name in zip(
-            score.layer_maps, scales[1:], matches, names, strict=True
-        )
-    )
-    value = float(score.patch_map[mark])
-    mean = crop_html(
-        map_over(crop, score.patch_map, scales[0].low, scales[0].high, MAP),
-        f"Mean over the layers; {number(value)} at {at(*mark)}",
-        grid,
-        mark,
-        pick=True,
-    )
-    top = ramp_html(f"{scales[0].low:g}", number(scales[0].high))
-    small += figure(mean, f"M, their mean: {number(value)}", top, strong=True)
-    left, right = _map_words(lesson, mark, matches, names)
-    body = f'<div class="ic-maps">{small}</div>' + columns(
-        left + colour_bar(scales[0], COLOUR_MAPS[0], whole=True), right
-    )
-    step = Step(
-        4,
-        "From similarity to difference, for every patch",
-        "The less a patch resembles its best counterpart, the larger its <dfn>difference</dfn>; "
-        "done for every patch, this gives a map.",
-        _map_look(lesson, mark),
-        ("model.residuals.nearest_patches", "model.evidence.Evidence.patch_map"),
-    )
-    return step_html(step, body)
-
-
-def seen_share(picture: Picture) -> float:
-    """Share of a picture's area that the model sees, in [0, 1]."""
-    left, top, right, bottom = picture.crop_box
-    return (right - left) * (bottom - top) / (picture.image.width * picture.image.height)
 
 
 def _patch_words(lesson: Lesson, layers: int) -> str:
@@ -251,59 +192,11 @@ def _grid_words(lesson: Lesson) -> str:
     return told
 
 
-def _map_words(
-    lesson: Lesson, mark: Mark, matches: tuple[PatchMatch, ...], names: list
-) -> tuple[str, str]:
-    score = lesson.session.score
-    lines = "".join(
-        sum_line(name, f"½ · (1 − {operand(1 - 2 * match.distance)})", number(match.distance))
-        for name, match in zip(names, matches, strict=True)
-    )
-    added = " + ".join(operand(match.distance) for match in matches)
-    top = divmod(int(score.patch_map.argmax()), lesson.grid)
-    value = number(float(score.patch_map[mark]))
-    left = (
-        formula(
-            "M<sub>d</sub> = ½ · (1 − largest similarity at layer d)",
-            "0 where a normal has just such a patch, ½ where nothing is in common. The paper calls "
-            "it the patch-level <dfn>residual</dfn>: the part that no normal "
-            "explains.",
-        )
-        + lines
-    )
-    right = (
-        formula(f"M = mean of {join_words([f'M<sub>{name}</sub>' for name in names])}", "")
-        + sum_line("This patch", f"({added}) ÷ {len(matches)}", value)
-        + formula(
-            "patch maximum = largest value of M",
-            "One odd patch is enough for a large value, however many others look sound.",
-        )
-        + fact_line(
-            f"Largest of {score.patch_map.size} patches", f"at {at(*top)}:", number(score.patch_max)
-        )
-    )
-    return left, right
-
-
-def _map_look(lesson: Lesson, mark: Mark) -> str:
-    scale = lesson.session.scales[0]
-    value = float(lesson.session.score.patch_map[mark])
-    high = scale.normal_high
-    layers = "Layers may disagree: what is odd as a texture need not be odd as a shape. "
-    if high is None:
-        return layers + "With a single normal there is nothing to compare the numbers with."
-    relation = "more" if value > high else "no more"
-    return (
-        f"{layers}The normals, each compared with the others, differ by up to {number(high)}; this "
-        f"patch differs by {number(value)}, {relation} than they do."
-    )
-
-
 def _framed(picture: Picture, alt: str, side: int) -> str:
     nothing = np.zeros((1, 1))
     image = overlay(picture.image, nothing, picture.crop_box, OverlayStyle(0.0, 1.0, opacity=0.0))
     image.thumbnail((side, side))
-    framed = "" if seen_share(picture) > 0.995 else ", with the seen square framed"
+    framed = "" if picture.seen_whole else ", with the seen square framed"
     return f'<img src="{jpeg_uri(image)}" alt="{html.escape(alt)}{framed}">'
 
 

@@ -11,17 +11,14 @@ from .parts import (
     Lesson,
     Mark,
     Step,
-    at,
     columns,
-    crop_html,
-    crop_of,
-    figure,
+    fact_line,
     folded,
     formula,
-    map_over,
+    logistic_line,
+    map_figure,
     number,
     operand,
-    ramp_html,
     step_html,
     sum_line,
 )
@@ -145,21 +142,10 @@ def _training_free(lesson: Lesson, account: TrainingFreeAccount) -> str:
 
 
 def _reference(lesson: Lesson, account: ReferenceAccount, mark: Mark) -> str:
-    score, grid = lesson.session.score, lesson.grid
-    crop = crop_of(lesson.session.query, lesson.input_side)
+    score = lesson.session.score
     top = float(account.shifted_map.max())
     maps = "".join(
-        figure(
-            crop_html(
-                map_over(crop, values, 0.0, top, 240),
-                f"{name} of every patch; {number(float(values[mark]))} at {at(*mark)}",
-                grid,
-                mark,
-                pick=True,
-            ),
-            f"{name}: {number(float(values[mark]))}",
-            ramp_html("0", number(top)),
-        )
+        map_figure(lesson, values, (0.0, top), mark, (name, f"{name} of every patch"))
         for name, values in (("M", score.patch_map), ("M⁺", account.shifted_map))
     )
     layers = " → ".join(str(width) for width in account.map_layers)
@@ -180,8 +166,8 @@ def _reference(lesson: Lesson, account: ReferenceAccount, mark: Mark) -> str:
             "The half of the score that reads the whole map. head: a trained network, layers of "
             f"{layers} numbers; its last number is squeezed between 0 and 1.",
         )
-        + f'<p class="ic-sum"><span>Holistic</span><b>head(M⁺) = '
-        f"<strong>{number(score.holistic)}</strong></b></p>" + _fused(lesson)
+        + fact_line("Holistic", "head(M⁺) =", number(score.holistic))
+        + _fused(lesson)
     )
     return columns(f'<div class="ic-two">{maps}</div>', words)
 
@@ -222,19 +208,16 @@ def _gated(lesson: Lesson, account: GatedAccount) -> str:
             + f" − {operand(parts.offset)}",
             number(parts.log_odds),
         )
-        + sum_line(
-            "Score", f"1 ÷ (1 + e<sup>−{operand(parts.log_odds)}</sup>)", number(score.fused)
-        )
+        + logistic_line("Score", operand(parts.log_odds), number(score.fused))
         + folded(
             "The same without the largest patch",
             formula(
                 "holistic = 1 ÷ (1 + e<sup>−(sum without the largest patch)</sup>)",
                 "Left out is the one number that the heatmap shows as its brightest patch.",
             )
-            + sum_line(
+            + logistic_line(
                 "Holistic",
-                f"1 ÷ (1 + e<sup>−({operand(parts.log_odds - sum(known))} − "
-                f"{operand(parts.shares[0].share)})</sup>)",
+                f"({operand(parts.log_odds - sum(known))} − {operand(parts.shares[0].share)})",
                 number(score.holistic),
             ),
         )

@@ -17,18 +17,17 @@ from .parts import (
     bars_html,
     columns,
     crop_html,
-    crop_of,
     fact_line,
     figure,
     folded,
     formula,
+    logistic_line,
     number,
     operand,
     step_html,
     sum_line,
     tile_row,
 )
-from .patches import seen_share
 
 COUNTS = "counts in the score"
 COUNTS_NOT = "does not count in this model’s score"
@@ -60,9 +59,7 @@ def text_step(lesson: Lesson) -> str:
     """Step 6: the query against the prompts."""
     session, account = lesson.session, lesson.account
     text = session.text
-    logit = (
-        f"−{TEXT_SCALE:g} · ({operand(text.anomaly_cosine, 6)} − {operand(text.normal_cosine, 6)})"
-    )
+    gap = f"({operand(text.anomaly_cosine, 6)} − {operand(text.normal_cosine, 6)})"
     words = (
         f"<p>The model’s other half turns phrases into embeddings as well: {_groups(lesson)}. Each "
         "group is averaged into one direction.</p>"
@@ -72,15 +69,15 @@ def text_step(lesson: Lesson) -> str:
             "a, n: similarity of the image’s embedding with the damaged and with the sound "
             f"direction. s = {TEXT_SCALE:g} makes small gaps count.",
         )
-        + sum_line("Text signal", f"1 ÷ (1 + e<sup>{logit}</sup>)", number(text.share))
+        + logistic_line("Text signal", f"{TEXT_SCALE:g} · {gap}", number(text.share))
     )
     if isinstance(account, GatedAccount):
         words += folded(
             "How it is set against what the normals lead to expect",
             formula("text signal = 1 ÷ (1 + e<sup>−d</sup>)", f"d: deviation. {DEVIATION}")
-            + sum_line(
+            + logistic_line(
                 "Relative text",
-                f"1 ÷ (1 + e<sup>−{operand(account.text_deviation)}</sup>)",
+                operand(account.text_deviation),
                 number(session.score.text_anomaly),
             ),
         )
@@ -111,7 +108,7 @@ def limits_html(lesson: Lesson) -> str:
     else:
         left_out = (
             "<li><strong>Outside the square.</strong> Here "
-            f"{100 * (1 - seen_share(query)):.0f}% of the image takes no part.</li>"
+            f"{100 * (1 - query.seen_share):.0f}% of the image takes no part.</li>"
         )
     return (
         '<section class="ic-step ic-limits" aria-labelledby="ic-limits">'
@@ -152,9 +149,8 @@ def _image_distances(lesson: Lesson, account: TrainingFreeAccount | GatedAccount
     tiles = [
         figure(
             crop_html(
-                crop_of(normal, lesson.input_side).resize((TILE, TILE)),
+                lesson.crop(normal).resize((TILE, TILE)),
                 f"Normal {i + 1}, at distance {number(distance)}",
-                lesson.grid,
             ),
             f"Normal {i + 1}",
             number(distance),
@@ -182,9 +178,9 @@ def _image_distances(lesson: Lesson, account: TrainingFreeAccount | GatedAccount
             )
             + fact_line("Deviation of the smallest", "", number(closest_share.deviation, 2))
             + fact_line("Deviation of the mean", "", number(mean_share.deviation, 2))
-            + sum_line(
+            + logistic_line(
                 "Image residual",
-                f"1 ÷ (1 + e<sup>−{operand(account.image_deviation)}</sup>)",
+                operand(account.image_deviation),
                 number(session.score.image_residual),
             ),
         )
@@ -197,7 +193,7 @@ def _adapted_image(lesson: Lesson, account: ReferenceAccount) -> str:
     session = lesson.session
     layers = " → ".join(str(width) for width in account.image_layers)
     strip = bars_html(account.residual, "The difference of the adapted embeddings as colours")
-    square = crop_html(crop_of(session.query, lesson.input_side), "The square", lesson.grid)
+    square = crop_html(lesson.crop(session.query), "The square")
     pictures = (
         f'<div class="ic-two">{figure(square, "The square, as a whole")}<div><p class="ic-label">'
         f"r: {len(account.residual)} numbers</p>{strip}</div></div>"
