@@ -23,8 +23,13 @@ _OPEN = """() => {
     button?.click();
     return button;
   };
-  const named = new URL(window.location).searchParams;
-  if (NAMED === FIRST || !open(named)) document.body.dataset.linkRead = 'yes';
+  const address = new URL(window.location), named = address.searchParams;
+  if (NAMED !== FIRST && !open(named)) {
+    named.delete('tab');
+    window.history.replaceState(null, '', address);
+    open(named);
+  }
+  if (NAMED === FIRST) document.body.dataset.linkRead = 'yes';
   window.addEventListener('popstate', () => {
     const named = new URL(window.location).searchParams;
     TELL

@@ -400,9 +400,13 @@ def test_a_link_opens_an_example_at_a_threshold(page: Page, address: str) -> Non
     expect(page).not_to_have_url(re.compile("example="), timeout=TIMEOUT)
 
 
-def test_an_unknown_link_opens_the_page(page: Page, address: str) -> None:
+def test_a_link_to_no_example_says_so(page: Page, address: str) -> None:
     page.goto(f"{address}?example=nothing&query=x&threshold=y")
-    expect(page.locator("#notice")).to_contain_text("Click an example", timeout=TIMEOUT)
+    expect(page.locator("#notice [role=alert]")).to_have_text(
+        "There is no example of that name. Choose one of those above.", timeout=TIMEOUT
+    )
+    open_example(page, FIRST.name)
+    expect(page.locator("#notice")).to_be_hidden()
 
 
 def test_normals_are_saved_and_opened_again(page: Page, address: str, tmp_path: Path) -> None:

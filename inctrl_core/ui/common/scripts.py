@@ -1,6 +1,9 @@
 """Scripts that the browser runs: for the whole page, and around the result of the tab Inspect."""
 
+import json
 from pathlib import Path
+
+from .markup import error_html
 
 ACCESS = Path(__file__).with_name("access.js").read_text(encoding="utf-8")
 
@@ -21,16 +24,19 @@ const tell = change => {
 _UNLINK = f"""{TELL}
   tell(named => ['example', 'query', 'threshold'].forEach(name => named.delete(name)));
 """
+NO_EXAMPLE = "There is no example of that name. Choose one of those above."
 # Opens the example of a link, as if its button had been pressed.
-OPEN_LINK = """() => {
+OPEN_LINK = f"""notice => {{
   const named = new URL(window.location).searchParams;
-  if (!named.has('example') || (named.get('tab') ?? 'inspect') !== 'inspect') return;
+  if (!named.has('example') || (named.get('tab') ?? 'inspect') !== 'inspect') return notice;
   const buttons = [...document.querySelectorAll('#examples button[data-set]')];
   const button = buttons.find(button => button.dataset.set === named.get('example'));
-  const link = {threshold: named.get('threshold')};
+  if (!button) return {json.dumps(error_html(NO_EXAMPLE))};
+  const link = {{threshold: named.get('threshold')}};
   if (named.has('query')) link.query = named.get('query') - 1;
-  button?.dispatchEvent(new CustomEvent('click', {bubbles: true, detail: {link}}));
-}"""
+  button.dispatchEvent(new CustomEvent('click', {{bubbles: true, detail: {{link}}}}));
+  return notice;
+}}"""
 
 # The picture gets its alternative text, which gr.Image has no argument for; and on a narrow page,
 # where the result lies below the form, it is brought into view, or what stands in its place.

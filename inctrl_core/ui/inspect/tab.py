@@ -80,7 +80,9 @@ class InspectTab:
 
     def _wire_form(self) -> None:
         form = self.form
-        self.shared.page.load(None, js=OPEN_LINK, api_visibility="private")
+        self.shared.page.load(
+            None, self.notice, self.notice, js=OPEN_LINK, api_visibility="private"
+        )
         self._score_after(form.button.click)
         # Other tabs show the field too, and have buttons of their own for what they do.
         form.object_name.submit(None, js=PRESS_SCORE, api_visibility="private")
