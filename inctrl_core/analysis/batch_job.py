@@ -16,8 +16,9 @@ from ..model.evidence import DECIDE
 from ..model.prompts import DEFAULT_OBJECT_NAME
 from .batch import Batch, BatchRow, QueryFile, score_chunk, start_batch
 from .export import file_names
-from .inspection import Session, adjust_bank, has_bank_of
+from .inspection import adjust_bank, has_bank_of
 from .measured_bank import MeasuredBank, build_measured_bank, measure_bank
+from .session import Session
 
 MAX_FILES = 200
 MAX_TOTAL_BYTES = 400 * 2**20

@@ -21,16 +21,9 @@ from .closer import check_parts, closer_normals, look_closer, parts_opener
 from .copies import called
 from .decision import check_threshold
 from .defects import show_again, shown_as_defect
-from .inspection import (
-    NORMAL_PIXELS,
-    OpenedFiles,
-    Picture,
-    Session,
-    open_files,
-    picture,
-    results,
-)
+from .inspection import NORMAL_PIXELS, OpenedFiles, open_files, picture, results
 from .measured_bank import measure_bank
+from .session import Picture, Session
 from .steps import Progress, Step, steps_of, untold
 
 

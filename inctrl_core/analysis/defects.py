@@ -18,8 +18,9 @@ from ..images.seen import SeenImage
 from ..model.detector import Detector, EncodedImages
 from ..model.score import Score
 from .copies import called
-from .inspection import NORMAL_PIXELS, Session, ShownDefect, picture, results, same_files
+from .inspection import NORMAL_PIXELS, picture, results, same_files
 from .measured_bank import MeasuredBank
+from .session import Session, ShownDefect
 
 # Of one image, the patches that become references: those above the normals' own range, at most so
 # many, or the strongest, where hardly any is; both measured in docs/lab-notebook.md.

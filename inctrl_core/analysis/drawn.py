@@ -19,8 +19,8 @@ from ..images.seen import Opener, SeenImage, open_here, see_image
 from ..images.strokes import THICKEST, THINNEST, Stroke, covered_pixels, paint
 from ..model.detector import Detector
 from ..model.score import Score
-from .inspection import Session
 from .measured_bank import MeasuredBank, measure_bank
+from .session import Session
 from .steps import Step, steps_of
 
 PICTURE_PIXELS = 250_000  # Of the picture to draw on.

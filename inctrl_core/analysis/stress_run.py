@@ -20,8 +20,9 @@ from ..images.seen import Opener, open_here
 from ..model.detector import Detector
 from ..model.evidence import DECIDE
 from ..model.prompts import DEFAULT_OBJECT_NAME
-from .inspection import Session, inspect
+from .inspection import inspect
 from .normal_range import normals_to_dict
+from .session import Session
 from .stress import (
     Contamination,
     DropOne,

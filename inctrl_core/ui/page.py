@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..analysis.inspection import SESSION_SECONDS
+from ..analysis.session import SESSION_SECONDS
 from ..images.limits import most_bytes
 from ..images.seen import Opener, open_here
 from .batch.tab import BatchTab

@@ -28,7 +28,7 @@ from PIL import Image
 
 from inctrl_core import InctrlError, ModelError, load_detector
 from inctrl_core.__main__ import main
-from inctrl_core.analysis import inspection as session
+from inctrl_core.analysis.inspection import start_session
 from inctrl_core.checkpoints.conversion import read_checkpoint
 from inctrl_core.config import config_from_dict
 from inctrl_core.images.files import open_image
@@ -603,7 +603,7 @@ def test_large_normals_are_held_one_at_a_time(tiny: Path, tmp_path: Path, monkey
     monkeypatch.setattr("inctrl_core.images.seen.open_image", track)
     Image.new("RGB", (900, 600), "teal").save(tmp_path / "large.png")
     paths = [str(tmp_path / "large.png")] * 16
-    started = session.start_session(load_detector(tiny, "cpu"), "tiny", (paths, paths[0]), "nut")
+    started = start_session(load_detector(tiny, "cpu"), "tiny", (paths, paths[0]), "nut")
     assert len(started.normals) == 16 and most <= 4  # With the query.
     assert all(p.image.width * p.image.height <= 120_000 for p in started.normals)
 

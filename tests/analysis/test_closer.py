@@ -16,7 +16,7 @@ from inctrl_core.__main__ import main
 from inctrl_core.analysis import inspect
 from inctrl_core.analysis.changes import with_closer_look, with_phrases, with_query_as_normal
 from inctrl_core.analysis.closer import MOST_PICTURES, closer_told
-from inctrl_core.analysis.inspection import Session
+from inctrl_core.analysis.session import Session
 from inctrl_core.config import SHORTEST, SQUASH, PreprocessConfig
 from inctrl_core.images.preprocessing import cut_parts
 

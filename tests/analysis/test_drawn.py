@@ -29,7 +29,7 @@ from inctrl_core.analysis.drawn import (
     ordinary_normal,
     search_sizes,
 )
-from inctrl_core.analysis.inspection import Session
+from inctrl_core.analysis.session import Session
 from inctrl_core.images.seen import open_here
 from inctrl_core.images.strokes import (
     MOST_POINTS,

@@ -26,8 +26,8 @@ from inctrl_core.analysis.changes import (
     with_query_as_normal,
 )
 from inctrl_core.analysis.defects import with_defect
-from inctrl_core.analysis.inspection import Session
 from inctrl_core.analysis.measured_bank import measure_bank
+from inctrl_core.analysis.session import Session
 from inctrl_core.analysis.stress import drop_one
 from inctrl_core.checkpoints.bank_file import read_normals
 from inctrl_core.config import PreprocessConfig

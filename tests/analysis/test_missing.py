@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 from inctrl_core import Detector
 from inctrl_core.analysis import inspect
-from inctrl_core.analysis.inspection import Session
 from inctrl_core.analysis.missing import Missing, find_missing, missing_told
+from inctrl_core.analysis.session import Session
 from inctrl_core.ui.service.api_analysis import session_to_dict
 from tests.support.pictures import grainy
 

@@ -16,8 +16,9 @@ import pytest
 from inctrl_core import Detector
 from inctrl_core.analysis import stress
 from inctrl_core.analysis.changes import with_threshold
-from inctrl_core.analysis.inspection import Session, start_session
+from inctrl_core.analysis.inspection import start_session
 from inctrl_core.analysis.normal_range import NormalRange
+from inctrl_core.analysis.session import Session
 from inctrl_core.analysis.stress import DropOne, SeverityCurve, ShotsPoint
 from inctrl_core.analysis.stress_run import PARTS, StressRun, compute_part, start_run, with_result
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from inctrl_core.analysis.inspection import Session
+from inctrl_core.analysis.session import Session
 from inctrl_core.ui.common.examples import load_examples
 from inctrl_core.ui.common.models import ModelRegistry
 from inctrl_core.ui.page import build_page

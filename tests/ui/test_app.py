@@ -21,7 +21,8 @@ from PIL import Image
 
 import app
 from inctrl_core.analysis import changes
-from inctrl_core.analysis import inspection as session
+from inctrl_core.analysis.inspection import QUERY_PIXELS, start_session
+from inctrl_core.analysis.session import Session
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError, ModelError
 from inctrl_core.model.prompts import build_prompts
@@ -48,11 +49,9 @@ def registry() -> ModelRegistry:
 
 
 @pytest.fixture(scope="module")
-def scored(registry) -> session.Session:
+def scored(registry) -> Session:
     files = [str(path) for path in NORMALS], str(QUERY)
-    return session.start_session(
-        registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, OTHER.object_name
-    )
+    return start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, OTHER.object_name)
 
 
 class TestApi:
@@ -298,14 +297,14 @@ class TestSession:
     def test_the_bank_serves_again_while_the_normals_stay(self, registry, scored):
         detector = registry.get(DEFAULT_MODEL)
         files = scored.normal_files, str(OTHER.queries[-1])
-        again = session.start_session(detector, DEFAULT_MODEL, files, OTHER.object_name, scored)
+        again = start_session(detector, DEFAULT_MODEL, files, OTHER.object_name, scored)
         assert again.bank is scored.bank
-        renamed = session.start_session(detector, DEFAULT_MODEL, files, "carpet", scored)
+        renamed = start_session(detector, DEFAULT_MODEL, files, "carpet", scored)
         assert renamed.bank.features is scored.bank.features
-        fresh = session.start_session(detector, DEFAULT_MODEL, files, "carpet")
+        fresh = start_session(detector, DEFAULT_MODEL, files, "carpet")
         assert renamed.score.fused == pytest.approx(fresh.score.fused, abs=1e-6)
         fewer = scored.normal_files[:2], files[1]
-        other = session.start_session(detector, DEFAULT_MODEL, fewer, OTHER.object_name, scored)
+        other = start_session(detector, DEFAULT_MODEL, fewer, OTHER.object_name, scored)
         assert other.bank.shots == 2
 
     def test_own_phrases_come_and_go(self, registry, scored):
@@ -352,7 +351,7 @@ class TestSession:
         assert back.ranges == scored.ranges
         with pytest.raises(InctrlError, match="not among the normals"):
             changes.without_query_as_normal(detector, back)
-        alone = session.start_session(
+        alone = start_session(
             detector, DEFAULT_MODEL, ([str(QUERY)], str(QUERY)), OTHER.object_name
         )
         with pytest.raises(InctrlError, match="this is the only one"):
@@ -362,9 +361,9 @@ class TestSession:
         large = tmp_path / "large.jpg"
         Image.open(QUERY).resize((3400, 2720)).save(large)
         files = [str(path) for path in NORMALS], str(large)
-        result = session.start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "cookie")
+        result = start_session(registry.get(DEFAULT_MODEL), DEFAULT_MODEL, files, "cookie")
         width, height = result.query.image.size
-        assert width * height <= session.QUERY_PIXELS
+        assert width * height <= QUERY_PIXELS
         assert width / height == pytest.approx(3400 / 2720, rel=0.01)
         assert result.score.crop_box[3] == 2720
         assert result.query.crop_box[3] == pytest.approx(height, abs=1)

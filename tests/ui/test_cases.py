@@ -17,8 +17,9 @@ from PIL import Image
 from inctrl_core import Detector
 from inctrl_core.analysis.changes import with_threshold
 from inctrl_core.analysis.decision import LITTLE
-from inctrl_core.analysis.inspection import Session, start_session
+from inctrl_core.analysis.inspection import start_session
 from inctrl_core.analysis.measured_bank import build_measured_bank
+from inctrl_core.analysis.session import Session
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.errors import InctrlError
 from inctrl_core.images.files import open_image

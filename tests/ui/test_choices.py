@@ -11,7 +11,8 @@ import pytest
 from inctrl_core import InctrlError, load_bank
 from inctrl_core.analysis.changes import with_looks_for, with_phrases, with_threshold
 from inctrl_core.analysis.defects import with_defect, without_defect
-from inctrl_core.analysis.inspection import Session, inspect
+from inctrl_core.analysis.inspection import inspect
+from inctrl_core.analysis.session import Session
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.ui.common import choices as owner
 from inctrl_core.ui.common.choices import Choices, linked_choices, read_files

@@ -18,7 +18,7 @@ from inctrl_core.analysis.changes import (
     with_threshold,
 )
 from inctrl_core.analysis.defects import beside_defects, beside_kept, with_defect
-from inctrl_core.analysis.inspection import Session
+from inctrl_core.analysis.session import Session
 from inctrl_core.images.ignored import CELLS
 from inctrl_core.ui.inspect.code import ADDRESS, client_lines, code_html, python_lines
 from tests.support.pictures import FIRST

@@ -9,7 +9,8 @@ import pytest
 
 from inctrl_core import load_detector
 from inctrl_core.analysis.changes import with_threshold
-from inctrl_core.analysis.inspection import Session, inspect
+from inctrl_core.analysis.inspection import inspect
+from inctrl_core.analysis.session import Session
 from inctrl_core.images.strokes import MOST_STROKES, UNREADABLE
 from inctrl_core.ui.common import models
 from inctrl_core.ui.common.models import ModelRegistry

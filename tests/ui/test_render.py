@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from inctrl_core.analysis import inspection as session
 from inctrl_core.analysis.changes import with_threshold
+from inctrl_core.analysis.inspection import start_session
 from inctrl_core.analysis.normal_range import NormalRange
+from inctrl_core.analysis.session import Session
 from inctrl_core.checkpoints.loading import DEFAULT_MODEL
 from inctrl_core.config import HeadsConfig
 from inctrl_core.errors import InctrlError
@@ -28,9 +29,9 @@ QUERY = OTHER.bad
 
 
 @pytest.fixture(scope="module")
-def scored(detector) -> session.Session:
+def scored(detector) -> Session:
     files = [str(path) for path in NORMALS], str(QUERY)
-    return session.start_session(detector, DEFAULT_MODEL, files, OTHER.object_name)
+    return start_session(detector, DEFAULT_MODEL, files, OTHER.object_name)
 
 
 def test_the_verdict_follows_the_threshold(scored):
@@ -164,7 +165,7 @@ def test_normals_of_several_proportions_are_told(scored):
 
 def test_what_a_visitor_types_is_escaped(detector):
     files = [str(path) for path in NORMALS], str(QUERY)
-    result = session.start_session(detector, DEFAULT_MODEL, files, "<img src=x onerror=alert(1)>")
+    result = start_session(detector, DEFAULT_MODEL, files, "<img src=x onerror=alert(1)>")
     for markup in (render.text_html(result), verdict_html(result)):
         assert "<img" not in markup
     assert "<script>" not in error_html("<script>")

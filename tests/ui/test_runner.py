@@ -10,7 +10,8 @@ from PIL import Image
 
 from inctrl_core import Detector, InctrlError
 from inctrl_core.analysis.changes import with_phrases, with_query_as_normal
-from inctrl_core.analysis.inspection import Session, start_session
+from inctrl_core.analysis.inspection import start_session
+from inctrl_core.analysis.session import Session
 from inctrl_core.config import BackboneConfig, ModelConfig, config_to_json
 from inctrl_core.images.seen import see_image
 from inctrl_core.ui.common import models

@@ -19,7 +19,8 @@ from inctrl_core.analysis.changes import (
 )
 from inctrl_core.analysis.decision import BELOW, CLEARLY, FAR, GRADES, LITTLE
 from inctrl_core.analysis.export import batch_json
-from inctrl_core.analysis.inspection import Session, start_session
+from inctrl_core.analysis.inspection import start_session
+from inctrl_core.analysis.session import Session
 from inctrl_core.analysis.stress_run import DROP, compute_part
 from inctrl_core.errors import InctrlError
 from inctrl_core.ui.common.examples import load_examples

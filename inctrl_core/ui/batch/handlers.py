@@ -13,7 +13,8 @@ import gradio as gr
 from ...analysis.batch import BatchRow, open_chunk, score_chunk
 from ...analysis.batch_job import BatchJob, check_files, files_problem, new_job
 from ...analysis.export import batch_csv, batch_json, write_zip
-from ...analysis.inspection import Session, has_bank_of, same_files
+from ...analysis.inspection import has_bank_of, same_files
+from ...analysis.session import Session
 from ...checkpoints.hub import Progress
 from ...errors import InctrlError
 from ...model.bank import check_shots

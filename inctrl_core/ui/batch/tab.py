@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ...analysis.batch_job import MAX_FILES, MAX_TOTAL_BYTES, BatchJob
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...errors import InctrlError
 from ...images.limits import most_bytes
 from ..common.choices import Choices

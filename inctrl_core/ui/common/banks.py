@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 
-from ...analysis.inspection import SESSION_SECONDS
 from ...analysis.measured_bank import MeasuredBank
+from ...analysis.session import SESSION_SECONDS
 from ...model.detector import Detector
 from ...model.evidence import DECIDE
 

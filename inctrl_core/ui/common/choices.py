@@ -13,8 +13,9 @@ from torch import Tensor
 from ...analysis.decision import check_threshold
 from ...analysis.defects import beside_defects
 from ...analysis.export import safe_names
-from ...analysis.inspection import Phrases, same_files
+from ...analysis.inspection import same_files
 from ...analysis.measured_bank import MeasuredBank
+from ...analysis.session import Phrases
 from ...checkpoints.bank_file import SavedNormals
 from ...errors import InctrlError
 from ...images.files import IMAGE_SUFFIXES

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ...analysis.closer import closer_told
-from ...analysis.inspection import Picture, Session
 from ...analysis.patch_scale import PatchScale
+from ...analysis.session import Picture, Session
 from ...errors import InctrlError
 from ...images.overlay import COLOUR_MAPS, outline_patches, overlay
 from ...images.preprocessing import patch_box

@@ -13,7 +13,6 @@ from ...analysis.changes import compute_closer_look, encode_without, open_again
 from ...analysis.defects import check_defects, show_defects
 from ...analysis.inspection import (
     NORMAL_PIXELS,
-    Session,
     adjust_bank,
     has_bank_of,
     inspect_query,
@@ -21,6 +20,7 @@ from ...analysis.inspection import (
     start_session,
 )
 from ...analysis.measured_bank import MeasuredBank, build_measured_bank
+from ...analysis.session import Session
 from ...analysis.steps import Progress as Steps
 from ...analysis.steps import Step, untold
 from ...analysis.unsorted import Unsorted, compute_normals
@@ -85,7 +85,7 @@ class ModelRunner:
         on_progress: Progress | None = None,
         looks_for: str | None = None,
     ) -> Session:
-        """:func:`.session.start_session`, with images that are opened before the model's turn.
+        """:func:`.inspection.start_session`, with images that are opened before the model's turn.
 
         Args:
             model: Name of the model in the list.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...errors import InctrlError
 from ..common.examples import EXAMPLES
 from ..common.origins import Origin, read_origin

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...checkpoints.hub import Progress
 from ...errors import InctrlError
 from ..common.events import sent_text

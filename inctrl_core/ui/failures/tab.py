@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from ...analysis.inspection import SESSION_SECONDS
+from ...analysis.session import SESSION_SECONDS
 from ...errors import InctrlError
 from ..common.events import sent_text
 from ..common.form import MODEL_QUEUE, OpenAfter, Shared, Shown

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...analysis.inspection import NORMAL_PIXELS, QUERY_PIXELS, QUERY_SIDE, Session
+from ...analysis.inspection import NORMAL_PIXELS, QUERY_PIXELS, QUERY_SIDE
+from ...analysis.session import Session
 from ...images.files import open_image
 from ...images.overlay import outline, resize_for_screen
 from ..common.charts import range_strip

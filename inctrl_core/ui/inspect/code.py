@@ -7,7 +7,7 @@ import html
 import numpy as np
 
 from ...analysis.export import file_names
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...images.ignored import CELLS, part_to_text
 from ...model.evidence import DECIDE
 

@@ -6,7 +6,7 @@ import html
 
 import gradio as gr
 
-from ...analysis.inspection import Session, ShownDefect
+from ...analysis.session import Session, ShownDefect
 from ...images.overlay import outline_patches
 from ..common.markup import jpeg_uri
 

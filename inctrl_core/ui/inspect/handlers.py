@@ -25,7 +25,8 @@ from ...analysis.defects import (
     without_defect,
 )
 from ...analysis.export import safe_names
-from ...analysis.inspection import Session, has_bank_of, same_files
+from ...analysis.inspection import has_bank_of, same_files
+from ...analysis.session import Session
 from ...checkpoints.bank_file import read_normals, save_bank
 from ...errors import InctrlError
 from ...images.ignored import check_part, part_from_text

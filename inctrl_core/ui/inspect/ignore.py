@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...images.ignored import part_to_text
 from ...images.overlay import resize_for_screen
 from ..common.markup import jpeg_uri

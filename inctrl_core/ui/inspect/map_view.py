@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ...analysis.closer import PARTS
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...errors import InctrlError
 from ...images.overlay import COLOUR_MAPS, COLOUR_NAMES
 from ...images.preprocessing import patch_at

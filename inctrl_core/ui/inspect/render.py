@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping
 
 from ...analysis.explanations import PatchMatch, patch_matches
-from ...analysis.inspection import Picture, Session
 from ...analysis.missing import find_missing, missing_told
+from ...analysis.session import Picture, Session
 from ...config import HeadsConfig, ModelConfig
 from ...images.overlay import mark_patch, overlay
 from ...model.heads import training_free_weights

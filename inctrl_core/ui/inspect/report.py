@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from datetime import date
 
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...images.files import plain_name
 from ..common.heatmap import Display, heatmap
 from ..common.markup import jpeg_uri

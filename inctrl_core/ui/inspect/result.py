@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ...analysis.defects import shown_as_defect
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...model.evidence import DECIDE
 from ..common.charts import axis_top
 from ..common.form import Shown

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ...analysis.changes import with_threshold
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...errors import InctrlError
 from ..common.downloads import DOWNLOAD
 from ..common.examples import ON_LOAD, gallery_html

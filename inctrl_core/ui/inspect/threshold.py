@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...analysis.decision import GoodScores
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 
 
 def threshold_html(session: Session) -> str:

@@ -6,7 +6,7 @@ import html
 
 from ...analysis.copies import called, copies_told, count_normals, query_told
 from ...analysis.decision import BELOW, CLEARLY, FAR, LITTLE
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...config import HeadsConfig
 from ...errors import join_words
 from ...images.preprocessing import PROPORTIONS_APART, aspect_mismatch

@@ -16,7 +16,7 @@ from ...analysis.drawn import (
     compute_drawing,
     compute_smallest,
 )
-from ...analysis.inspection import SESSION_SECONDS, Session
+from ...analysis.session import SESSION_SECONDS, Session
 from ...errors import InctrlError
 from ...images.strokes import read_strokes
 from ..common.events import sent_text

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ...analysis.drawn import Board, Drawing, Sizes, ordinary_normal
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...images.overlay import overlay
 from ...images.strokes import MOST_POINTS, THICKEST, THINNEST, Stroke, covered_pixels
 from ..common.charts import axis_top, range_strip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...analysis.walkthrough import FusionAccount, ReferenceAccount, fusion_account
 from ...model.detector import Detector
 from ..common.heatmap import patch_place

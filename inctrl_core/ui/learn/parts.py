@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...analysis.explanations import PatchMatch, patch_matches
-from ...analysis.inspection import Picture, Session
+from ...analysis.session import Picture, Session
 from ...analysis.walkthrough import FusionAccount
 from ...errors import join_words
 from ...images.overlay import COLOUR_MAPS, OverlayStyle, colour_table, overlay

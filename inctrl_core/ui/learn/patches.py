@@ -6,7 +6,7 @@ import html
 
 import numpy as np
 
-from ...analysis.inspection import Picture
+from ...analysis.session import Picture
 from ...analysis.walkthrough import compare_patch
 from ...config import SQUASH
 from ...errors import join_words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from ...analysis.inspection import SESSION_SECONDS, Session
+from ...analysis.session import SESSION_SECONDS, Session
 from ...errors import InctrlError
 from ..common.events import sent
 from ..common.examples import first_example, pick_query

@@ -12,7 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from ...analysis.inspection import SESSION_SECONDS, Session, has_bank_of
+from ...analysis.inspection import has_bank_of
+from ...analysis.session import SESSION_SECONDS, Session
 from ...config import MAX_SHOTS
 from ...errors import InctrlError
 from ...images.files import open_image

@@ -17,10 +17,10 @@ from ...analysis.decision import RATE, check_threshold
 from ...analysis.defects import with_defect_images
 from ...analysis.explanations import patch_matches
 from ...analysis.export import batch_dict
-from ...analysis.inspection import Session
 from ...analysis.labelled import labelled_dict
 from ...analysis.missing import find_missing
 from ...analysis.normal_range import ITSELF, normals_to_dict
+from ...analysis.session import Session
 from ...analysis.stress_run import compute_part, run_to_dict, start_run, with_result
 from ...errors import InctrlError
 from ...images.preprocessing import aspect_mismatch

@@ -9,7 +9,7 @@ import json
 from PIL import Image, ImageOps
 
 from ...analysis.copies import copies_told
-from ...analysis.inspection import Session
+from ...analysis.session import Session
 from ...analysis.stress import SeverityCurve, agreement, turned_at
 from ...analysis.stress_run import (
     CHANGES,

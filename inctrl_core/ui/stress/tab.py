@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ...analysis.inspection import SESSION_SECONDS, Session
+from ...analysis.session import SESSION_SECONDS, Session
 from ...analysis.stress_run import (
     CONTAMINATION,
     CURVE,
