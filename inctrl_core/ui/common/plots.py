@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...analysis.normal_range import NormalRange
+
 Point = tuple[float, float]
 
 
@@ -24,6 +26,11 @@ class Yardstick:
 
     band: tuple[float, float] | None
     threshold: float | None
+
+    @classmethod
+    def of(cls, ranges: NormalRange | None, threshold: float | None) -> Yardstick:
+        """The measure that normals give; None as the range where there is one."""
+        return cls(None if ranges is None else (ranges.lowest, ranges.highest), threshold)
 
 
 @dataclass(frozen=True)

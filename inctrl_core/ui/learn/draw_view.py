@@ -197,14 +197,13 @@ def _sizes_plot(board: Board, sizes: Sizes) -> str:
     tried = [(board.pixels(d), d, s) for d, s in zip(sizes.diameters, sizes.scores, strict=True)]
     points = [(place(d), score) for _, d, score in tried]
     dots = [(place(d), score, f"{pixels_told(px)}: {score:.3f}") for px, d, score in tried]
-    ranges = board.measured.ranges
-    band = None if ranges is None else (ranges.lowest, ranges.highest)
+    yardstick = Yardstick.of(board.measured.ranges, sizes.threshold)
     one = board.pixels(1.0)
     ticks = (t for t in _TICKS if sizes.diameters[0] <= t / one <= sizes.diameters[-1])
     plot = Plot(
         top=axis_top(max(*sizes.scores, sizes.threshold)),
         ticks=tuple((place(tick / one), str(tick)) for tick in ticks),
-        yardstick=Yardstick(band, sizes.threshold),
+        yardstick=yardstick,
         label="Score by the diameter of a dot, in pixels: "
         + ", ".join(f"{px:.1f} {score:.3f}" for px, _, score in tried)
         + f". The threshold is {sizes.threshold:.3f}.",
@@ -212,7 +211,7 @@ def _sizes_plot(board: Board, sizes: Sizes) -> str:
     key = plot_key(
         ('<b class="ic-swatch ic-swatch-main"></b>', "score"),
         ('<b class="ic-swatch ic-swatch-line"></b>', "threshold"),
-        *([('<b class="ic-swatch ic-swatch-band"></b>', "normal range")] if band else []),
+        *([('<b class="ic-swatch ic-swatch-band"></b>', "normal range")] if yardstick.band else []),
     )
     line = line_through(points, plot.top, "ic-plot-main")
     marks = dots_at(dots, plot.top, "ic-plot-dot")

@@ -153,7 +153,7 @@ def _map_words(lesson: Lesson, mark: Mark, layers: list[tuple[str, PatchMatch]])
         + lines
     )
     right = (
-        formula(f"M = mean of {join_words([f'M<sub>{name}</sub>' for name, _ in layers])}", "")
+        formula(f"M = mean of {join_words([f'M<sub>{name}</sub>' for name, _ in layers])}")
         + sum_line("This patch", f"({added}) ÷ {len(layers)}", value)
         + formula(
             "patch maximum = largest value of M",

@@ -86,7 +86,7 @@ def operand(value: float, digits: int = 5) -> str:
     return text if text[0].isdigit() else f"({text})"
 
 
-def formula(markup: str, words: str) -> str:
+def formula(markup: str, words: str = "") -> str:
     """A formula in symbols, and what they stand for."""
     below = f'<p class="ic-small ic-symbols">{words}</p>' if words else ""
     return f'<p class="ic-formula">{markup}</p>{below}'

@@ -29,19 +29,14 @@ from .parts import (
     tile_row,
 )
 
-COUNTS = "counts in the score"
-COUNTS_NOT = "does not count in this model’s score"
-
 
 def image_step(lesson: Lesson) -> str:
     """Step 5: the query as a whole against the normals as wholes."""
     account = lesson.account
     if isinstance(account, ReferenceAccount):
-        body, counts, code = _adapted_image(lesson, account), True, "model.heads.ReferenceHeads"
+        body, code = _adapted_image(lesson, account), "model.heads.ReferenceHeads"
     else:
-        body = _image_distances(lesson, account)
-        counts = _weighs(account, "image")
-        code = "model.residuals.global_distance"
+        body, code = _image_distances(lesson, account), "model.residuals.global_distance"
     step = Step(
         5,
         "The image as a whole",
@@ -50,7 +45,7 @@ def image_step(lesson: Lesson) -> str:
         "This signal sees what no single patch shows, such as a wrong kind of object. It cannot "
         "say where.",
         (code,),
-        COUNTS if counts else COUNTS_NOT,
+        _badge(lesson, "image"),
     )
     return step_html(step, body)
 
@@ -81,7 +76,6 @@ def text_step(lesson: Lesson) -> str:
                 number(session.score.text_anomaly),
             ),
         )
-    counts = isinstance(account, ReferenceAccount) or _weighs(account, "text")
     step = Step(
         6,
         "What the words say",
@@ -89,7 +83,7 @@ def text_step(lesson: Lesson) -> str:
         "Compare with the bracket, which is what the normals get: a large share means little where "
         "the normals have it too.",
         ("model.prompts.build_prompts", "model.residuals.text_anomaly"),
-        COUNTS if counts else COUNTS_NOT,
+        _badge(lesson, "text"),
     )
     return step_html(step, columns(text_bars(text), words))
 
@@ -136,10 +130,17 @@ def _groups(lesson: Lesson) -> str:
     return f"{sound} for a sound <q>{name}</q> and {damaged} for a damaged one"
 
 
-def _weighs(account: TrainingFreeAccount | GatedAccount, signal: str) -> bool:
+def _badge(lesson: Lesson, signal: str) -> str:
+    """Whether a signal counts in the score of this model."""
+    account = lesson.account
     if isinstance(account, GatedAccount):
-        return any(s.group == signal and s.weight >= 0.005 for s in account.breakdown.shares)
-    return any(term.signal == signal for term in account.terms)
+        shares = account.breakdown.shares
+        counts = any(share.group == signal and share.weight >= 0.005 for share in shares)
+    elif isinstance(account, TrainingFreeAccount):
+        counts = any(term.signal == signal for term in account.terms)
+    else:
+        counts = True
+    return "counts in the score" if counts else "does not count in this model’s score"
 
 
 def _image_distances(lesson: Lesson, account: TrainingFreeAccount | GatedAccount) -> str:
@@ -185,7 +186,7 @@ def _image_distances(lesson: Lesson, account: TrainingFreeAccount | GatedAccount
             ),
         )
     else:
-        words += formula("image residual = smallest distance", "")
+        words += formula("image residual = smallest distance")
     return columns(tile_row(tiles), words)
 
 

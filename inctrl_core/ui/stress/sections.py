@@ -156,7 +156,7 @@ def curve_html(run: StressRun) -> str:
     chart = ""
     if len(run.curve) > 1:
         draw, line = term("draw", DRAW), term("threshold", THRESHOLD)
-        chart = curve_chart(run.curve, _yardstick(run.session)) + (
+        chart = curve_chart(run.curve, Yardstick.of(run.session.ranges, run.session.threshold)) + (
             f'<p class="ic-small">Each dot is one {draw}. From two normals on, each has a {line} '
             "of its own, and so a verdict. Draws of nearly all normals share most of them, and "
             "agree for that reason alone.</p>"
@@ -203,7 +203,7 @@ def changes_html(run: StressRun) -> str:
         return ""
     normal = None if run.normal is None else run.normal[0]
     start = run.session.score.fused, _normal_start(run)
-    yardstick = _yardstick(run.session)
+    yardstick = Yardstick.of(run.session.ranges, run.session.threshold)
     top = shared_top(run.changed, start, yardstick)
     tiles = []
     for curve in run.changed:
@@ -242,12 +242,6 @@ def _about_changes() -> str:
 def _section(title: str, says: str, body: str) -> str:
     lead = f'<p class="ic-lead">{html.escape(says)}</p>' if says else ""
     return f'<section class="ic-stress"><h3>{title}</h3>{lead}{body}</section>'
-
-
-def _yardstick(session: Session) -> Yardstick:
-    ranges = session.ranges
-    band = None if ranges is None else (ranges.lowest, ranges.highest)
-    return Yardstick(band, session.threshold)
 
 
 def _normal_start(run: StressRun) -> float | None:
