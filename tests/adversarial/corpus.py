@@ -10,6 +10,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -31,6 +32,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
+@cache
 def good_files() -> dict[str, bytes]:
     """Small images of every kind that is read, each of which opens."""
     rng = np.random.default_rng(0)
@@ -106,6 +108,7 @@ def many_scans(repeats: int, side: int = 64) -> bytes:
     return data[:-2] + last * repeats + data[-2:]
 
 
+@cache
 def crafted_files() -> dict[str, bytes]:
     """Bad or odd files, each for a reason."""
     good = good_files()
@@ -233,6 +236,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+@cache
 def _zeros(count: int) -> bytes:
     packer, block = zlib.compressobj(9), bytes(2**20)
     parts = [packer.compress(block[: min(len(block), count - i)]) for i in range(0, count, 2**20)]

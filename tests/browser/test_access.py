@@ -75,6 +75,7 @@ def assert_headings_descend(page: Page) -> None:
         assert after <= before + 1, levels
 
 
+@pytest.mark.unopened
 @pytest.mark.slow
 @pytest.mark.parametrize("tab", TABS)
 def test_no_serious_fault_is_found_before_and_after_a_result(
@@ -90,6 +91,7 @@ def test_no_serious_fault_is_found_before_and_after_a_result(
     assert in_every_look(page, tab) == {}
 
 
+@pytest.mark.unopened
 @pytest.mark.slow
 def test_no_serious_fault_is_found_in_labelled_results_and_errors(page: Page, address: str) -> None:
     open_tab(page, address, "batch")
@@ -107,6 +109,7 @@ def test_no_serious_fault_is_found_in_labelled_results_and_errors(page: Page, ad
     assert serious_faults(page) == []
 
 
+@pytest.mark.unopened
 @pytest.mark.slow
 @pytest.mark.parametrize("tab", TABS)
 def test_every_control_is_reached_by_keyboard(page: Page, address: str, tab: str) -> None:

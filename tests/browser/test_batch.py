@@ -18,7 +18,7 @@ from tests.browser.conftest import NARROW
 from tests.browser.visit import open_example
 from tests.support.pictures import FAILING, FIRST, OTHER, UPLOADED
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.unopened]
 
 TIMEOUT = 60_000
 ROWS = "#batch-table tbody tr"
@@ -271,7 +271,8 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, address: str, theme:
     assert abs(heading.bounding_box()["y"]) < 100
 
 
-def test_an_example_fills_the_whole_form(page: Page):
+def test_an_example_fills_the_whole_form(page: Page, address: str):
+    page.goto(address)
     open_example(page, FIRST.name)
     page.get_by_role("tab", name="Batch").click()
     run_example(page, OTHER.name, len(OTHER.queries))

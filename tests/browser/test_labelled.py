@@ -16,7 +16,7 @@ from inctrl_core.images.perturbations import brighten
 from tests.browser.conftest import NARROW
 from tests.support.pictures import LABELLED, SMALL_MARKS
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.unopened]
 
 TIMEOUT = 60_000
 CARD, WHY = "#labelled-card .ic-failure", "#labelled-reason .ic-why"

@@ -272,6 +272,7 @@ def test_two_visitors_do_not_meet(page: Page, browser: Browser, address: str):
     other.context.close()
 
 
+@pytest.mark.unopened
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_narrow_page_does_not_scroll_sideways(page: Page, address: str, theme: str):
     page.set_viewport_size(NARROW)
@@ -377,6 +378,7 @@ def test_the_threshold_moves_the_verdict(page: Page) -> None:
     expect(page.locator(SCORE)).to_have_text(f"{score:.3f}")
 
 
+@pytest.mark.unopened
 def test_a_link_opens_an_example_at_a_threshold(page: Page, address: str) -> None:
     query = next(i for i, q in enumerate(CLEAR.example.queries) if not q.anomalous)
     page.goto(f"{address}?example={CLEAR.name}&query={query + 1}&threshold=0.012")
@@ -400,6 +402,7 @@ def test_a_link_opens_an_example_at_a_threshold(page: Page, address: str) -> Non
     expect(page).not_to_have_url(re.compile("example="), timeout=TIMEOUT)
 
 
+@pytest.mark.unopened
 def test_a_link_to_no_example_says_so(page: Page, address: str) -> None:
     page.goto(f"{address}?example=nothing&query=x&threshold=y")
     expect(page.locator("#notice [role=alert]")).to_have_text(
@@ -409,6 +412,7 @@ def test_a_link_to_no_example_says_so(page: Page, address: str) -> None:
     expect(page.locator("#notice")).to_be_hidden()
 
 
+@pytest.mark.unopened
 def test_normals_are_saved_and_opened_again(page: Page, address: str, tmp_path: Path) -> None:
     page.goto(address)
     score = open_example(page, CLEAR.name)

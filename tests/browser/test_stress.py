@@ -126,6 +126,7 @@ def test_another_visitor_gets_in_between(stress: Page, browser: Browser, address
     other.context.close()
 
 
+@pytest.mark.unopened
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_narrow_page_does_not_scroll_sideways(page: Page, address: str, theme: str):
     page.set_viewport_size(NARROW)

@@ -52,6 +52,7 @@ def test_the_whole_tour_by_keyboard(page: Page, size: dict) -> None:
     assert "tour=" not in page.url
 
 
+@pytest.mark.unopened
 def test_a_link_leads_to_its_step_and_back_to_the_one_before(page: Page, address: str) -> None:
     page.goto(f"{address}?tour=3")
     expect_step(page, 3)
@@ -62,6 +63,7 @@ def test_a_link_leads_to_its_step_and_back_to_the_one_before(page: Page, address
     expect(page.locator("#tour")).to_be_hidden()
 
 
+@pytest.mark.unopened
 @pytest.mark.parametrize(("named", "number"), [("", 1), ("x", 1), ("0", 1), ("99", 5)])
 def test_any_number_leads_somewhere(page: Page, address: str, named: str, number: int) -> None:
     page.goto(f"{address}?tour={named}")
