@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import secrets
 import shutil
@@ -58,6 +59,8 @@ def picture_file(picture: Image.Image) -> str:
     Raises:
         gr.Error: The disk refuses; in a sentence.
     """
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG")
     with new_file("image.jpeg") as path:
-        picture.save(path)
+        path.write_bytes(encoded.getvalue())  # Pillow says nothing of a disk that is full.
     return str(path)
