@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -47,7 +46,7 @@ from .options import (
     print_result,
     write_text,
 )
-from .score_notes import tell_about, tell_left_out
+from .score_notes import tell, tell_about, tell_left_out
 from .score_output import score_document, score_table
 
 _HEATMAPS = "heatmaps of an earlier run"
@@ -228,7 +227,7 @@ def _find_normals(detector: Detector, queries: FoundImages, shots: int) -> Found
     chosen = FoundImages(
         tuple(queries.files[i] for i in places), tuple(queries.names[i] for i in places), ()
     )
-    sys.stderr.write(f"note: taken as normals: {name_some(list(map(str, chosen.files)))}\n")
+    tell("note", f"taken as normals: {name_some(list(map(str, chosen.files)))}")
     return chosen
 
 

@@ -17,7 +17,7 @@ def tell_about(batch: Batch) -> None:
     """Says how pixels were read, and which images are squeezed, or copies of normals."""
     data = [row.score.data for row in batch.scored]
     if read := describe_set(describe_levels(batch.levels), data):
-        _write("note", read)
+        tell("note", read)
     _tell_proportions(batch)
     _tell_copies(batch)
 
@@ -29,10 +29,10 @@ def tell_left_out(left_out: Iterable[LeftOut]) -> None:
         if entry.group:
             groups.setdefault(entry.group, []).append(str(entry.path))
         else:
-            _write("left out", _sentence(entry))
+            tell("left out", _sentence(entry))
     for group, names in groups.items():
         hint = "; --recursive looks into them" if group == FOLDERS else ""
-        _write("left out", f"{group}: {name_some(names)}{hint}")
+        tell("left out", f"{group}: {name_some(names)}{hint}")
 
 
 def _sentence(entry: LeftOut) -> str:
@@ -47,7 +47,7 @@ def _sentence(entry: LeftOut) -> str:
 def _tell_proportions(batch: Batch) -> None:
     apart = [row.file.path for row in batch.scored if batch.aspect_mismatch(row)]
     if apart:
-        _write(
+        tell(
             "note",
             "not in the proportions of any normal, so squeezed by another amount: "
             f"{name_some(apart)}; crop all images to the same proportions",
@@ -58,17 +58,17 @@ def _tell_copies(batch: Batch) -> None:
     """Says which normals are copies of others, and which queries are normals."""
     told = copies_told(batch.copy_of, batch.normal_names)
     if told:
-        _write("note", told)
+        tell("note", told)
     for row in batch.scored:
         if row.score.copy_of is not None:
             normal = called(row.score.copy_of, batch.normal_names)
-            _write(
+            tell(
                 "note",
                 f"{row.file.path} is normal {normal} or a copy of it: it finds itself among the "
                 "normals, so its score says nothing",
             )
 
 
-def _write(kind: str, told: str) -> None:
-    """One line; names of files need not be."""
+def tell(kind: str, told: str) -> None:
+    """Writes one line to standard error; names of files need not be."""
     sys.stderr.write(f"{kind}: {one_line(told)}\n")

@@ -19,7 +19,7 @@ _NAMED = "(named.get('tab') ?? (named.has('case') ? 'failures' : FIRST))"
 # a click that came just then would wait for ever.
 _OPEN = """() => {
   const open = named => {
-    const button = document.getElementById(`${NAMED}-button`);
+    const button = document.querySelector(`[role=tab][id="${CSS.escape(NAMED)}-button"]`);
     button?.click();
     return button;
   };

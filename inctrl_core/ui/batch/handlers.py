@@ -22,7 +22,7 @@ from ...model.prompts import DEFAULT_OBJECT_NAME
 from ..common.choices import Choices, judged_by
 from ..common.downloads import new_file
 from ..common.events import sent
-from ..common.examples import ExampleSet, fill_form, match_example, pick_query, queries_html
+from ..common.examples import ExampleSet, match_example, queries_html
 from ..common.form import (
     UploadedFile,
     UploadedFiles,
@@ -52,14 +52,6 @@ class BatchHandlers:
     def __init__(self, registry: ModelRegistry, examples: Mapping[str, ExampleSet]) -> None:
         self.run = ModelRunner(registry)
         self.examples = examples
-
-    def fill_example(self, event: gr.EventData) -> tuple[list[str], str, str, str, list[str]]:
-        """Fills in the chosen example: the form, the example's images, and all of its queries."""
-        try:
-            example, _ = pick_query(self.examples, sent(event))
-        except InctrlError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        return *fill_form(example, example.cover), [str(query.path) for query in example.queries]
 
     def take_normals(
         self,

@@ -13,7 +13,7 @@ from ...errors import InctrlError
 from ...images.limits import most_bytes
 from ..common.choices import Choices
 from ..common.downloads import DOWNLOAD
-from ..common.examples import ON_LOAD, fill_form, gallery_html
+from ..common.examples import ON_LOAD, gallery_html
 from ..common.form import (
     ANALYSIS_QUEUE,
     IMAGE_FILES,
@@ -57,7 +57,7 @@ class BatchTab:
 
     def __init__(self, shared: Shared, open_in_inspect: OpenAfter) -> None:
         self.handlers = BatchHandlers(shared.registry, shared.examples)
-        self.examples = shared.examples
+        self.shared, self.examples = shared, shared.examples
         self.form = shared.form
         self.session = shared.session
         self.choices = shared.choices
@@ -292,15 +292,16 @@ class BatchTab:
         }
 
     def fill_example(self, event: gr.EventData) -> Shown:
-        """Fills in an example, see :meth:`.BatchHandlers.fill_example`, in place of all else."""
-        fields = [*self.form.filled, self.files]
-        filled = dict(zip(fields, self.handlers.fill_example(event), strict=True))
+        """Fills in the chosen example, and all of its queries, in place of all else."""
+        example, _ = self.shared.picked(event)
+        filled = self.form.fill(example, example.cover)
+        filled[self.files] = [str(query.path) for query in example.queries]
         return filled | dict.fromkeys(self.labelled.fields)
 
     def fill_labelled(self) -> Shown:
         """Fills in an example of which it is known what is good and what bad."""
         example = self.examples.get(LABELLED_EXAMPLE) or next(iter(self.examples.values()))
-        filled = dict(zip(self.form.filled, fill_form(example, example.cover), strict=True))
+        filled = self.form.fill(example, example.cover)
         known = {
             anomalous: [str(q.path) for q in example.queries if q.anomalous is anomalous]
             for anomalous in (False, True)

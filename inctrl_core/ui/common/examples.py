@@ -174,16 +174,6 @@ def queries_html(example: ExampleSet, active: int) -> str:
     )
 
 
-def fill_form(example: ExampleSet, index: int) -> tuple[list[str], str, str, str]:
-    """Normals, one of the queries and the name for the form, and :func:`queries_html` beside it."""
-    return (
-        [str(path) for path in example.normals],
-        str(example.queries[index].path),
-        example.object_name,
-        queries_html(example, index),
-    )
-
-
 def thumbnail(path: Path, size: tuple[int, int]) -> str:
     """A small JPEG of the image as a data URI, so that no path is ever served."""
     image = ImageOps.fit(open_image(path), size, Image.Resampling.LANCZOS)

@@ -17,7 +17,7 @@ from ...images.files import plain_name
 from ...model.prompts import MAX_OBJECT_NAME
 from .choices import linked_choices
 from .events import sent
-from .examples import ExampleSet, fill_form, pick_query
+from .examples import ExampleSet, pick_query, queries_html
 from .models import ModelRegistry
 
 # Every event that runs the model shares this queue. Several may start, so that those which wait for
@@ -57,8 +57,17 @@ class Form:
 
     @property
     def filled(self) -> list[gr.components.Component]:
-        """The components that an example fills, in the order of :func:`.examples.fill_form`."""
+        """The components that an example fills."""
         return [self.normals, self.query, self.object_name, self.queries]
+
+    def fill(self, example: ExampleSet, index: int) -> Shown:
+        """An example: its normals, one of its queries, its name, and all its queries beside it."""
+        return {
+            self.normals: [str(path) for path in example.normals],
+            self.query: str(example.queries[index].path),
+            self.object_name: example.object_name,
+            self.queries: queries_html(example, index),
+        }
 
 
 @dataclass(frozen=True)
@@ -89,13 +98,20 @@ class Shared:
         """All that :meth:`open_example` writes."""
         return [*self.form.filled, self.choices]
 
-    def open_example(self, event: gr.EventData) -> Shown:
-        """Handler: fills in the example whose button was pressed, or that a link named."""
+    def picked(self, event: gr.EventData) -> tuple[ExampleSet, int]:
+        """The example whose button was pressed, or that a link named, and the index of its query.
+
+        Raises:
+            gr.Error: There is none; in a sentence.
+        """
         try:
-            example, index = pick_query(self.examples, sent(event))
+            return pick_query(self.examples, sent(event))
         except InctrlError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        filled = dict(zip(self.form.filled, fill_form(example, index), strict=True))
+
+    def open_example(self, event: gr.EventData) -> Shown:
+        """Handler: fills in the example that was picked."""
+        filled = self.form.fill(*self.picked(event))
         threshold = sent(event).get("threshold")
         return filled | {self.choices: linked_choices(filled[self.form.normals], threshold)}
 

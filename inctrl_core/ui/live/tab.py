@@ -21,7 +21,7 @@ from ...images.overlay import COLOUR_MAPS, colour_table, resize_for_screen
 from ...images.seen import see_image
 from ..common.choices import Choices, judged_by
 from ..common.events import sent
-from ..common.examples import fill_form, first_example
+from ..common.examples import first_example
 from ..common.form import MODEL_QUEUE, Shared, Shown, UploadedGallery, gallery_paths
 from ..common.markup import jpeg_uri
 from ..common.runner import ModelRunner
@@ -163,8 +163,7 @@ class LiveTab:
         example = first_example(self.examples)
         images = (open_image(query.path) for query in example.queries)
         frames = [jpeg_uri(resize_for_screen(image, FRAME_PIXELS), quality=82) for image in images]
-        filled = zip(self.form.filled, fill_form(example, example.cover), strict=True)
-        return dict(filled) | self._answer(event, example=frames)
+        return self.form.fill(example, example.cover) | self._answer(event, example=frames)
 
     def _answer(self, event: gr.EventData, **fields: Any) -> Shown:
         """The fields that the page draws, as JSON, under the number that it gave the frame."""
